@@ -1,0 +1,136 @@
+"""From dialogue to tokens: the only place that applies a chat template.
+
+The token list is ours. A second turn is the first prompt's ids + the model's output ids + a suffix taken from the
+template, so nothing a model wrote is ever tokenised again and the engine finds the whole prefix in its cache.
+A training sample's loss mask comes from those same spans, never from a template's assistant mask.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from dpr_mini.types import Dialogue, Sample, UserError
+
+_MARK = "\u2402dpr\u2403"  # stands for the assistant's text while the template around it is cut out
+
+
+class ChatError(UserError, ValueError):
+    """A model folder whose tokenizer or chat template cannot be used: one line that names the file."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A model's tokenizer and chat template. Token ids are those of `tokenizer.json`."""
+
+    folder: Path
+
+    @classmethod
+    def load(cls, folder: Path) -> Template:
+        """Raises ChatError where the tokenizer, the template or the end-of-turn token is missing."""
+        template = cls(Path(folder))
+        template.follow_up("x")  # fails now rather than after an hour
+        return template
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        path = self.folder / "tokenizer.json"
+        if not path.exists():
+            raise ChatError(f"{path}: missing; dpr-mini needs a model with a fast tokenizer")
+        return Tokenizer.from_file(str(path))
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        path = self.folder / "tokenizer_config.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def special(self, name: str) -> str:
+        token = self._config.get(name) or ""
+        return token["content"] if isinstance(token, dict) else token
+
+    @cached_property
+    def end(self) -> int:
+        """The token that ends an assistant turn: the tokenizer's eos."""
+        token = self.tokenizer.token_to_id(self.special("eos_token"))
+        if token is None:
+            raise ChatError(f"{self.folder / 'tokenizer_config.json'}: no eos_token that the tokenizer knows")
+        return token
+
+    @cached_property
+    def _template(self) -> Any:
+        path = self.folder / "chat_template.jinja"
+        source = path.read_text(encoding="utf-8") if path.exists() else self._config.get("chat_template")
+        if not isinstance(source, str):
+            raise ChatError(f"{path}: missing; a base model without a chat template cannot hold a dialogue")
+
+        def raise_exception(message: str) -> None:
+            raise TemplateError(message)
+
+        # The same environment as transformers': templates are written against it.
+        env = ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
+        env.filters["tojson"] = lambda value, **kw: json.dumps(value, ensure_ascii=False, **kw)
+        env.globals["raise_exception"] = raise_exception
+        return env.from_string(source)
+
+    def render(self, messages: list[dict[str, str]]) -> str:
+        """The template's text up to where the assistant's next answer begins."""
+        names = {f"{n}_token": self.special(f"{n}_token") for n in ("bos", "eos", "unk", "pad")}
+        try:
+            return self._template.render(messages=messages, add_generation_prompt=True, **names)
+        except TemplateError as error:
+            raise ChatError(f"{self.folder}: the chat template refused the dialogue: {error}") from None
+
+    def opening(self, text: str) -> tuple[int, ...]:
+        """Prompt ids of the first turn, the generation prompt included."""
+        return self.encode(self.render([{"role": "user", "content": text}]))
+
+    def follow_up(self, text: str) -> tuple[int, ...]:
+        """Ids that close the assistant's turn, say `text`, and open the next one. They begin with `end`."""
+        talk = [("user", "x"), ("assistant", _MARK), ("user", text)]
+        whole = self.render([{"role": role, "content": content} for role, content in talk])
+        _, found, suffix = whole.rpartition(_MARK)
+        ids = self.encode(suffix)
+        if not found or not ids or ids[0] != self.end:
+            raise ChatError(f"{self.folder}: the chat template does not close an assistant turn with the eos token")
+        return ids
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: tuple[int, ...] | list[int], *, special: bool = False) -> str:
+        return self.tokenizer.decode(list(ids), skip_special_tokens=not special)
+
+
+def join_text(dialogue: Dialogue, bridges: Mapping[str, str]) -> str:
+    """The one long chain of thought: every turn's text, each later one behind its bridge."""
+    first, *later = dialogue.turns
+    return first.text + "".join(bridges.get(t.instruction, "\n\n") + t.text for t in later)
+
+
+def to_sample(
+    dialogue: Dialogue, template: Template, bridges: Mapping[str, str], masked: frozenset[int] = frozenset()
+) -> Sample:
+    """One training sample: the first turn's question, then the joined chain and its end token.
+
+    Trained are the assistant's tokens (bridges and end token included) except turns whose index is in `masked`.
+    A chain that was cut off by the length limit gets no end token: it must not learn to stop there.
+    """
+    prompt = template.opening(dialogue.turns[0].prompt)
+    ids, trained = list(prompt), [False] * len(prompt)
+    for i, turn in enumerate(dialogue.turns):
+        bridge = template.encode(bridges.get(turn.instruction, "\n\n")) if i else ()
+        ids += [*bridge, *turn.ids]
+        trained += [True] * len(bridge) + [i not in masked] * len(turn.ids)
+    if dialogue.finish == "stop":
+        ids, trained = [*ids, template.end], [*trained, True]
+    return Sample(dialogue.id, tuple(ids), tuple(trained))

@@ -1,0 +1,165 @@
+"""The command line. No logic here: each command parses, calls, prints. Mistakes of the user are one clear line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+# libgomp's default spin-waiting is ruinous on shared cores (10x at batch 1); it is read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import typer
+
+from dpr_mini.types import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,  # rich would take twice as long as all else
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Dual-phase self-training of a reasoning model (arXiv 2601.05616) on one node.\n\n"
+    "Start with: dpr-mini run recipes/smollm2-cpu.yaml   (no GPU needed)",
+)
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, e.g. recipes/smollm2-cpu.yaml.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. train.epochs=1 scale=0.1.")
+]
+Runs = Annotated[Path, typer.Option(help="Folder that holds all runs.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, e.g. runs/smollm2-cpu.")]
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """A UserError, an interrupt or a full disk ends the command with one line and a code that is not 0."""
+    try:
+        yield
+    except UserError as error:
+        typer.secho(f"dpr-mini: {error}", err=True, fg="red")
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        typer.secho("dpr-mini: interrupted; what was done is kept, the same command goes on", err=True)
+        raise typer.Exit(130) from None
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    until: Annotated[str | None, typer.Option(help="Stop after this stage, e.g. filter-1.")] = None,
+) -> None:
+    """Run a recipe: do what is missing, resume what is torn, print where the report is.
+
+    The same command after a crash or a Ctrl-C goes on where it stopped; a finished run does nothing.
+    """
+    with one_line_errors():
+        from dpr_mini import runner
+
+        runner.run(recipe, overrides or [], runs, until)
+
+
+@app.command()
+def plan(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    gpu: Annotated[str | None, typer.Option(help="Plan for a card of this size, e.g. 24GiB.")] = None,
+) -> None:
+    """Show what `run` would do: reuse, resume or run each stage, and which value changed. Exit 1 if it cannot."""
+    with one_line_errors():
+        from dpr_mini import runner
+
+        runner.plan(recipe, overrides or [], runs, gpu)
+
+
+@app.command()
+def show(
+    run: RunFolder,
+    stage: Annotated[str | None, typer.Argument(help="One stage, e.g. filter-1.")] = None,
+    rows: Annotated[int, typer.Option("-n", "--rows", help="Random rows to read.")] = 3,
+    seed: Annotated[int | None, typer.Option(help="Choose the same rows again.")] = None,
+) -> None:
+    """Counts, drops by rule and random rows of a run: reading the data should be the easiest command."""
+    with one_line_errors():
+        from dpr_mini import show as shown
+
+        shown.stage(run, stage, rows, seed) if stage else shown.run(run)
+
+
+@app.command()
+def grade(
+    cases: Annotated[Path, typer.Argument(help="JSONL of {id, gold, pred}; pred is an answer or a whole response.")],
+    out: Annotated[Path, typer.Option(help="JSONL of {id, status, extracted, how, ms}.")],
+) -> None:
+    """Grade answers: correct, wrong, unparsed or timeout. Text is parsed, never evaluated."""
+    with one_line_errors():
+        from dpr_mini.grade import grade_file
+
+        grade_file(cases, out)
+
+
+@app.command()
+def eval(
+    model: Annotated[str, typer.Argument(help="The embedded model, a local folder, or a hub name.")],
+    on: Annotated[str, typer.Option(help="Benchmarks: gsm8k, math500, aime24, or JSONL files; comma-separated.")],
+    k: Annotated[int, typer.Option(help="Samples a problem.", min=1)] = 4,
+    limit: Annotated[int | None, typer.Option(help="Take only the first problems.", min=1)] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Length limit of an answer.", min=1)] = 1024,
+    temperature: Annotated[float, typer.Option(help="Of the samples.", min=0.0)] = 0.6,
+    engine: Annotated[str, typer.Option(help="auto, openvino or hf.")] = "auto",
+    runs: Runs = Path("runs"),
+) -> None:
+    """Score any model: pass@1 over k samples with its interval, greedy, length, truncation."""
+    with one_line_errors():
+        from dpr_mini import runner
+
+        runner.evaluate(model, on.split(","), k, limit, max_new_tokens, temperature, engine, runs)
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write a run's report again (report.html, report.md) and print where it is."""
+    with one_line_errors():
+        from dpr_mini import runner
+
+        runner.report(run)
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="Folder (hf) or file (gguf) to write.")],
+    format: Annotated[str, typer.Option(help="hf (safetensors) or gguf (F16, for llama.cpp and Ollama).")] = "hf",
+    stage: Annotated[str | None, typer.Option(help="train-1 or train-2; the last one by default.")] = None,
+) -> None:
+    """Copy a trained model out of a run, to use elsewhere."""
+    with one_line_errors():
+        from dpr_mini import runner
+
+        runner.export(run, out, format, stage)
+
+
+@app.command()
+def doctor() -> None:
+    """What is here, what is missing, and the one command that mends it. Exit 1 if the demo cannot run."""
+    with one_line_errors():
+        from dpr_mini.doctor import examine
+
+        raise typer.Exit(0 if examine() else 1)
+
+
+def main(argv: list[str] | None = None) -> Any:
+    """Entry point of the `dpr-mini` script."""
+    sys.stdout.reconfigure(line_buffering=True)  # stage lines appear as they happen, also in a log
+    return app(argv)
+
+
+if __name__ == "__main__":
+    main()

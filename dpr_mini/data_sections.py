@@ -1,0 +1,151 @@
+"""The report's sections on data: from problems to training rows, what it cost, difficulty, unedited examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from dpr_mini.document import Block, Section, Table, Talk
+from dpr_mini.results import GENERATING, Bin, Results
+from dpr_mini.store import StoreError
+
+ORDER = ("drawn", "right", "wrong,", "right,", "kept", "kept:", "problems", "packed:")  # first words, down the funnel
+
+
+def funnel(results: Results) -> Section:
+    blocks: list[Block] = []
+    if "problems" in results.at:
+        found = results.metrics("problems")
+        rows = [(name, f"{count:,}") for name, count in {**found["splits"], **found["sources"]}.items()]
+        rows += [(f"dropped: {rule}", f"{count:,}") for rule, count in found["dropped"].items()]
+        note = "Held-out benchmarks, train, then each by source; held_out: repeats over splits."
+        blocks.append(Table(("split or source", "problems"), rows, results.source("problems"), "Problems", note))
+    counts = {f"phase {phase}": found for phase in (1, 2) if (found := _counts(results, phase))}
+    if counts:
+        names = sorted({n: None for found in counts.values() for n in found}, key=lambda n: ORDER.index(n.split()[0]))
+        rows = [(name, *(found.get(name, "-") for found in counts.values())) for name in names]
+        roles = ("dialogue_1", "probe_2", "sample_2", "filter_1", "filter_2", "pack_1", "pack_2")
+        source = ", ".join(results.source(r) for r in roles if r in results.at)
+        blocks.append(Table(("what", *counts), rows, source, "From dialogues to training rows"))
+    rules = list(dict.fromkeys(rule for by in results.drops.values() for rule, _ in by.most_common()))
+    if rules:
+        table = [(rule, *(str(by[rule]) for by in results.drops.values())) for rule in rules]
+        head = ("rule", *(f"phase {role[-1]}" for role in results.drops))
+        note = "The first rule that objects is counted; quota and limit are no faults, enough were kept already."
+        source = ", ".join(results.source(role, "drops.jsonl") for role in results.drops)
+        blocks.append(Table(head, table, source, "Dropped, by rule", note))
+    return Section("Data", blocks + _costs(results))
+
+
+def _counts(results: Results, phase: int) -> dict[str, str]:
+    """What was drawn, kept and packed in one phase, by name."""
+    counts = {}
+    for role in ("dialogue_1",) if phase == 1 else ("probe_2", "sample_2"):
+        if role in results.at:
+            counts[f"drawn by {role.split('_')[0]}"] = f"{results.metrics(role)['dialogues']:,}"
+    if (role := f"filter_{phase}") in results.at:
+        found = results.metrics(role)
+        for i, statuses in enumerate(found["statuses_by_turn"], 1):
+            right, of = statuses.get("correct", 0), sum(statuses.values())
+            counts[f"right after turn {i}"] = f"{right:,} of {of:,} ({right / of:.1%})"
+        if len(found["statuses_by_turn"]) > 1:
+            counts["wrong, then right"] = f"{found['wrong_to_right']:,}"
+            counts["right, then wrong"] = f"{found['right_to_wrong']:,}"
+        counts["kept"] = f"{found['kept']:,} of {found['dialogues']:,} ({found['kept'] / found['dialogues']:.1%})"
+        kinds = {kind: n for kind, n in found["kept_kinds"].items() if n}
+        counts |= {f"kept: {kind.replace('_', ' ')}": f"{n:,}" for kind, n in kinds.items()}
+        counts["problems covered"] = f"{found['problems_covered']:,} of {found['problems']:,}"
+    if (role := f"pack_{phase}") in results.at:
+        found = results.metrics(role)
+        packed = ("samples", "rows", "tokens", "trained_tokens", "dropped")
+        counts |= {f"packed: {name.replace('_', ' ')}": f"{found[name]:,}" for name in packed}
+        counts["packed: row space filled"] = f"{found['fill']:.1%}"
+    return counts
+
+
+def _costs(results: Results) -> list[Block]:
+    turns, trained = [], []
+    for role in (r for r in GENERATING if r in results.at):
+        found, seconds = results.metrics(role), results.manifests[role]["seconds"]
+        for i, t in enumerate(found["turns"], 1):
+            counts = [f"{t[k]:,}" for k in ("answers", "prompt_tokens")]
+            share, cut = f"{t['cached_share']:.1%}", f"{t['truncated'] / max(t['answers'], 1):.1%}"
+            speed = (f"{seconds:,.1f}", f"{found['tokens'] / seconds:,.0f}" if seconds else "-") if i == 1 else ("", "")
+            turns.append((role.replace("_", "-"), str(i), *counts, share, f"{t['tokens']:,}", cut, *speed))
+    for role in (r for r in ("train_1", "train_2") if r in results.at):
+        m = results.metrics(role)
+        counts = [f"{m[k]:,}" for k in ("steps", "tokens", "trained_tokens")]
+        loss, speed = [f"{m[k]:.3f}" for k in ("first_loss", "last_loss")], f"{m['tokens_per_second']:,.0f}"
+        seconds = f"{results.manifests[role]['seconds']:,.1f}"
+        trained.append((role.replace("_", "-"), *counts, *loss, seconds, speed, m["dtype"]))
+    head = "stage | turn | answers | prompt tokens | cached | new tokens | truncated | seconds"
+    generated = f"{head} | tokens/s".split(" | ")
+    note = "Seconds are the whole stage's, with loading and grading; of a resumed stage, its last start only. "
+    note += "Cached: share of prompt tokens that the engine had, as it reports them."
+    source, blocks = "stage.json of the stages named", []
+    if turns:
+        blocks.append(Table(generated, turns, source, "Generation", note))
+    if trained:
+        head = "stage | steps | tokens | trained tokens | first loss | last loss | seconds | tokens/s | matmuls"
+        blocks.append(Table(head.split(" | "), trained, source, "Training"))
+    return blocks
+
+
+def difficulty(results: Results) -> Section:
+    if not results.bins:
+        return Section("Difficulty (phase 2)")
+    plain, kept = sum(b.plain for b in results.bins), sum(b.kept for b in results.bins)
+    rows = []
+    for b in results.bins:
+        counts = [getattr(b, f.name) for f in fields(Bin)[1:]]
+        shares = (f"{b.plain / max(plain, 1):.0%}", f"{b.kept / max(kept, 1):.0%}")
+        rows.append((b.label, *map(str, counts), *shares))
+    total = [sum(getattr(b, f.name) for b in results.bins) for f in fields(Bin)[1:]]
+    rows.append(("all", *map(str, total), "", ""))
+    head = "pass rate | problems | probed | right in probe | wanted | drawn | right | kept | never solved"
+    head += " | share, plain | share, kept"
+    m = results.metrics("sample_2")
+    note = (
+        f"Pass rate is the probe's. Target {m['target']}: {m['met']} problems met their quota, {m['spent']} spent "
+        f"their draws with some right, {m['never_solved']} were never solved. Share, plain: of what rejection sampling "
+        "on the probe alone would keep; share, kept: of what is trained on, after the rules."
+    )
+    source = ", ".join([results.source("sample_2", "budgets.jsonl"), results.source("filter_2", "rows.jsonl")])
+    return Section("Difficulty (phase 2)", [Table(head.split(" | "), rows, source, note=note)])
+
+
+def excerpts(results: Results) -> Section:
+    blocks: list[Block] = []
+    answers = {r["id"]: r["answer"] for r in results.rows("problems")} if "problems" in results.at else {}
+
+    def talk(
+        title: str, dialogue: Mapping[str, Any], verdicts: Iterable[Mapping[str, Any]], end: str, note: str, source: str
+    ) -> None:
+        said, grades = [], [f", {v['status']} ({v['extracted'] or 'no answer'})" for v in verdicts]
+        for i, t in enumerate(dialogue["turns"]):
+            said.append(("asked", f"asked ({t['instruction']})", t["prompt"]))
+            grade = grades[i] if i < len(grades) else ""
+            said.append(("model", f"model, {len(t['ids'])} tokens, {t['finish']}{grade}", t["text"]))
+        said += [("evidence", "dropped because", end)] if end else []
+        expected = answers.get(dialogue["problem_id"], "not known")
+        blocks.append(Talk(f"{title}: {dialogue['id']}", said, f"Expected answer: {expected}. {note}", source))
+
+    for role, kinds in (("filter_1", ("corrected", "confirmed")), ("filter_2", ())):
+        if role in results.at:
+            row = next((r for k in kinds for r in results.rows(role) if r["kind"] == k), None)
+            row = row or next(results.rows(role))
+            kind, phase = row["kind"].replace("_", " "), role[-1]
+            first = f"The first by id of its kind ({kind})." if kinds else "The first by id."
+            source = results.source(role, "rows.jsonl")
+            talk(f"Kept in phase {phase}", row["dialogue"], row["verdicts"], "", first, source)
+    if (rules := results.drops.get("filter_1")) and "dialogue_1" in results.at:
+        rule = rules.most_common(1)[0][0]
+        drop = next(r for r in results.rows("filter_1", "drops.jsonl") if r["rule"] == rule)
+        dialogue = next((d for d in results.rows("dialogue_1") if d["id"] == drop["dialogue_id"]), None)
+        if dialogue is None:
+            raise StoreError(f"{results.source('filter_1', 'drops.jsonl')}: no dialogue {drop['dialogue_id']}")
+        source = ", ".join([results.source("filter_1", "drops.jsonl"), results.source("dialogue_1", "rows.jsonl")])
+        note = "The first by id that the commonest rule dropped."
+        talk("Dropped in phase 1", dialogue, (), f"{rule}: {drop['evidence']}", note, source)
+    return Section("Unedited examples", blocks)

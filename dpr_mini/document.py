@@ -1,0 +1,111 @@
+"""A report as data: sections of text, tables, figures and conversations, written as one HTML page and as Markdown.
+
+Both come from the same blocks, so that they cannot disagree. All text is untrusted (models wrote some of it): the
+HTML template escapes everything but the figures' SVG, Markdown puts model text into fences.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Text:
+    text: str
+    kind: ClassVar[str] = "text"
+
+
+@dataclass(frozen=True)
+class Points:
+    """A list of (verdict word or "", text)."""
+
+    points: Sequence[tuple[str, str]]
+    kind: ClassVar[str] = "points"
+
+
+@dataclass(frozen=True)
+class Table:
+    """`source` names the files that the numbers come from. A line break in a cell starts a small second line."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    source: str
+    title: str = ""
+    note: str = ""
+    prose: bool = False  # cells hold words: left-aligned and wrapped
+    kind: ClassVar[str] = "table"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """(SVG, caption) of each; the SVG is ours and not escaped."""
+
+    figures: Sequence[tuple[str, str]]
+    kind: ClassVar[str] = "figures"
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A conversation: (css class, label, what was said) per turn, unedited."""
+
+    title: str
+    turns: Sequence[tuple[str, str, str]]
+    note: str
+    source: str
+    kind: ClassVar[str] = "talk"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Long text behind a line to click on."""
+
+    title: str
+    text: str
+    kind: ClassVar[str] = "fold"
+
+
+Block = Text | Points | Table | Figures | Talk | Fold
+
+
+@dataclass(frozen=True)
+class Section:
+    title: str
+    blocks: list[Block] = field(default_factory=list)
+
+
+def render(name: str, title: str, lead: str, sections: Sequence[Section]) -> str:
+    """The text of `templates/<name>` ("report.html", "report.md")."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=name.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters |= {"line": line, "fence": fence, "tight": tight}
+    return env.get_template(name).render(title=title, lead=lead, sections=[s for s in sections if s.blocks])
+
+
+def line(text: str) -> str:
+    """Text as one line of Markdown that is neither markup nor a table's border."""
+    text = re.sub(r"([\\`*_\[\]|#])", r"\\\1", text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"))
+    return "<br>".join(text.splitlines())
+
+
+def tight(text: str) -> str:
+    """Text whose "[low, high]" and "+0.1 [" do not break over lines."""
+    return re.sub(r"(?<=\d) (?=\[)|(?<=\d,) (?=[-+\d.]+\])", "\u00a0", text)
+
+
+def fence(text: str) -> str:
+    """Text as a code block; the fence is longer than any run of backticks in it."""
+    ticks = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
+    return f"{ticks}text\n{text}\n{ticks}"

@@ -1,0 +1,50 @@
+"""Engines: token ids in, token ids out (base.py). `open_engine` picks one; torch and OpenVINO load only then."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from dpr_mini.engines.base import Engine, EngineError
+
+KINDS = ("auto", "openvino", "hf")
+
+
+def choose(kind: str, model_dir: Path) -> tuple[str, str]:
+    """(engine kind, why) for `kind` in KINDS. Raises EngineError for a kind that does not exist."""
+    if kind not in KINDS:
+        raise EngineError(f"no engine {kind!r}; there are {', '.join(KINDS)}")
+    if kind != "auto":
+        return kind, "the recipe names it"
+    import torch
+
+    if torch.cuda.is_available():
+        return "hf", f"a GPU is here ({torch.cuda.get_device_name()})"
+    if find_spec("openvino_genai") is None or find_spec("gguf") is None:
+        return "hf", "no GPU, and OpenVINO is not installed (pip install 'dpr-mini[cpu]' makes sampling faster)"
+    from dpr_mini.export import why_not_exportable
+
+    if reason := why_not_exportable(Path(model_dir)):
+        return "hf", f"no GPU, and OpenVINO cannot read the model: {reason}"
+    return "openvino", "no GPU, and OpenVINO is the fastest engine on a CPU"
+
+
+def open_engine(kind: str, model_dir: Path, *, window: int | None = None) -> Engine:
+    """An engine for the model in `model_dir`, to be used in a with block; says on stderr which and why.
+
+    `window` None takes the engine's own choice. Raises EngineError.
+    """
+    picked, why = choose(kind, model_dir)
+    options = {} if window is None else {"window": window}
+    engine: Engine
+    if picked == "openvino":
+        from dpr_mini.engines.openvino import OpenVinoEngine
+
+        engine = OpenVinoEngine(Path(model_dir), **options)
+    else:
+        from dpr_mini.engines.hf import HfEngine
+
+        engine = HfEngine(Path(model_dir), **options)
+    print(f"engine {engine.name}, window {engine.window}: {why}", file=sys.stderr, flush=True)
+    return engine

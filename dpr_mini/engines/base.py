@@ -1,0 +1,92 @@
+"""What every engine does: token ids in, token ids out, each request on its own clock.
+
+An engine is a context manager. `submit` hands it a request; `poll` blocks until at least one request has
+finished (or none is in flight) and returns what finished, in any order. So a conversation's next turn starts
+the moment its last one ends: there is no barrier between conversations. The caller owns the token list; turn
+two's prompt is turn one's ids + its output ids + the suffix that `chat.Template` gives, so its prefix is cached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+from dpr_mini.types import Finish, UserError, seed_for
+
+
+class EngineError(UserError, RuntimeError):
+    """An engine that cannot start or cannot go on. The message is one line that says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to draw. `temperature` 0 is greedy; `top_p` in (0, 1]; `stop` strings are not part of the output."""
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One sample to draw. `ids` is the whole prompt. Equal (ids, sampling, seed) draw the same tokens."""
+
+    id: str
+    ids: tuple[int, ...]
+    sampling: Sampling
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What came back. `ids` exclude the end token and any stop string; `text` is their decoding.
+
+    `cached_tokens` of the `prompt_tokens` prompt tokens were not computed again. `finish` is "stop" (the end
+    token or a stop string), "length" (the limit) or "error", with one line in `error`.
+    """
+
+    id: str
+    ids: tuple[int, ...]
+    text: str
+    finish: Finish
+    prompt_tokens: int
+    cached_tokens: int
+    error: str = ""
+
+
+class Engine(Protocol):
+    name: str
+    """Kind and version, as rows record it, e.g. "openvino 2026.4.1"."""
+
+    window: int
+    """Requests that keep the engine busy; more in flight only wait."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+    def submit(self, request: Request) -> None:
+        """Queue one request. Raises EngineError for an empty prompt or one that leaves no room to answer."""
+
+    def poll(self) -> list[Completion]:
+        """Block until something finished; [] only when nothing is in flight."""
+
+
+def fan_out(request: Request, n: int) -> list[Request]:
+    """n requests for n different samples of one prompt, each with its own derived id and seed."""
+    return [replace(request, id=f"{request.id}.{i}", seed=seed_for(request.seed, i)) for i in range(n)]
+
+
+def generate(engine: Engine, requests: Iterable[Request]) -> Iterator[Completion]:
+    """Draw all requests, keeping the engine's window full; completions come in the order they finish."""
+    todo, in_flight = iter(requests), 0
+    while True:
+        while in_flight < engine.window and (request := next(todo, None)) is not None:
+            engine.submit(request)
+            in_flight += 1
+        if not in_flight:
+            return
+        for completion in engine.poll():
+            in_flight -= 1
+            yield completion

@@ -1,0 +1,68 @@
+"""Token ids to text, the same for every engine: end tokens, stop strings, the limit of the context."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from dpr_mini.engines.base import EngineError, Request
+
+
+class Decoder:
+    """A model folder's tokenizer, end tokens and context length, read from its JSON files."""
+
+    def __init__(self, model_dir: Path) -> None:
+        try:
+            config = json.loads((model_dir / "config.json").read_text())
+            self.tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
+        except FileNotFoundError as error:
+            raise EngineError(f"{error.filename} is missing: not a Hugging Face model folder") from None
+        generation = model_dir / "generation_config.json"
+        generation = json.loads(generation.read_text()) if generation.is_file() else {}
+        eos = generation.get("eos_token_id", config.get("eos_token_id"))
+        if eos is None:
+            raise EngineError(f"{model_dir} names no eos_token_id: its answers would never end")
+        self.eos: tuple[int, ...] = tuple(eos) if isinstance(eos, list) else (eos,)
+        self.context: int = config["max_position_embeddings"]
+        self.config = config
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Special tokens stay visible: a model that writes a chat marker into its answer must not hide it."""
+        return self.tokenizer.decode(list(ids), skip_special_tokens=False)
+
+    def cut(self, ids: Sequence[int], stop: Sequence[str]) -> tuple[tuple[int, ...], str, bool]:
+        """(ids, text, ended): `ids` up to the first end token or stop string, whichever comes first.
+
+        A stop string that begins inside a token takes the whole token with it: `text` is the ids' decoding.
+        """
+        end = next((i for i, token in enumerate(ids) if token in self.eos), len(ids))
+        ended = end < len(ids)
+        text = self.text(ids[:end])
+        found = [at for s in stop if (at := text.find(s)) >= 0]
+        if found:
+            kept, ended = text[: min(found)], True
+            low, high = 0, end  # the longest prefix of tokens whose text lies within `kept`
+            while low < high:
+                mid = (low + high + 1) // 2
+                low, high = (mid, high) if len(self.text(ids[:mid])) <= len(kept) else (low, mid - 1)
+            end = low
+            while end and not kept.startswith(self.text(ids[:end])):  # a cut multi-byte character
+                end -= 1
+            text = self.text(ids[:end])
+        return tuple(ids[:end]), text, ended
+
+    def room(self, request: Request) -> int:
+        """Tokens that may be drawn: max_new_tokens, less where the context ends. Raises EngineError for none."""
+        size, wanted = len(request.ids), request.sampling.max_new_tokens
+        if not size:
+            raise EngineError(f"request {request.id}: the prompt is empty")
+        if wanted < 1:
+            raise EngineError(f"request {request.id}: max_new_tokens must be at least 1, got {wanted}")
+        if size >= self.context:
+            raise EngineError(
+                f"request {request.id}: the prompt's {size} tokens leave no room in a context of {self.context}"
+            )
+        return min(wanted, self.context - size)

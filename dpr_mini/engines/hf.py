@@ -1,0 +1,168 @@
+"""transformers `generate`, plain and dependable: left-padded static batches of what is queued.
+
+`generate` has one random stream for the whole batch, so a sample would depend on its neighbours. Here every row adds
+its own Gumbel noise, from a generator seeded by its request, and takes the argmax: an exact draw from the softmax
+(Gumbel-max; Maddison et al., arXiv 1411.0030) that does not depend on what else is in the batch, up to the rounding
+of the matrix products. Nothing is kept between batches: `cached_tokens` is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor, StoppingCriteria
+
+from dpr_mini.engines.base import Completion, EngineError, Request
+from dpr_mini.engines.decode import Decoder
+
+NUCLEUS = 1024  # tokens looked at first for top-p; a flatter distribution is sorted whole
+SMALL = 4 << 30  # bytes of weights up to which a CPU computes in fp32
+
+
+class _Draw(LogitsProcessor):
+    """Scores [rows, vocabulary] -> scores whose argmax is each row's draw (temperature, top-p, Gumbel noise)."""
+
+    def __init__(self, requests: Sequence[Request], vocabulary: int, device: torch.device) -> None:
+        sampling = [r.sampling for r in requests]
+        self.hot = [i for i, s in enumerate(sampling) if s.temperature > 0]
+        self.generators = {i: torch.Generator(device).manual_seed(requests[i].seed) for i in self.hot}
+        self.temperature = torch.tensor([sampling[i].temperature for i in self.hot], device=device)[:, None]
+        self.top_p = torch.tensor([sampling[i].top_p for i in self.hot], device=device)[:, None]
+        # A tiny vocabulary's noise is drawn for many steps at once. The number depends on nothing else, so that a
+        # sample's noise is the same in every batch.
+        self.steps = max(1, 4096 // vocabulary)
+        self.noise = torch.empty(len(requests), self.steps, vocabulary, device=device)
+        self.step = 0
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if not self.hot:
+            return scores
+        at = self.step % self.steps
+        if at == 0:
+            for i, generator in self.generators.items():
+                self.noise[i].exponential_(generator=generator)
+        self.step += 1
+        warm = scores[self.hot].float() / self.temperature
+        if (self.top_p < 1).any():
+            warm = nucleus(warm, self.top_p)
+        warm = warm - self.noise[self.hot, at].log()  # -log(Exp(1)) is Gumbel(0, 1)
+        if len(self.hot) == len(scores):
+            return warm
+        scores = scores.float()
+        scores[self.hot] = warm
+        return scores
+
+
+def nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
+    """Mask [rows, vocabulary] to -inf outside the smallest set of tokens whose probability reaches top_p [rows, 1]."""
+    size = min(NUCLEUS, logits.shape[-1])
+    total = logits.logsumexp(-1, keepdim=True)
+    best = logits.topk(size).values
+    mass = (best - total).exp().cumsum(-1)
+    if size < logits.shape[-1] and (mass[:, -1:] < top_p).any():
+        best = logits.sort(descending=True).values
+        mass = (best - total).exp().cumsum(-1)
+    last = (mass < top_p).sum(-1, keepdim=True).clamp(max=best.shape[-1] - 1)  # first place where it is reached
+    floor = torch.where(top_p < 1, best.gather(-1, last), -torch.inf)
+    return logits.masked_fill(logits < floor, -torch.inf)
+
+
+class _Ends(StoppingCriteria):
+    """A row ends at its own limit of new tokens, or where its text holds one of its stop strings."""
+
+    def __init__(self, requests: Sequence[Request], limits: Sequence[int], prompt: int, decoder: Decoder) -> None:
+        self.limits, self.prompt, self.decoder = torch.tensor(limits), prompt, decoder
+        self.stops = [(i, r.sampling.stop) for i, r in enumerate(requests) if r.sampling.stop]
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        new = input_ids.shape[1] - self.prompt
+        ended = self.limits <= new
+        for i, stops in self.stops:
+            back = min(new, max(map(len, stops)) + 4)  # a character is at most four byte tokens
+            tail = self.decoder.text(input_ids[i, -back:].tolist())
+            ended[i] |= any(s in tail for s in stops)
+        return ended.to(input_ids.device)
+
+
+class HfEngine:
+    """Engine (see base.py) on transformers. poll() runs one static batch of up to `window` queued requests.
+
+    dtype: "auto" is bfloat16 on a GPU, on a CPU float32 (bfloat16 above 4 GiB of weights); or a torch dtype's name.
+    device: "auto" is the GPU if there is one. cached_tokens is always 0: nothing outlives its batch.
+    Raises EngineError for a folder without config or tokenizer, and for a request that does not fit.
+    """
+
+    def __init__(self, model_dir: Path, *, window: int = 32, dtype: str = "auto", device: str = "auto") -> None:
+        self.model_dir, self.window = Path(model_dir), window
+        self.decoder = Decoder(self.model_dir)
+        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        if dtype == "auto":
+            weights = sum(p.stat().st_size for p in self.model_dir.glob("*.safetensors"))
+            dtype = "float32" if self.device.type == "cpu" and weights <= SMALL else "bfloat16"
+        self.dtype = getattr(torch, dtype)
+        self.name = f"hf {transformers.__version__} {dtype}"
+        self._model: Any = None
+        self._queue: list[tuple[Request, int]] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self._model = AutoModelForCausalLM.from_pretrained(
+                self.model_dir, dtype=self.dtype, use_safetensors=True, trust_remote_code=False
+            )
+        except (OSError, ValueError) as error:
+            raise EngineError(f"cannot load {self.model_dir}: {str(error).splitlines()[0]}") from error
+        self._model.to(self.device).eval()
+        # The folder's own settings (repetition_penalty, top_k) would be merged in silence.
+        self._model.generation_config = GenerationConfig()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._model = None
+        self._queue.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def submit(self, request: Request) -> None:
+        """Queue one request. Raises EngineError for an empty prompt or one that leaves no room to answer."""
+        if self._model is None:
+            raise EngineError("the hf engine is not open; use it in a with block")
+        self._queue.append((request, self.decoder.room(request)))
+
+    def poll(self) -> list[Completion]:
+        """Run one batch, the shortest prompts first; [] only when nothing is in flight."""
+        if not self._queue:
+            return []
+        self._queue.sort(key=lambda item: len(item[0].ids))  # equal lengths pad nothing
+        batch, self._queue = self._queue[: self.window], self._queue[self.window :]
+        requests, limits = [r for r, _ in batch], [n for _, n in batch]
+        width = max(len(r.ids) for r in requests)
+        ids = torch.full((len(batch), width), self.decoder.eos[0])
+        mask = torch.zeros_like(ids)  # from lengths: the padding token may be the end token
+        for i, r in enumerate(requests):
+            ids[i, width - len(r.ids) :] = torch.tensor(r.ids)
+            mask[i, width - len(r.ids) :] = 1
+        vocabulary = self._model.config.get_text_config().vocab_size
+        with torch.inference_mode():
+            out = self._model.generate(
+                ids.to(self.device),
+                attention_mask=mask.to(self.device),
+                generation_config=GenerationConfig(
+                    max_new_tokens=max(limits),
+                    do_sample=False,
+                    eos_token_id=list(self.decoder.eos),
+                    pad_token_id=self.decoder.eos[0],
+                ),
+                logits_processor=[_Draw(requests, vocabulary, self.device)],
+                stopping_criteria=[_Ends(requests, limits, width, self.decoder)],
+            )
+        rows = out[:, width:].tolist()
+        return [self._complete(r, row[:n]) for (r, n), row in zip(batch, rows, strict=True)]
+
+    def _complete(self, request: Request, ids: list[int]) -> Completion:
+        """`ids` is at most the request's limit long, so an end token in it was drawn, or padded after a stop string."""
+        ids, text, ended = self.decoder.cut(ids, request.sampling.stop)
+        return Completion(request.id, ids, text, "stop" if ended else "length", len(request.ids), 0)

@@ -1,0 +1,65 @@
+"""What a manifest says about the machine and the software that made it. Nothing here enters a key."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("dpr-mini", "torch", "transformers", "tokenizers", "openvino-genai", "math-verify", "reasoning-gym", "peft")
+
+
+def facts() -> dict[str, Any]:
+    """Versions, commit, machine and the peak memory of this process so far (GiB)."""
+    return {**_fixed(), "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)}
+
+
+@cache
+def _fixed() -> dict[str, Any]:
+    return {
+        "versions": {"python": platform.python_version(), **installed(PACKAGES)},
+        "commit": commit(),
+        "machine": {"cpu": cpu(), "cores": len(os.sched_getaffinity(0)), "gpu": gpu(), "system": platform.system()},
+    }
+
+
+def installed(names: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str:
+    """The checkout's commit, with "+" where files differ from it; "" outside a checkout."""
+
+    def git(*args: str) -> str:
+        here = Path(__file__).parent
+        done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except FileNotFoundError:  # no git here
+        return ""
+
+
+def cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [x for x in info.read_text().splitlines() if x.startswith("model name")] if info.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor()
+
+
+def gpu() -> str:
+    """The GPU's name where torch is loaded and sees one; asking must not be what loads torch."""
+    torch = sys.modules.get("torch")
+    return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else ""

@@ -1,0 +1,16 @@
+"""One progress bar for all long work: live on a terminal, a line now and then in a log."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+LOG_SECONDS = 20.0  # between two lines where nobody watches
+
+
+def bar(**options: Any) -> tqdm:
+    """A tqdm bar on standard error; `options` are tqdm's."""
+    live = sys.stderr.isatty()
+    return tqdm(dynamic_ncols=live, mininterval=0.5 if live else LOG_SECONDS, maxinterval=60, **options)

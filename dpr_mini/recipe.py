@@ -1,0 +1,295 @@
+"""A recipe: one strict section a stage. Unknown keys are refused with the nearest valid one named.
+
+`load(path, overrides)` reads YAML, applies `section.key=value` overrides, validates, and returns a frozen `Recipe`.
+Every problem is one `RecipeError` line: file, line, what was seen, what to write instead.
+What the paper (arXiv 2601.05616) leaves open is our choice; those fields say "ours" in their comment.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dpr_mini.types import UserError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Temperature = Annotated[float, Field(ge=0, le=4)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+
+
+class RecipeError(UserError, ValueError):
+    """A mistake in a recipe or an override: one line that names file, line and mend."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Needs(Section):
+    """What the machine must have; checked before anything starts."""
+
+    gpu_gib: float = Field(0, ge=0)  # memory of one GPU; 0 = runs without
+    instead: str = "recipes/smollm2-cpu.yaml"  # what to run where it is missing
+
+
+class Model(Section):
+    name: str = "smollm2-135m-instruct"  # the embedded model, a local folder, or a hub name
+    revision: str | None = None  # hub only: a commit, so that "main" cannot move under a run
+
+
+class EngineSection(Section):
+    kind: Literal["auto", "openvino", "hf"] = "auto"
+    window: Positive | None = None  # requests in flight; none = the engine's own choice
+
+
+class Columns(Section):
+    """Which fields of a row hold what."""
+
+    text: str = "problem"
+    answer: str = "answer"
+    level: str = "level"
+
+
+class Source(Section):
+    """Problems from exactly one of: a local file, a hub data set, a reasoning-gym generator."""
+
+    file: str | None = None  # .jsonl, .jsonl.gz or .parquet; relative to the recipe
+    hub: str | None = None  # a data set on the Hugging Face hub
+    generate: str | None = None  # a reasoning-gym task
+    revision: str | None = None  # hub: commit
+    subset: str | None = None  # hub: configuration name
+    split: str = "train"  # hub: split
+    columns: Columns = Columns()
+    options: dict[str, Any] = {}  # generate: the task's own options
+    # How the question is put: {text} is the source's own; a generator's metadata has names too, e.g. {expression}.
+    wording: str = "{text}"
+    level: str = ""  # difficulty label for the report where rows have none
+    count: Positive | None = None  # problems to take (times `scale`); none = all of a file
+    seed: int = 0  # generate: the task's seed
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Source:
+        if sum(x is not None for x in (self.file, self.hub, self.generate)) != 1:
+            raise ValueError("give exactly one of file, hub, generate")
+        if self.generate and self.count is None:
+            raise ValueError("generate needs a count")
+        if "{" not in self.wording:
+            raise ValueError("wording must say where the question goes, e.g. {text}")
+        return self
+
+
+class Problems(Section):
+    train: Annotated[tuple[Source, ...], Field(min_length=1)]
+    held_out: dict[str, tuple[Source, ...]] = {}  # benchmark name -> its sources; never trained on
+
+
+class Dialogue(Section):
+    """Phase 1. Number of turns and every template are data: two turns are a limit the paper states."""
+
+    samples: Positive = 4  # dialogues a problem (ours)
+    turns: Annotated[tuple[tuple[str, ...], ...], Field(min_length=2)] = (
+        ("solve",),
+        ("verify", "backtrack", "subgoals", "backward"),
+    )  # per turn, the templates that take turns over samples (ours)
+    templates: dict[str, str] = {}  # name -> text, over the ones in prompts.py
+    bridges: dict[str, str] = {}  # name -> sentence that joins a turn to what came before
+    temperature: Temperature = 0.8
+    top_p: TopP = 0.95
+    max_new_tokens: Positive = 512  # a turn
+
+
+class Filter(Section):
+    """Rules in order; a rule is a name, or a name with options. The first that objects is the one recorded."""
+
+    rules: tuple[str | dict[str, dict[str, Any]], ...] = ("answer_correct",)
+    limit: Positive | None = None  # keep at most this many in all, chosen by hash (for matched controls)
+
+
+class Pack(Section):
+    tokens_per_row: Positive = 8192
+    mask_wrong_first: bool = True  # do not train on a first attempt that was wrong (arXiv 2502.19613)
+
+
+class Train(Section):
+    mode: Literal["full", "lora"] = "full"
+    epochs: Positive = 2
+    learning_rate: float = Field(1e-5, gt=0, le=1)
+    warmup_ratio: Share = 0.05
+    min_lr_ratio: Share = 0.1  # where the cosine ends, as a share of the peak
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    max_grad_norm: float = Field(1.0, gt=0)
+    rows_per_step: Positive = 1  # packed rows accumulated into one optimiser step
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matmuls; masters stay float32
+    gradient_checkpointing: bool = False
+    save_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the finished weights
+    lora_rank: Positive = 64
+    save_steps: Positive = 50  # optimiser steps between checkpoints
+    init: Literal["continue", "restart"] = "continue"  # phase 2: from phase 1, or from the base (ours)
+
+
+class Probe(Section):
+    """Phase 2: samples that estimate a problem's pass rate. They are kept as training candidates."""
+
+    samples: Positive = 8
+    temperature: Temperature = 1.0
+    top_p: TopP = 1.0
+    max_new_tokens: Positive = 1024
+
+
+class Sampling(Section):
+    """Phase 2: how many correct samples each problem should end up with (DART-Math, arXiv 2407.13690)."""
+
+    target: Literal["prop2diff", "uniform"] = "prop2diff"
+    quota: Positive = 8  # correct samples for the hardest problem (prop2diff) or for each (uniform)
+    max_tries: Positive = 64  # draws a problem, the probe's included
+
+
+class Evaluate(Section):
+    samples: Positive = 4  # k draws a problem at `temperature`
+    greedy: bool = True  # one greedy answer besides
+    temperature: Temperature = 0.7
+    top_p: TopP = 0.95
+    max_new_tokens: Positive = 1024
+    template: str = "solve"  # how the question is asked, before and after training
+
+
+class Recipe(Section):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    seed: int = 0
+    scale: float = Field(1.0, gt=0, le=1)  # the one dial: share of the problems
+    phases: Literal[1, 2] = 2
+    needs: Needs = Needs()
+    model: Model = Model()
+    engine: EngineSection = EngineSection()
+    problems: Problems
+    dialogue: Dialogue = Dialogue()
+    filter: Filter = Filter()
+    pack: Pack = Pack()
+    train: Train = Train()
+    probe: Probe = Probe()
+    sample: Sampling = Sampling()
+    filter_2: Filter = Filter()  # phase 2; keys not given are those of `filter`
+    train_2: Train = Train()  # phase 2; keys not given are those of `train`
+    evaluate: Evaluate = Evaluate()
+
+    def count(self, source: Source) -> int | None:
+        """Problems to take from a source once `scale` has shrunk them; at least one."""
+        return source.count if source.count is None else max(1, round(source.count * self.scale))
+
+
+Origin = dict[tuple[Any, ...], str]  # key path -> "file:line" or the override that set it
+INHERIT = {"filter_2": "filter", "train_2": "train"}
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+    """Read and validate a recipe. Raises RecipeError, one line, for anything wrong in it."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe{_neighbours(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as text: {error}") from None
+    try:
+        raw, lines = yaml.safe_load(text), _lines(yaml.compose(text, Loader=yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping with sections such as 'problems:' and 'train:'")
+    origin: Origin = {key: f"{path}:{line}" for key, line in lines.items()}
+    for override in overrides:
+        _apply(raw, override, origin)
+    return parse(raw, str(path), origin)
+
+
+def parse(raw: dict[str, Any], name: str, origin: Origin | None = None) -> Recipe:
+    """Validate a recipe that is already a mapping. `origin` says where each key path comes from, for messages."""
+    for section, parent in INHERIT.items():
+        if isinstance(raw.get(parent, {}), dict) and isinstance(raw.get(section, {}), dict):
+            raw[section] = {**raw.get(parent, {}), **raw.get(section, {})}
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, origin or {}, name)) from None
+
+
+def _neighbours(path: Path) -> str:
+    found = sorted(p.as_posix() for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.as_posix(), found, 1, 0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _lines(node: yaml.Node | None, at: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
+    """Key path -> line number (from 1) of every node in the file."""
+    if node is None:
+        return {}
+    found = {at: node.start_mark.line + 1}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            found |= _lines(value, (*at, key.value))
+            found[(*at, key.value)] = key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            found |= _lines(value, (*at, i))
+    return found
+
+
+def _apply(raw: dict[str, Any], override: str, origin: Origin) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"override {override!r}: write it as section.key=value, e.g. train.epochs=1")
+    *parents, last = path = tuple(key.split("."))
+    at = raw
+    for part in parents:
+        at = at.setdefault(part, {})
+        if not isinstance(at, dict):
+            raise RecipeError(f"override {override!r}: {part!r} is a value, not a section")
+    try:
+        at[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError(f"override {override!r}: the value is not valid YAML") from None
+    for known in [k for k in origin if k[: len(path)] == path]:
+        del origin[known]
+    origin[path] = f"override {override!r}"
+
+
+def _explain(error: ValidationError, origin: Origin, recipe: str) -> str:
+    first = error.errors()[0]
+    # A section inherited by phase 2 repeats its parent's mistake: point at the parent's line.
+    loc = tuple(p for p in first["loc"] if not (isinstance(p, str) and p.startswith(("str", "dict["))))
+    if loc and loc not in origin and loc[0] in INHERIT:
+        loc = (INHERIT[loc[0]], *loc[1:])
+    known = next((loc[:n] for n in range(len(loc), -1, -1) if loc[:n] in origin), ())
+    where, name = origin.get(known, recipe), ".".join(map(str, loc))
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        valid = _fields_at(loc[:-1])
+        near = difflib.get_close_matches(str(loc[-1]), valid, 1, 0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; valid here: {', '.join(valid)}"
+        return f"{where}: unknown key {name!r}{hint}{more}"
+    if first["type"] == "missing":
+        return f"{where}: {name!r} is missing{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {name or 'recipe'}: {message} (got {first['input']!r:.80}){more}"
+
+
+def _fields_at(loc: tuple[Any, ...]) -> list[str]:
+    """Names of the valid keys at a place in the recipe."""
+    here: Any = Recipe
+    for part in loc:
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            here = here.model_fields[part].annotation
+        elif args := [a for a in get_args(here) if a is not Ellipsis]:
+            here = args[-1]
+    while get_args(here):
+        here = get_args(here)[-1] if get_args(here)[-1] is not Ellipsis else get_args(here)[0]
+    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []

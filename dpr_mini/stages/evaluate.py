@@ -1,0 +1,147 @@
+"""Score a model on the held-out problems: k sampled answers and a greedy one each, graded and counted.
+
+`rows.jsonl` holds the answers as they were given, `graded.jsonl` what the grader said of each, so that every number
+can be traced and graded again without generating. Besides the official verdict each answer is scored by its first
+and by its last number: the gap between them separates a better format from better arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dpr_mini import behaviours, prompts
+from dpr_mini.chat import Template
+from dpr_mini.conversation import Conversation, hold, usage
+from dpr_mini.engines.base import Engine, Sampling
+from dpr_mini.grade import Grader, first_number, last_number
+from dpr_mini.recipe import Evaluate
+from dpr_mini.stats import GREEDY, bootstrap, pass_rates
+from dpr_mini.store import write_rows
+from dpr_mini.types import Dialogue, Problem, ScoreCard, seed_for, to_row
+
+VERSION = 1
+
+
+def run(
+    folder: Path,
+    problems: Sequence[Problem],
+    engine: Engine,
+    template: Template,
+    config: Evaluate,
+    question: str,
+    bridges: Mapping[str, str],
+    seed: int,
+    title: str = "eval",
+) -> dict[str, Any]:
+    """Answer and grade every held-out problem. Metrics hold one score card per benchmark and one for all."""
+    drawn = Sampling(config.max_new_tokens, config.temperature, config.top_p)
+    greedy = Sampling(config.max_new_tokens, temperature=0.0)
+    samples = [*range(config.samples), *([GREEDY] if config.greedy else [])]
+    wanted = [
+        Conversation(
+            p.id,
+            i,
+            ((config.template, prompts.fill(question, p.text)),),
+            greedy if i == GREEDY else drawn,
+            seed_for(seed, "eval", p.id, i),
+        )
+        for p in problems
+        for i in samples
+    ]
+    answers = hold(folder / "rows.jsonl", engine, template, wanted, title)
+    rows = grade(list(answers.values()), problems, bridges)
+    write_rows(folder / "graded.jsonl", rows)
+    benchmarks = sorted({p.split for p in problems})
+    cards = {b: score(b, [r for r in rows if r["benchmark"] == b]) for b in benchmarks}
+    if len(benchmarks) > 1:
+        cards["all"] = score("all", rows)
+    return {**usage(answers.values()), "cards": cards}
+
+
+def grade(answers: Sequence[Dialogue], problems: Sequence[Problem], bridges: Mapping[str, str]) -> list[dict[str, Any]]:
+    """One row an answer, sorted by id. `attempt_ok` is the verdict on what stands before the first bridge, or None."""
+    by_id = {p.id: p for p in problems}
+    cases = []
+    for d in answers:
+        gold, text = by_id[d.problem_id].answer, d.turns[-1].text
+        cases += [
+            (f"{d.id}|final", gold, text),
+            (f"{d.id}|first", gold, first_number(text)),
+            (f"{d.id}|last", gold, last_number(text)),
+        ]
+        if (before := first_attempt(text, bridges)) is not None:
+            cases.append((f"{d.id}|attempt", gold, before))
+    with Grader() as grader:
+        verdicts = dict(grader.grade_many(cases))
+    rows = []
+    for d in sorted(answers, key=lambda d: d.id):
+        problem, turn, final = by_id[d.problem_id], d.turns[-1], verdicts[f"{d.id}|final"]
+        attempt = verdicts.get(f"{d.id}|attempt")
+        rows.append(
+            {
+                "id": d.id,
+                "problem_id": d.problem_id,
+                "benchmark": problem.split,
+                "source": problem.source,
+                "sample": d.sample,
+                "tokens": len(turn.ids),
+                "finish": turn.finish,
+                **to_row(final),
+                "first_ok": verdicts[f"{d.id}|first"].ok,
+                "last_ok": verdicts[f"{d.id}|last"].ok,
+                "attempt_ok": attempt.ok if attempt else None,
+                "behaviours": behaviours.count(turn.text),
+            }
+        )
+    return rows
+
+
+def first_attempt(text: str, bridges: Mapping[str, str]) -> str | None:
+    """The text before the first bridge sentence in it; None where there is none."""
+    found = [at for bridge in bridges.values() if bridge.strip() and (at := text.find(bridge.strip())) > 0]
+    return text[: min(found)] if found else None
+
+
+def score(benchmark: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A ScoreCard of graded rows and what stands beside it: other scorers, behaviours, changes of mind."""
+    sampled = [r for r in rows if r["sample"] != GREEDY]
+    greedy = [r for r in rows if r["sample"] == GREEDY]
+    mean, low, high = bootstrap(list(pass_rates(sampled).values()))
+    tokens = np.array([r["tokens"] for r in sampled])
+    revised = [r for r in sampled if r["attempt_ok"] is not None]
+    card = ScoreCard(
+        benchmark=benchmark,
+        n=len(pass_rates(sampled)),
+        k=len(sampled) // max(len(pass_rates(sampled)), 1),
+        mean=mean,
+        low=low,
+        high=high,
+        greedy=share(r["status"] == "correct" for r in greedy),
+        truncated=share(r["finish"] == "length" for r in sampled),
+        tokens_mean=float(tokens.mean()),
+        tokens_median=float(np.median(tokens)),
+        tokens_p90=float(np.percentile(tokens, 90)),
+    )
+    return {
+        **to_row(card),
+        "first_number": share(r["first_ok"] for r in sampled),
+        "last_number": share(r["last_ok"] for r in sampled),
+        "unparsed": share(r["status"] == "unparsed" for r in sampled),
+        "timeouts": sum(r["status"] == "timeout" for r in rows),
+        "behaviours": {
+            name: share(r["behaviours"][name] > 0 for r in sampled) for name in behaviours.NAMES
+        },
+        "revised": len(revised),
+        "wrong_to_right": share(not r["attempt_ok"] and r["status"] == "correct" for r in revised),
+        "right_to_wrong": share(r["attempt_ok"] and r["status"] != "correct" for r in revised),
+    }  # fmt: skip
+
+
+def share(flags: Any) -> float:
+    """Share of true flags; 0 of none is 0."""
+    flags = list(flags)
+    return round(sum(flags) / len(flags), 4) if flags else 0.0

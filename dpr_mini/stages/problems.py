@@ -1,0 +1,167 @@
+"""Problems in one normalised form: from local files, hub data sets or reasoning-gym generators.
+
+Held-out problems are taken first and a training problem that equals one of them (same text up to case and white
+space) is dropped, as is any repetition; every drop is in `drops.jsonl`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from dpr_mini.recipe import Problems, Source
+from dpr_mini.store import StoreError, write_rows
+from dpr_mini.types import Drop, Problem, UserError, digest, to_row
+
+VERSION = 1
+_OVERDRAW = 20  # a generator may be asked for this many times its count before it counts as exhausted
+
+
+class ProblemError(UserError, ValueError):
+    """A source that cannot be read: one line that names file, line and mend."""
+
+
+def identity(text: str) -> str:
+    """A problem's id: digest of its text without case and layout."""
+    return digest(" ".join(text.lower().split()))[:16]
+
+
+def run(folder: Path, config: Problems, base: Path, train: bool = True) -> dict[str, Any]:
+    """Write `rows.jsonl` (Problem rows, held-out splits first) and `drops.jsonl`.
+
+    `base` is the folder that relative file names start from; counts in `config` are final (scaled). Without `train`
+    only the held-out problems are read.
+    Raises ProblemError for a source that cannot be read, StoreError where nothing is left to train on.
+    """
+    seen: dict[str, str] = {}
+    kept: list[Problem] = []
+    drops: list[Drop] = []
+    groups = [*config.held_out.items(), *([("train", config.train)] if train else [])]
+    for split, sources in groups:
+        for source in sources:
+            kept += islice(_fresh(_read(source, base), source, split, seen, drops), source.count)
+    counts = Counter(p.split for p in kept)
+    for split, _ in groups:
+        if not counts[split]:
+            raise StoreError(
+                f"problems: nothing left in {split!r}: {len(drops)} dropped as repeated or held out; add a source"
+            )
+    write_rows(folder / "drops.jsonl", map(to_row, drops))
+    write_rows(folder / "rows.jsonl", map(to_row, kept))
+    short = {
+        f"{split}/{label(s)}": [sum(p.split == split and p.source == label(s) for p in kept), s.count]
+        for split, sources in groups
+        for s in sources
+        if s.count and sum(p.split == split and p.source == label(s) for p in kept) < s.count
+    }
+    for name, (got, asked) in short.items():
+        print(f"problems: {name} has only {got} distinct problems of the {asked} asked for")
+    return {
+        "splits": dict(counts),
+        "sources": dict(Counter(f"{p.split}/{p.source}" for p in kept)),
+        "dropped": dict(Counter(d.rule for d in drops)),
+        "short_of": short,
+    }
+
+
+def label(source: Source) -> str:
+    """A source's name in rows and reports; with its level where it has one."""
+    name = source.generate or source.hub or Path(str(source.file)).name.split(".")[0]
+    return f"{name}-{source.level}" if source.level else name
+
+
+def _fresh(
+    raw: Iterable[tuple[str, str, str]], source: Source, split: str, seen: dict[str, str], drops: list[Drop]
+) -> Iterator[Problem]:
+    for text, answer, level in raw:
+        key = identity(text)
+        if key in seen:
+            rule = "duplicate" if seen[key] == split else "held_out"
+            drops.append(Drop(key, rule, f"{label(source)} in {split}, already in {seen[key]}: {text[:120]}"))
+            continue
+        seen[key] = split
+        yield Problem(key, label(source), text, answer.strip(), source.level or level, split)
+
+
+def _read(source: Source, base: Path) -> Iterator[tuple[str, str, str]]:
+    """(text, answer, level) of a source, in its own order."""
+    if source.file:
+        path = base / source.file
+        if not path.exists():
+            raise ProblemError(f"{path}: no such file; 'file' is relative to the recipe's folder")
+        return _parquet(path, source) if path.suffix == ".parquet" else _jsonl(path, source)
+    return _hub(source) if source.hub else _generated(source)
+
+
+def _fields(row: dict[str, Any], source: Source, where: str) -> tuple[str, str, str]:
+    columns = source.columns
+    for name in (columns.text, columns.answer):
+        value = row.get(name)
+        if value is None or not str(value).strip():
+            have = ", ".join(map(str, row)) or "nothing"
+            raise ProblemError(f"{where}: no {name!r} (the row has: {have}); name the right field under 'columns'")
+    text = _worded(source.wording, {"text": str(row[columns.text]).strip()})
+    return text, str(row[columns.answer]), str(row.get(columns.level) or "")
+
+
+def _worded(wording: str, values: Mapping[str, Any]) -> str:
+    """`wording` with {name} replaced, once, by plain substitution: questions are full of braces."""
+    names = set(re.findall(r"\{([a-z_]+)\}", wording))
+    if unknown := names - values.keys():
+        raise ProblemError(f"wording: no {{{min(unknown)}}} here; there are: {', '.join(sorted(values))}")
+    return re.sub(r"\{([a-z_]+)\}", lambda m: str(values[m[1]]), wording)
+
+
+def _jsonl(path: Path, source: Source) -> Iterator[tuple[str, str, str]]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ProblemError(f"{path}:{number}: not JSON: {error.msg} at column {error.colno}") from None
+            if not isinstance(row, dict):
+                raise ProblemError(f"{path}:{number}: a row must be a JSON object, not {type(row).__name__}")
+            yield _fields(row, source, f"{path}:{number}")
+
+
+def _parquet(path: Path, source: Source) -> Iterator[tuple[str, str, str]]:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise ProblemError(f"{path}: reading parquet needs pyarrow: pip install 'dpr-mini[data]'") from None
+    for number, row in enumerate(pyarrow.parquet.read_table(path).to_pylist(), 1):
+        yield _fields(row, source, f"{path}: row {number}")
+
+
+def _hub(source: Source) -> Iterator[tuple[str, str, str]]:
+    try:
+        from datasets import load_dataset
+    except ImportError:
+        raise ProblemError(f"{source.hub}: hub data sets need datasets: pip install 'dpr-mini[data]'") from None
+    data = load_dataset(source.hub, source.subset, split=source.split, revision=source.revision)
+    for number, row in enumerate(data):
+        yield _fields(row, source, f"{source.hub}[{source.split}] row {number}")
+
+
+def _generated(source: Source) -> Iterator[tuple[str, str, str]]:
+    try:
+        import reasoning_gym
+    except ImportError:
+        raise ProblemError(f"{source.generate}: generators need reasoning-gym: pip install 'dpr-mini[cpu]'") from None
+    size = (source.count or 1) * _OVERDRAW
+    try:
+        data = reasoning_gym.create_dataset(source.generate, size=size, seed=source.seed, **source.options)
+    except (ValueError, TypeError, AssertionError) as error:
+        raise ProblemError(f"generate: {source.generate}: {error}") from None
+    for item in data:
+        told = {k: v for k, v in item["metadata"].items() if isinstance(v, str | int)}
+        yield _worded(source.wording, {**told, "text": item["question"].strip()}), str(item["answer"]), ""

@@ -1,0 +1,373 @@
+"""The report: what improved, what did not, under which conditions. Every claim has an interval, every number a file.
+
+Writes `report.html` (one page, nothing loaded from anywhere), `report.md` (the same blocks) and `scorecards.json`.
+`results.py` has the numbers, `figures.py` the drawings, `document.py` the page.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dpr_mini import data_sections, figures
+from dpr_mini.document import Block, Figures, Fold, Points, Section, Table, Text, render
+from dpr_mini.results import COMPARISONS, FEWEST, GENERATING, Results, lengths
+from dpr_mini.store import write_json, write_text
+
+VERSION = 1
+NAMES = {
+    "official": "official",
+    "first_number": "first number",
+    "last_number": "last number",
+    "format": "format",
+}
+
+
+def run(folder: Path, at: Mapping[str, Path], recipe: dict[str, Any]) -> dict[str, Any]:
+    """Report on the complete stage folders in `at` (role -> folder); `recipe` is the resolved recipe.
+
+    Stages that are not there (phases: 1, a run under way, no held-out problems) are left out and named.
+    Raises StoreError for a stage whose files do not fit together.
+    """
+    results = Results(at)
+    sections = [
+        _headline(results, recipe),
+        _verdicts(results),
+        _format_or_arithmetic(results),
+        _figures(results),
+        _lengths(results, recipe),
+        _behaviours(results),
+        data_sections.funnel(results),
+        data_sections.difficulty(results),
+        data_sections.excerpts(results),
+        _conditions(results, recipe),
+    ]
+    title, lead = f"dpr-mini: {recipe['name']}", _lead(results, recipe)
+    for name in ("report.html", "report.md"):
+        write_text(folder / name, render(name, title, lead, sections))
+    write_json(folder / "scorecards.json", _scorecards(results, recipe))
+    return {"headline": _summary(results)}
+
+
+def _lead(results: Results, recipe: Mapping[str, Any]) -> str:
+    done = 2 if "train_2" in results.at else 1 if "train_1" in results.at else 0
+    engines = sorted({results.metrics(r)["engine"] for r in GENERATING if r in results.at})
+    text = (
+        f"{recipe['model']['name']} taught itself in {done} of {recipe['phases']} phases (arXiv 2601.05616, with our "
+        f"own prompts, rules and settings), seed {recipe['seed']}, scale {recipe['scale']:g}, "
+        f"engine {', '.join(engines)}."
+    )
+    if not results.models:
+        return text + " Nothing was evaluated: the recipe has no held-out problems, or the run has not come that far."
+    missing = [label for label in ("base", "phase 1", "phase 2") if label not in {m.label for m in results.models}]
+    return text + (f" Not evaluated: {', '.join(missing)}." if missing else "")
+
+
+# ---------------------------------------------------------------- accuracy
+
+
+def _headline(results: Results, recipe: Mapping[str, Any]) -> Section:
+    models, asked = results.models, recipe["evaluate"]
+    if not models:
+        return Section("Accuracy")
+    rows = []
+    for b in results.benchmarks:
+        card = models[0].cards[b]
+        cells = (_card(m.cards[b], bool(m.answers(b, greedy=True))) for m in models)
+        rows.append((f"{b}\nn={card['n']}, k={card['k']}", *cells))
+    table = Table(
+        ("benchmark", *(m.label for m in models)),
+        rows,
+        results.sources("eval"),
+        note=f"pass@1: mean over n problems of the share of k samples that are right, T={asked['temperature']:g}, "
+        f"top-p {asked['top_p']:g}, at most {asked['max_new_tokens']} new tokens; in brackets the 95 % bootstrap "
+        "interval over problems. Greedy: one answer at T=0.",
+    )
+    blocks: list[Block] = [table]
+    if len(models) > 1:
+        rows = [
+            (
+                f"{d['after']} vs {d['before']}",
+                d["benchmark"],
+                _difference(d, "\n"),
+                _difference(results.difference(d["before"], d["after"], d["benchmark"], "greedy"), "\n"),
+                f"{_p(d)}\n{d['up']} up, {d['down']} down",
+            )
+            for d in results.of("official")
+        ]
+        note = "Differences on the same problems, 95 % bootstrap interval over problems; p: exact two-sided sign test "
+        note += "over the problems whose pass rate changed."
+        head = ("comparison", "benchmark", "pass@1", "greedy", "p (pass@1)")
+        blocks.append(Table(head, rows, results.sources("eval", "graded.jsonl"), "Paired differences", note))
+    return Section("Accuracy", blocks)
+
+
+def _verdicts(results: Results) -> Section:
+    """One line a comparison and benchmark; no word without its interval."""
+    points = []
+    for d in results.of("official"):
+        what = {
+            "no change shown": "; no change that this many problems could show",
+            "too few problems": f"; fewer than {FEWEST} problems, nothing is claimed",
+        }.get(d["verdict"], "; weak: the sign test alone would not claim it" if d["p_sign"] > 0.05 else "")
+        numbers = f"pass@1 {_difference(d)}, n={d['n']}, sign test p {_p(d)}{what}."
+        points.append((d["verdict"], f"{d['before']} to {d['after']} on {d['benchmark']}: {numbers}"))
+    if not points:
+        return Section("What the numbers say")
+    caution = (
+        f"Each line is a 95 % interval of its own: of {len(points)} such lines about {len(points) * 0.05:.1f} would "
+        "exclude zero by chance. One seed; another run of training may come out differently."
+    )
+    return Section("What the numbers say", [Points(points), Text(caution)])
+
+
+def _format_or_arithmetic(results: Results) -> Section:
+    if not results.models:
+        return Section("Format or arithmetic?")
+    rows, revisions = [], []
+    for b in results.benchmarks:
+        for m in results.models:
+            c = m.cards[b]
+            shares = (f"{c['mean']:.3f}", *(f"{c[k]:.3f}" for k in ("first_number", "last_number")))
+            rows.append((b, m.label, *shares, *(f"{c[k]:.1%}" for k in ("truncated", "unparsed")), str(c["timeouts"])))
+            if c["revised"]:
+                each = m.answers(b)
+                first = sum(r["attempt_ok"] is True for r in each) / c["revised"]
+                last = sum(r["status"] == "correct" for r in each if r["attempt_ok"] is not None) / c["revised"]
+                share = f"{c['revised']} of {len(each)}"
+                changes = (f"{c[k]:.3f}" for k in ("wrong_to_right", "right_to_wrong"))
+                revisions.append((b, m.label, share, f"{first:.3f}", f"{last:.3f}", *changes))
+    source = results.sources("eval")
+    blocks: list[Block] = [
+        Text(
+            "A model can gain by writing its answer where the grader looks (format), or by getting more answers right. "
+            "The same answers are therefore scored twice more: by the last number in the text, whatever stands around "
+            "it, and by the first. A gain in official accuracy that the last number does not show is format; the first "
+            "number is right only where the answer comes before any working (or before the question is repeated)."
+        ),
+        Table(
+            ("benchmark", "model", "official", "first number", "last number", "truncated", "unparsed", "timeouts"),
+            rows,
+            source,
+            note="Shares of the sampled answers; timeouts are answers that the grader gave up on.",
+        ),
+    ]
+    if pairs := _pairs(results):
+        b = results.overall
+        rows = [(f"{y} vs {x}", *(_difference(results.difference(x, y, b, m), "\n") for m in NAMES)) for x, y in pairs]
+        note = "Paired differences with 95 % bootstrap intervals over problems; format: official minus last number."
+        graded = results.sources("eval", "graded.jsonl")
+        blocks.append(Table(("comparison", *NAMES.values()), rows, graded, f"The change by scorer, {b}", note))
+        blocks.append(Points([("", _split(results, x, y)) for x, y in pairs]))
+    if revisions:
+        head = (
+            "benchmark",
+            "model",
+            "answers that go on",
+            "first attempt",
+            "final",
+            "wrong to right",
+            "right to wrong",
+        )
+        note = "Answers with a joining sentence of the training chains in them: the text before it against the whole."
+        blocks.append(Table(head, revisions, source, "First attempt and final answer in one response", note))
+    else:
+        blocks.append(Text("No answer of any model revises itself with one of the training chains' joining sentences."))
+    return Section("Format or arithmetic?", blocks)
+
+
+def _split(results: Results, before: str, after: str) -> str:
+    """How much of an official change the other two scorers see, in words that the intervals allow."""
+    found = {m: results.difference(before, after, results.overall, m) for m in NAMES}
+    official = found["official"]
+    head = f"{before} to {after}: official {_difference(official)}"
+    if official["verdict"] not in ("improved", "got worse"):
+        return f"{head}: no change is shown, so there is nothing to divide."
+    what = "gain" if official["verdict"] == "improved" else "loss"
+    shown = {m: found[m]["verdict"] == official["verdict"] for m in found}
+    seen = [
+        f"the {NAMES[m]} sees {_difference(found[m])}"
+        + (f", {found[m]['mean'] / official['mean']:.0%} of it" if shown[m] else f": no {what} shown")
+        for m in ("last_number", "first_number")
+    ]
+    meaning = {
+        (True, False): f"no part of this {what} is shown to be format",
+        (True, True): f"part of this {what} is format, part is not",
+        (False, True): f"this {what} is one of format as far as these problems can tell",
+        (False, False): f"these problems cannot tell whether this {what} is one of format",
+    }[shown["last_number"], shown["format"]]
+    return f"{head}; {'; '.join(seen)}. So {meaning} (format {_difference(found['format'])})."
+
+
+# ---------------------------------------------------------------- figures, lengths, behaviours
+
+
+def _figures(results: Results) -> Section:
+    found: list[tuple[str, str]] = []
+
+    def add(svgs: list[str], *captions: str) -> None:
+        found.extend(zip(svgs, captions, strict=True))
+
+    if results.models:
+        add(figures.accuracy({m.label: m.cards for m in results.models}), f"From {results.sources('eval')}.")
+    if results.bins:
+        told = "Left bars: right among the probe's equal draws for every problem, before the rules. "
+        source = f"From {results.source('sample_2', 'budgets.jsonl')}, {results.source('filter_2', 'rows.jsonl')}."
+        add(figures.difficulty(results.bins), told + source, "The same for each problem; dashes: the quota. " + source)
+    if results.models:
+        tokens = {m.label: [r["tokens"] for r in m.answers()] for m in results.models}
+        add(figures.length(tokens), f"x: ratio of means to {next(iter(tokens))}. From graded.jsonl of the evaluations.")
+    trained = {f"phase {i}": f"train_{i}" for i in (1, 2) if f"train_{i}" in results.at}
+    if trained:
+        steps = {label: list(results.rows(role, "metrics.jsonl")) for label, role in trained.items()}
+        add(figures.losses(steps), f"From {', '.join(results.source(r, 'metrics.jsonl') for r in trained.values())}.")
+    if any(results.drops.values()):
+        counts = {f"phase {role[-1]}": by for role, by in results.drops.items()}
+        add(figures.drops(counts), f"From {', '.join(results.source(r, 'drops.jsonl') for r in results.drops)}.")
+    return Section("Figures", [Figures(found)] if found else [])
+
+
+def _lengths(results: Results, recipe: Mapping[str, Any]) -> Section:
+    rows = []
+    for b in results.benchmarks:
+        for which in ("all", "right", "wrong") if b == results.overall else ("all",):
+            base = None
+            for m in results.models:
+                answers = [
+                    r for r in m.answers(b) if which == "all" or (r["status"] == "correct") == (which == "right")
+                ]
+                found = lengths(answers)
+                base = found if m is results.models[0] else base
+                ratio = f"{found['mean'] / base['mean']:.2f}" if found and base and base["mean"] else "-"
+                cells = [f"{found[k]:.1f}" for k in ("mean", "median", "p90")] if found else ["-"] * 3
+                cut = f"{found['truncated']:.1%}" if found else "-"
+                rows.append((b, which, m.label, str(found["n"] if found else 0), *cells, ratio, cut))
+    if not rows:
+        return Section("Length of answers")
+    head = ("benchmark", "answers", "model", "n", "mean", "median", "p90", f"x {results.models[0].label}", "truncated")
+    note = (
+        f"Generated tokens of the sampled answers, cut at {recipe['evaluate']['max_new_tokens']}. Right answers come "
+        "from easier problems: compare right with right over models, not right with wrong. The paper's authors report "
+        "chains more than 4 times longer after training."
+    )
+    return Section("Length of answers", [Table(head, rows, results.sources("eval", "graded.jsonl"), note=note)])
+
+
+def _behaviours(results: Results) -> Section:
+    shares = {f"{m.label}, answers": m.cards[results.overall]["behaviours"] for m in results.models}
+    for role in results.drops:
+        found = results.metrics(role)
+        shares |= {f"{role.replace('_', '-')}, drawn": found["behaviours"]}
+        shares |= {f"{role.replace('_', '-')}, kept": found["kept_behaviours"]}
+    if not shares:
+        return Section("Behaviours")
+    names = list(next(iter(shares.values())))
+    rows = [(label, *(f"{by[n]:.1%}" for n in names)) for label, by in shares.items()]
+    note = (
+        "Share of responses with at least one marker of the behaviour: word patterns, a lower bound that a hollow "
+        "phrase also meets (behaviours.py). Compare between rows only."
+    )
+    source = ", ".join(results.source(r) for r in results.at if r.startswith("eval") or r in results.drops)
+    return Section("Behaviours", [Table(("responses", *names), rows, source, note=note)])
+
+
+# ---------------------------------------------------------------- conditions
+
+
+def _conditions(results: Results, recipe: Mapping[str, Any]) -> Section:
+    facts = _facts(results, recipe)
+    rows = [(name, value if isinstance(value, str) else ", ".join(value)) for name, value in facts.items()]
+    stages = [
+        (m["stage"], results.at[role].name, f"{m['seconds']:,.1f}", f"{m['peak_rss_gib']:.2f}", m["finished"])
+        for role, m in results.manifests.items()
+    ]
+    note = "Peak memory is the process's so far, GiB; stages run in one process add up."
+    head = ("stage", "folder", "seconds", "peak GiB", "finished (UTC)")
+    dumped = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True, width=110)
+    source = "stage.json of every stage and the recipe"
+    return Section(
+        "Conditions",
+        [
+            Table(("what", "value"), rows, source, prose=True),
+            Table(head, stages, "stage.json of the stages named", "Stages", note),
+            Fold("The recipe, resolved", dumped),
+        ],
+    )
+
+
+def _facts(results: Results, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Conditions by name; a list where stages were made under different ones."""
+
+    def of(name: str) -> list[str]:
+        return list(dict.fromkeys(_flat(m[name]) for m in results.manifests.values()))
+
+    def draw(section: str) -> str:
+        asked = recipe[section]
+        return f"{asked['samples']} samples, " + ", ".join(
+            f"{k} {asked[k]:g}" for k in ("temperature", "top_p", "max_new_tokens")
+        )
+
+    engines = list(dict.fromkeys(results.metrics(r)["engine"] for r in GENERATING if r in results.at))
+    model = recipe["model"]["name"] + (f" @ {recipe['model']['revision']}" if recipe["model"]["revision"] else "")
+    sampling = {"evaluate": "evaluation", "dialogue": "dialogue, each turn", "probe": "probe and phase-2 sampling"}
+    return {
+        "model": model,
+        "engine": engines,
+        "seed": str(recipe["seed"]),
+        "scale": f"{recipe['scale']:g}",
+        **{f"sampling: {label}": draw(section) for section, label in sampling.items()},
+        "machine": of("machine"),
+        "versions": of("versions"),
+        "commit": [c or "none (not a checkout)" for c in of("commit")],
+    }
+
+
+def _scorecards(results: Results, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The machine-readable report: cards per model and benchmark, paired differences, conditions."""
+    return {
+        "name": recipe["name"],
+        "models": {m.label: {"from": m.folder.name, "cards": m.cards} for m in results.models},
+        "differences": results.differences,
+        "conditions": {**_facts(results, recipe), "recipe": recipe},
+        "stages": {role: folder.name for role, folder in results.at.items()},
+    }
+
+
+def _summary(results: Results) -> dict[str, Any]:
+    """What `show` prints: pass@1 of every model on every benchmark, and the verdicts."""
+    return {
+        "pass@1": {b: {m.label: round(m.cards[b]["mean"], 4) for m in results.models} for b in results.benchmarks},
+        "verdicts": dict(
+            Counter(d["verdict"] for d in results.differences if d["measure"] == "official").most_common()
+        ),
+    }
+
+
+# ---------------------------------------------------------------- words for numbers
+
+
+def _card(card: Mapping[str, float], greedy: bool) -> str:
+    """A card as a cell of three lines."""
+    text = f"{card['mean']:.3f}\n[{card['low']:.3f}, {card['high']:.3f}]"
+    return f"{text}\ngreedy {card['greedy']:.3f}" if greedy else text
+
+
+def _difference(found: Mapping[str, float] | None, between: str = " ") -> str:
+    return f"{found['mean']:+.3f}{between}[{found['low']:+.3f}, {found['high']:+.3f}]" if found else "-"
+
+
+def _p(found: Mapping[str, float]) -> str:
+    return "< 0.001" if found["p_sign"] < 0.001 else f"{found['p_sign']:.3f}"
+
+
+def _pairs(results: Results) -> list[tuple[str, str]]:
+    there = {m.label for m in results.models}
+    return [(a, b) for a, b in COMPARISONS if a in there and b in there]
+
+
+def _flat(value: Any) -> str:
+    return ", ".join(f"{k} {v}" for k, v in value.items() if v != "") if isinstance(value, Mapping) else str(value)

@@ -1,0 +1,233 @@
+"""What is kept: stages addressed by content, rows appended as they arrive, the manifest written last.
+
+    runs/<recipe>/<stage>-<8 hex>/{started.json, rows.jsonl, ..., stage.json}
+
+A stage's key hashes its name, its hand-raised version, the configuration it reads and the keys of its inputs:
+never code, time or machine. `stage.json` exists = the stage is complete. Running the same command again reuses
+what is complete, resumes what is torn (a torn last line is cut, only missing ids are done), and runs the rest.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from dpr_mini.types import UserError, digest
+
+T = TypeVar("T")
+State = Literal["reuse", "resume", "run"]
+MANIFEST = "stage.json"
+
+
+class StoreError(UserError, RuntimeError):
+    """Something on disk is not as it should be: one line that says what and how to mend it."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline. `run(folder, {role: input folder})` does the work and returns its metrics.
+
+    `config` is JSON: all that the stage reads from the recipe, and the digests of what it reads from outside.
+    """
+
+    name: str
+    version: int
+    config: Mapping[str, Any]
+    run: Callable[[Path, Mapping[str, Path]], dict[str, Any]]
+    inputs: Mapping[str, Stage] = field(default_factory=dict)
+
+    @cached_property
+    def key(self) -> str:
+        inputs = {role: stage.key for role, stage in self.inputs.items()}
+        return digest(self.name, self.version, canonical(self.config), canonical(inputs))[:8]
+
+    def folder(self, root: Path) -> Path:
+        return root / f"{self.name}-{self.key}"
+
+    def state(self, root: Path) -> State:
+        folder = self.folder(root)
+        if (folder / MANIFEST).exists():
+            return "reuse"
+        return "resume" if folder.exists() else "run"
+
+    def manifest(self, root: Path) -> dict[str, Any]:
+        return read_json(self.folder(root) / MANIFEST)
+
+
+def canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def execute(stage: Stage, root: Path, facts: Callable[[], Mapping[str, Any]] = dict) -> Path:
+    """Bring one stage whose inputs are complete to completion. `facts` describes the machine for the manifest.
+
+    Raises StoreError for a full disk; whatever the stage did before stays and is resumed.
+    """
+    folder = stage.folder(root)
+    if stage.state(root) == "reuse":
+        return folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        described = describe(stage)
+        if not (folder / "started.json").exists():
+            write_json(folder / "started.json", described)
+        begun = time.time()
+        metrics = stage.run(folder, {role: s.folder(root) for role, s in stage.inputs.items()})
+        write_json(
+            folder / MANIFEST,
+            {
+                **described,
+                "metrics": metrics,
+                "seconds": round(time.time() - begun, 3),
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                **facts(),
+            },
+        )
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StoreError(
+                f"{stage.name}: the disk of {root} is full; what was done is kept: free space, run the same command"
+            ) from error
+        raise
+    return folder
+
+
+def describe(stage: Stage) -> dict[str, Any]:
+    return {
+        "stage": stage.name,
+        "key": stage.key,
+        "version": stage.version,
+        "config": stage.config,
+        "inputs": {role: f"{s.name}-{s.key}" for role, s in stage.inputs.items()},
+    }
+
+
+def changes(stage: Stage, root: Path) -> list[str]:
+    """What differs between this stage and the newest folder of the same name: "config.x: 1 -> 2" lines."""
+    others = [f for f in root.glob(f"{stage.name}-????????/started.json") if f.parent != stage.folder(root)]
+    if not others:
+        return []
+    old = read_json(max(others, key=lambda f: f.stat().st_mtime))
+    before, after = flatten(old), flatten(describe(stage))
+    skip = {"key"}
+    return [
+        f"{name}: {_short(before.get(name))} -> {_short(after.get(name))}"
+        for name in sorted(before.keys() | after.keys())
+        if name not in skip and before.get(name) != after.get(name)
+    ]
+
+
+def flatten(value: Any, at: str = "") -> dict[str, Any]:
+    """{"a": {"b": [1]}} -> {"a.b.0": 1}."""
+    if isinstance(value, Mapping):
+        items: Iterable[tuple[Any, Any]] = value.items()
+    elif isinstance(value, list | tuple):
+        items = enumerate(value)
+    else:
+        return {at: value}
+    return {k: v for name, inner in items for k, v in flatten(inner, f"{at}.{name}" if at else str(name)).items()}
+
+
+def _short(value: Any) -> str:
+    text = "(none)" if value is None else json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+class Rows:
+    """An append-only JSONL file of rows with unique ids. Opening it cuts a line that a kill has torn.
+
+    with Rows(path) as rows:
+        for item in rows.todo(items, key=lambda x: x.id): rows.add({"id": item.id, ...})
+    """
+
+    def __init__(self, path: Path, id_key: str = "id") -> None:
+        self.path, self.id_key = path, id_key
+        self.ids: set[str] = set()
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            _cut_torn_line(self.path)
+            self.ids = {row[self.id_key] for row in read_rows(self.path)}
+        self._file = self.path.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._file.close()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append and flush one row. Raises StoreError for an id that is there already."""
+        if row[self.id_key] in self.ids:
+            raise StoreError(f"{self.path}: row {row[self.id_key]!r} is there already")
+        self._file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.flush()
+        self.ids.add(row[self.id_key])
+
+    def todo(self, items: Iterable[T], key: Callable[[T], str]) -> Iterator[T]:
+        return (item for item in items if key(item) not in self.ids)
+
+
+def _cut_torn_line(path: Path) -> None:
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        keep = size
+        while keep:
+            step = min(keep, 1 << 16)
+            file.seek(keep - step)
+            newline = file.read(step).rfind(b"\n")
+            if newline >= 0:
+                keep = keep - step + newline + 1
+                break
+            keep -= step
+        if keep < size:
+            file.truncate(keep)
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a file that this project wrote. Raises StoreError, naming the line, for one that is not JSON."""
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise StoreError(
+                    f"{path}:{number}: not JSON ({error.msg}); delete the folder to redo the stage"
+                ) from None
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a whole file atomically: there is the old one or the new one, never half."""
+    _replace(path, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in rows))
+
+
+def write_json(path: Path, value: Any) -> None:
+    _replace(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    _replace(path, text)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise StoreError(
+            f"{path}:{error.lineno}: not JSON ({error.msg}); delete the folder to redo the stage"
+        ) from None
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

@@ -1,0 +1,144 @@
+"""Packing: nothing lost, nothing doubled, nothing over the edge, no row without something to learn."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpr_mini import recipe, store
+from dpr_mini.stages import pack
+from dpr_mini.types import Dialogue, Pack, Sample, Turn, Verdict, from_row
+
+ROOM = 40
+
+
+def sample(name: str, length: int, trained_from: int) -> Sample:
+    base = int(name) * 1000
+    return Sample(name, tuple(range(base, base + length)), tuple(i >= trained_from for i in range(length)))
+
+
+@st.composite
+def samples(draw):
+    lengths = draw(st.lists(st.integers(2, 60), max_size=40))
+    return [sample(str(i), n, draw(st.integers(0, n - 1))) for i, n in enumerate(lengths)]
+
+
+@given(samples())
+def test_best_fit_keeps_everything_once(items):
+    rows, too_long = pack.best_fit(items, ROOM)
+    assert too_long == [s.id for s in items if len(s.ids) > ROOM]
+    seen = {}
+    for row in rows:
+        assert len(row.ids) == len(row.trained) <= ROOM
+        assert row.starts[0] == 0 and len(row.starts) == len(row.samples)
+        for name, a, b in zip(row.samples, row.starts, [*row.starts[1:], len(row.ids)], strict=True):
+            assert name not in seen
+            seen[name] = Sample(name, row.ids[a:b], row.trained[a:b])
+    assert seen == {s.id: s for s in items if s.id not in too_long}
+
+
+@given(samples())
+def test_best_fit_is_deterministic_and_near_optimal(items):
+    rows, _ = pack.best_fit(items, ROOM)
+    assert pack.best_fit(list(items), ROOM)[0] == rows
+    half_empty = [r for r in rows if len(r.ids) <= ROOM // 2]
+    assert len(half_empty) <= 1  # two of them would have fitted into one
+
+
+def test_best_fit_takes_the_fullest_row_that_fits():
+    rows, _ = pack.best_fit([sample("1", 30, 5), sample("2", 25, 5), sample("3", 10, 5)], ROOM)
+    assert [r.samples for r in rows] == [("1", "3"), ("2",)]
+
+
+@pytest.mark.parametrize("trained", [(False, False), (True, False)])  # a first token has nothing before it
+def test_best_fit_refuses_a_sample_without_targets(trained):
+    with pytest.raises(ValueError, match="sample s: 2 tokens, 0 of them"):
+        pack.best_fit([Sample("s", (1, 2), trained)], ROOM)
+
+
+class Letters:
+    """A template of one id a letter; the end token is 0."""
+
+    end = 0
+
+    def opening(self, text):
+        return (1, *map(ord, text), 2)
+
+    def encode(self, text):
+        return tuple(map(ord, text))
+
+
+def kept(folder: Path, *dialogues: tuple[str, list[tuple[str, str]], str]) -> Path:
+    """(id, [(text, verdict) per turn], finish) -> a filter stage's folder."""
+    rows = []
+    for name, turns, finish in dialogues:
+        done = tuple(
+            Turn("solve" if i == 0 else "verify", "q", tuple(map(ord, text)), text, finish)
+            for i, (text, _) in enumerate(turns)
+        )
+        rows.append(
+            {
+                "id": name,
+                "verdicts": [asdict(Verdict(status, "", "")) for _, status in turns],
+                "dialogue": asdict(Dialogue(name, "p", 0, done, "scripted", 0)),
+            }
+        )
+    folder.mkdir()
+    store.write_rows(folder / "rows.jsonl", rows)
+    return folder
+
+
+def trained_text(row: Pack) -> str:
+    return "".join(chr(i) if i else "$" for i, t in zip(row.ids, row.trained, strict=True) if t)
+
+
+def run(tmp_path, *dialogues, **config):
+    folder = tmp_path / "pack"
+    folder.mkdir()
+    settings = recipe.Pack(**{"tokens_per_row": ROOM, **config})
+    metrics = pack.run(folder, kept(tmp_path / "kept", *dialogues), settings, Letters(), {"verify": "|"})
+    rows = list(store.read_rows(folder / "rows.jsonl"))
+    return metrics, rows, list(store.read_rows(folder / "drops.jsonl"))
+
+
+def test_run_masks_a_wrong_first_attempt(tmp_path):
+    wrong = ("a", [("one", "wrong"), ("two", "correct")], "stop")
+    right = ("b", [("one", "correct"), ("two", "correct")], "stop")
+    metrics, rows, drops = run(tmp_path, wrong, right)
+    assert [r["id"] for r in rows] == ["row-000000"] and not drops
+    packed = from_row(Pack, rows[0])
+    assert packed.samples == ("a", "b") and trained_text(packed) == "|two$" + "one|two$"
+    assert metrics["rows"] == 1 and metrics["samples"] == 2
+    assert metrics["trained_tokens"] == len("|two$one|two$")
+    assert metrics["tokens"] == len(packed.ids) and metrics["fill"] == len(packed.ids) / ROOM
+
+
+def test_run_can_train_on_a_wrong_first_attempt_and_always_trains_on_a_single_turn(tmp_path):
+    (tmp_path / "x").mkdir()
+    wrong = ("a", [("one", "wrong"), ("two", "correct")], "stop")
+    _, rows, _ = run(tmp_path / "x", wrong, mask_wrong_first=False)
+    assert trained_text(from_row(Pack, rows[0])) == "one|two$"
+    _, rows, _ = run(tmp_path, ("a", [("one", "wrong")], "stop"))
+    assert trained_text(from_row(Pack, rows[0])) == "one$"
+
+
+def test_run_writes_a_ledger_line_for_every_sample_left_out(tmp_path):
+    metrics, rows, drops = run(
+        tmp_path,
+        ("long", [("x" * 50, "correct")], "stop"),
+        ("empty", [("", "correct")], "length"),
+        ("fine", [("ok", "correct")], "stop"),
+    )
+    assert [(d["dialogue_id"], d["rule"]) for d in drops] == [("long", "too_long"), ("empty", "no_targets")]
+    assert "54 tokens" in drops[0]["evidence"] and "40" in drops[0]["evidence"]
+    assert [r["samples"] for r in rows] == [["fine"]] and metrics["dropped"] == 2
+
+
+def test_run_with_nothing_left_says_why_and_keeps_the_ledger(tmp_path):
+    with pytest.raises(store.StoreError, match=r"no sample left to train on.*longest 54.*40"):
+        run(tmp_path, ("long", [("x" * 50, "correct")], "stop"))
+    assert json.loads((tmp_path / "pack" / "drops.jsonl").read_text())["dialogue_id"] == "long"
+    assert not (tmp_path / "pack" / "rows.jsonl").exists()

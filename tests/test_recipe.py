@@ -1,0 +1,132 @@
+"""Recipes are strict: one line that names file, line and mend for every mistake."""
+
+from pathlib import Path
+
+import pytest
+
+from dpr_mini import prompts
+from dpr_mini.pipeline import Owner, build
+from dpr_mini.recipe import RecipeError, load
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").rglob("*.yaml"))
+GOOD = """\
+name: test
+problems:
+  train:
+    - {generate: chain_sum, count: 10}
+train:
+  epochs: 2
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
+def test_every_recipe_of_the_project_is_valid_and_describes_its_stages(path):
+    recipe = load(path)
+    stages = build(recipe, Owner(recipe, path.parent))
+    assert next(iter(stages)) == "problems" and list(stages)[-1] == "report"
+    assert len({s.key for s in stages.values()}) == len(stages)
+
+
+def test_there_are_recipes():
+    assert {"smoke", "smollm2-cpu", "qwen7b"} <= {p.stem for p in RECIPES}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.replace("epochs", "epoch"), r"r\.yaml:6: unknown key 'train.epoch'; did you mean 'epochs'\?"),
+        (GOOD + "dialog: {samples: 1}\n", r"r\.yaml:7: unknown key 'dialog'; did you mean 'dialogue'\?"),
+        (GOOD.replace("count: 10", "cout: 10"), r"r\.yaml:4: .*count"),
+        (GOOD.replace("epochs: 2", "epochs: 0"), r"r\.yaml:6: train.epochs: .*greater than or equal to 1 \(got 0\)"),
+        (GOOD.replace("epochs: 2", "epochs: two"), r"r\.yaml:6: train.epochs: .*integer.*'two'"),
+        (GOOD.replace("generate: chain_sum, count: 10", "count: 10"), r"r\.yaml:4: .*exactly one of file, hub"),
+        (GOOD.replace("name: test\n", ""), r"'name' is missing"),
+        (GOOD + "dialogue:\n  turns: [[solve]]\n", r"r\.yaml:8: dialogue.turns: .*at least 2"),
+        (GOOD + "x: [1\n", r"r\.yaml:\d+: not valid YAML"),
+        ("- just\n- a list\n", "a recipe is a mapping"),
+        (GOOD + "train_2: {lr: 1}\n", r"r\.yaml:7: unknown key 'train_2.lr'"),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_line_and_mend(tmp_path, text, message):
+    with pytest.raises(RecipeError, match=message) as caught:
+        load(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_recipe_names_its_neighbour(tmp_path):
+    write(tmp_path, GOOD)
+    with pytest.raises(RecipeError, match=r"no such recipe; did you mean .*r\.yaml\?"):
+        load(tmp_path / "rr.yaml")
+
+
+def test_overrides_win_and_are_named_in_errors(tmp_path):
+    path = write(tmp_path, GOOD)
+    assert load(path, ["train.epochs=5", "dialogue.samples=7", "scale=0.5"]).train.epochs == 5
+    assert load(path, ["dialogue.samples=7"]).dialogue.samples == 7
+    with pytest.raises(RecipeError, match=r"override 'train.epochs=0': train.epochs"):
+        load(path, ["train.epochs=0"])
+    with pytest.raises(RecipeError, match=r"override 'train.epocs=1': unknown key .*'epochs'"):
+        load(path, ["train.epocs=1"])
+    with pytest.raises(RecipeError, match=r"section\.key=value"):
+        load(path, ["epochs"])
+    with pytest.raises(RecipeError, match="a value, not a section"):
+        load(path, ["name.x=1"])
+
+
+def test_phase_2_inherits_phase_1_and_may_differ(tmp_path):
+    recipe = load(write(tmp_path, GOOD + "train_2: {learning_rate: 0.5}\n"))
+    assert (recipe.train_2.epochs, recipe.train_2.learning_rate) == (2, 0.5)
+    assert recipe.train.learning_rate != 0.5
+
+
+def test_scale_shrinks_problems_to_at_least_one(tmp_path):
+    recipe = load(write(tmp_path, GOOD), ["scale=0.01"])
+    assert recipe.count(recipe.problems.train[0]) == 1
+    assert load(write(tmp_path, GOOD), ["scale=0.5"]).count(recipe.problems.train[0]) == 5
+
+
+def test_unknown_template_and_rule_are_refused_before_anything_runs(tmp_path):
+    for override, message in [
+        ("dialogue.turns=[[solve],[chek]]", "no template 'chek'"),
+        ("filter.rules=[answer_corect]", "answer_correct"),
+    ]:
+        recipe = load(write(tmp_path, GOOD), [override])
+        with pytest.raises(RecipeError, match=message):
+            build(recipe, Owner(recipe, tmp_path))
+
+
+def keys(path, *overrides):
+    recipe = load(path, overrides)
+    return {name: stage.key for name, stage in build(recipe, Owner(recipe, path.parent)).items()}
+
+
+def changed(path, *overrides):
+    before, after = keys(path), keys(path, *overrides)
+    return [name for name in before if before[name] != after[name]]
+
+
+def test_a_changed_filter_option_changes_filter_and_what_follows_only(tmp_path):
+    path = write(tmp_path, GOOD.replace("train:\n    -", "held_out: {b: [{generate: lcm, count: 3}]}\n  train:\n    -"))
+    after = changed(path, "filter.limit=5")
+    assert after[0] == "filter-1"
+    assert not {"problems", "eval-0", "dialogue-1"} & set(after)
+    assert {"filter-1", "pack-1", "train-1", "eval-1", "probe-2", "filter-2", "eval-2", "report"} <= set(after)
+    assert changed(path, "filter_2.limit=5")[0] == "filter-2"
+    assert changed(path, "evaluate.samples=9") == ["eval-0", "eval-1", "eval-2", "report"]
+    assert changed(path, "train.save_steps=7") == []  # where checkpoints fall changes no result
+    assert changed(path, "engine.window=3") == []
+
+
+def test_a_changed_prompt_changes_the_stages_that_use_it(tmp_path, monkeypatch):
+    path = write(tmp_path, GOOD)
+    before = keys(path)
+    monkeypatch.setitem(prompts.TEMPLATES, "verify", "Check.")
+    after = keys(path)
+    assert before["dialogue-1"] != after["dialogue-1"]
+    assert before["problems"] == after["problems"]

@@ -1,0 +1,125 @@
+"""The store: keys by content, manifest last, rows that survive a kill."""
+
+import errno
+import json
+
+import pytest
+
+from dpr_mini.store import MANIFEST, Rows, Stage, StoreError, changes, execute, read_rows, write_json
+
+
+def stage(config=None, inputs=None, run=None, name="filter-1", version=1):
+    return Stage(name, version, config or {"a": 1}, run or (lambda folder, at: {}), inputs or {})
+
+
+def test_key_depends_on_name_version_config_and_inputs_only():
+    one = stage()
+    assert one.key == stage().key
+    assert one.key == stage(run=lambda folder, at: {"other": "code"}).key
+    others = [stage({"a": 2}), stage(name="filter-2"), stage(version=2), stage(inputs={"x": stage()})]
+    assert len({one.key, *(o.key for o in others)}) == 5
+    # the same input in another role is another stage
+    assert stage(inputs={"x": one}).key != stage(inputs={"y": one}).key
+
+
+def test_manifest_is_written_last_and_makes_the_stage_complete(tmp_path):
+    def run(folder, at):
+        assert not (folder / MANIFEST).exists()
+        return {"kept": 3}
+
+    one = stage(run=run)
+    assert one.state(tmp_path) == "run"
+    folder = execute(one, tmp_path, lambda: {"commit": "abc"})
+    assert one.state(tmp_path) == "reuse"
+    manifest = json.loads((folder / MANIFEST).read_text())
+    assert manifest["metrics"] == {"kept": 3} and manifest["config"] == {"a": 1} and manifest["commit"] == "abc"
+
+
+def test_complete_stage_does_not_run_again(tmp_path):
+    calls = []
+    one = stage(run=lambda folder, at: calls.append(1) or {})
+    execute(one, tmp_path)
+    execute(one, tmp_path)
+    assert calls == [1]
+
+
+def test_a_stage_that_failed_is_resumed_not_complete(tmp_path):
+    def run(folder, at):
+        (folder / "rows.jsonl").write_text('{"id": "a"}\n')
+        raise KeyboardInterrupt
+
+    one = stage(run=run)
+    with pytest.raises(KeyboardInterrupt):
+        execute(one, tmp_path)
+    assert one.state(tmp_path) == "resume"
+    assert (one.folder(tmp_path) / "rows.jsonl").exists()
+
+
+def test_full_disk_is_one_clear_line_and_keeps_what_was_done(tmp_path):
+    def run(folder, at):
+        (folder / "rows.jsonl").write_text('{"id": "a"}\n')
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StoreError, match=r"disk .* full.*same command") as caught:
+        execute(stage(run=run), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert (stage().folder(tmp_path) / "rows.jsonl").exists()
+
+
+def test_rows_cut_a_torn_last_line_and_give_only_what_is_missing(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(b'{"id": "a"}\n{"id": "b"}\n{"id": "c", "te')
+    with Rows(path) as rows:
+        assert rows.ids == {"a", "b"}
+        for item in rows.todo(["a", "b", "c", "d"], key=str):
+            rows.add({"id": item})
+    assert [r["id"] for r in read_rows(path)] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("size", [0, 10, 70_000, 200_000])
+def test_a_torn_line_of_any_length_is_cut(tmp_path, size):
+    path = tmp_path / "rows.jsonl"
+    whole = json.dumps({"id": "a", "text": "x" * 80_000}) + "\n"
+    path.write_text(whole + '{"id": "' + "y" * size)
+    with Rows(path) as rows:
+        assert rows.ids == {"a"}
+    assert path.read_text() == whole
+
+
+def test_a_torn_only_line_leaves_an_empty_file(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "a"')
+    with Rows(path) as rows:
+        assert rows.ids == set()
+    assert path.read_text() == ""
+
+
+def test_a_row_is_never_doubled(tmp_path):
+    with Rows(tmp_path / "rows.jsonl") as rows:
+        rows.add({"id": "a"})
+        with pytest.raises(StoreError, match="'a' is there already"):
+            rows.add({"id": "a"})
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "a"}\nnonsense\n{"id": "b"}\n')
+    with pytest.raises(StoreError, match=r"rows.jsonl:2: not JSON"), Rows(path):
+        pass
+
+
+def test_nan_does_not_get_into_a_file(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "x.json", {"loss": float("nan")})
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_changes_name_the_value_and_the_input(tmp_path):
+    before = stage({"rules": ["a", "b"], "limit": 1}, {"dialogues": stage(name="dialogue-1")})
+    execute(before, tmp_path)
+    after = stage({"rules": ["a", "c"], "limit": 1}, {"dialogues": stage({"t": 9}, name="dialogue-1")})
+    told = changes(after, tmp_path)
+    assert 'config.rules.1: "b" -> "c"' in told
+    assert any(c.startswith("inputs.dialogues: ") for c in told)
+    assert not any("limit" in c for c in told)
+    assert changes(stage({"x": 1}, name="never-run"), tmp_path) == []
