@@ -103,13 +103,13 @@ def difficulty(results: Results) -> Section:
         rows.append((b.label, *map(str, counts), *shares))
     total = [sum(getattr(b, f.name) for b in results.bins) for f in fields(Bin)[1:]]
     rows.append(("all", *map(str, total), "", ""))
-    head = "pass rate | problems | probed | right in probe | wanted | drawn | right | kept | never solved"
-    head += " | share, plain | share, kept"
+    head = "pass rate | problems | probed | right in probe | wanted | drawn | right | kept | never"
+    head += " | % plain | % kept"
     m = results.metrics("sample_2")
     note = (
         f"Pass rate is the probe's. Target {m['target']}: {m['met']} problems met their quota, {m['spent']} spent "
-        f"their draws with some right, {m['never_solved']} were never solved. Share, plain: of what rejection sampling "
-        "on the probe alone would keep; share, kept: of what is trained on, after the rules."
+        f"their draws with some right, {m['never_solved']} were never solved. % plain: share of what rejection "
+        "sampling on the probe alone would keep; % kept: of what is trained on, after the rules."
     )
     source = ", ".join([results.source("sample_2", "budgets.jsonl"), results.source("filter_2", "rows.jsonl")])
     return Section("Difficulty (phase 2)", [Table(head.split(" | "), rows, source, note=note)])

@@ -1,7 +1,8 @@
 """The method on one page: which stages there are, what each reads, and in which order they run.
 
-    problems -> dialogue-1 -> filter-1 -> pack-1 -> train-1 -> probe-2 -> sample-2 -> filter-2 -> pack-2 -> train-2
-    eval-0 (base model)                             eval-1                                                   eval-2 -> report
+    problems -> dialogue-1 -> filter-1 -> pack-1 -> train-1
+                          -> probe-2 -> sample-2 -> filter-2 -> pack-2 -> train-2
+    eval-0 (base), eval-1 (after train-1), eval-2 (after train-2) -> report
 
 Phase 1: the base model talks to itself about each problem, rules keep the good dialogues, SFT. Phase 2: the phase-1
 model is probed for its pass rate on each problem and sampled until a quota that grows with difficulty is met; the

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from dpr_mini.recipe import Problems
-from dpr_mini.stages.problems import ProblemError, identity, run
+from dpr_mini.stages.problems import ProblemError, bare, identity, run
 from dpr_mini.store import StoreError, read_rows
 
 
@@ -82,6 +82,19 @@ def test_generated_problems_are_worded_seeded_and_apart_from_held_out(tmp_path):
     for row in kept:
         left, right = row["text"].removeprefix("What is ").removesuffix("?").split(" * ")
         assert int(left) * int(right) == int(row["answer"]) and row["level"] == "easy"
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("She sold 48/2 = <<48/2=24>>24 clips.\n#### 72", "72"),
+        ("So $x = \\frac{1}{2}$, that is $\\boxed{\\frac{1}{2}}$.", "\\frac{1}{2}"),
+        ("3 \\text{ and } 4", "3 \\text{ and } 4"),
+        ("025", "025"),
+    ],
+)
+def test_a_solution_as_answer_gives_its_final_answer(answer, gold):
+    assert bare(answer) == gold
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from dpr_mini.answers import extract
 from dpr_mini.recipe import Problems, Source
 from dpr_mini.store import StoreError, write_rows
 from dpr_mini.types import Drop, Problem, UserError, digest, to_row
@@ -107,7 +108,13 @@ def _fields(row: dict[str, Any], source: Source, where: str) -> tuple[str, str, 
             have = ", ".join(map(str, row)) or "nothing"
             raise ProblemError(f"{where}: no {name!r} (the row has: {have}); name the right field under 'columns'")
     text = _worded(source.wording, {"text": str(row[columns.text]).strip()})
-    return text, str(row[columns.answer]), str(row.get(columns.level) or "")
+    return text, bare(str(row[columns.answer])), str(row.get(columns.level) or "")
+
+
+def bare(answer: str) -> str:
+    """The final answer alone, where the field holds a whole solution: GSM8K's after "####", MATH's last box."""
+    found, how = extract(answer)
+    return found if how in ("hashes", "boxed") else answer
 
 
 def _worded(wording: str, values: Mapping[str, Any]) -> str:

@@ -285,7 +285,7 @@ def _conditions(results: Results, recipe: Mapping[str, Any]) -> Section:
         (m["stage"], results.at[role].name, f"{m['seconds']:,.1f}", f"{m['peak_rss_gib']:.2f}", m["finished"])
         for role, m in results.manifests.items()
     ]
-    note = "Peak memory is the process's so far, GiB; stages run in one process add up."
+    note = "Peak memory is that of the process up to then (GiB): over stages of one process it never falls."
     head = ("stage", "folder", "seconds", "peak GiB", "finished (UTC)")
     dumped = yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True, width=110)
     source = "stage.json of every stage and the recipe"
