@@ -323,6 +323,10 @@ def test_auto_says_what_it_takes_and_why(tiny_model, capsys, monkeypatch):
     assert "engine hf" in capsys.readouterr().err
     with pytest.raises(EngineError, match="auto, openvino, hf"):
         choose("vllm", odd)
+    with pytest.raises(EngineError, match="f32, bf16"):
+        open_engine("hf", odd, precision="int3")
+    assert "bf16" in open_engine("openvino", tiny_model(), precision="bf16").name
+    assert "bfloat16" in open_engine("hf", tiny_model(), precision="bf16").name
 
 
 def test_a_closed_engine_says_so(tiny_model):

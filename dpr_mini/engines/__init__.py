@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from dpr_mini.engines.base import Engine, EngineError
 
 KINDS = ("auto", "openvino", "hf")
+DTYPES = {"f32": "float32", "bf16": "bfloat16"}
 
 
 def choose(kind: str, model_dir: Path) -> tuple[str, str]:
@@ -30,21 +32,28 @@ def choose(kind: str, model_dir: Path) -> tuple[str, str]:
     return "openvino", "no GPU, and OpenVINO is the fastest engine on a CPU"
 
 
-def open_engine(kind: str, model_dir: Path, *, window: int | None = None) -> Engine:
+def open_engine(kind: str, model_dir: Path, *, window: int | None = None, precision: str | None = None) -> Engine:
     """An engine for the model in `model_dir`, to be used in a with block; says on stderr which and why.
 
-    `window` None takes the engine's own choice. Raises EngineError.
+    `window` and `precision` ("f32" or "bf16") None take the engine's own choice. On a CPU f32 makes a sample
+    independent of its batch; bf16 is about 1.5 times faster and does not. Raises EngineError.
     """
     picked, why = choose(kind, model_dir)
-    options = {} if window is None else {"window": window}
+    if precision not in (None, *DTYPES):
+        raise EngineError(f"no precision {precision!r}; there are {', '.join(DTYPES)}")
+    options: dict[str, Any] = {} if window is None else {"window": window}
     engine: Engine
     if picked == "openvino":
         from dpr_mini.engines.openvino import OpenVinoEngine
 
+        if precision:
+            options["precision"] = precision
         engine = OpenVinoEngine(Path(model_dir), **options)
     else:
         from dpr_mini.engines.hf import HfEngine
 
+        if precision:
+            options["dtype"] = DTYPES[precision]
         engine = HfEngine(Path(model_dir), **options)
     print(f"engine {engine.name}, window {engine.window}: {why}", file=sys.stderr, flush=True)
     return engine

@@ -1,0 +1,81 @@
+"""kill -9 in every stage, then the same command: the same rows and the same weights as an unbroken run."""
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dpr_mini.store import read_json, read_rows
+
+ROOT = Path(__file__).parent.parent
+COMMAND = ["run", "recipes/smoke.yaml", "scale=0.15", "train.epochs=2", "train.save_steps=2", "engine.window=16"]
+# in these the kill must come when some work is done and some is not: after so many rows, steps or a checkpoint
+MIDWAY = {
+    "eval-0": "rows.jsonl", "dialogue-1": "rows.jsonl", "train-1": "checkpoint-*/trainer.json", "eval-1": "rows.jsonl",
+    "probe-2": "rows.jsonl", "sample-2": "rows.jsonl", "train-2": "checkpoint-*/trainer.json", "eval-2": "rows.jsonl",
+}  # fmt: skip
+
+
+def start(runs):
+    command = [sys.executable, "-m", "dpr_mini.cli", *COMMAND, "--runs", str(runs)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process):
+    told, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, told[-3000:]
+    return told
+
+
+def kill_in(process, folder, wait_for):
+    """SIGKILL once `wait_for` (a pattern, or the folder itself) has appeared; True if the stage was not complete."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        found = [f for f in folder.glob(wait_for) if f.stat().st_size] if wait_for else folder.exists()
+        if found or (folder / "stage.json").exists():
+            break
+        time.sleep(0.001)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    return not (folder / "stage.json").exists()
+
+
+def rows(folder):
+    """All that a stage wrote as rows, without what belongs to a moment: times, cache hits."""
+
+    def plain(value):
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items() if k not in ("seconds", "cached_tokens")}
+        return [plain(v) for v in value] if isinstance(value, list) else value
+
+    return {f.name: sorted(str(plain(r)) for r in read_rows(f)) for f in sorted(folder.glob("*.jsonl"))}
+
+
+def weights(folder):
+    return hashlib.sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_kill_in_every_stage_then_the_same_command(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start(whole))
+    stages = read_json(whole / "smoke" / "latest.json")["stages"]
+    midway = {}
+    for name, folder in stages.items():
+        midway[name] = kill_in(start(killed), killed / "smoke" / folder, MIDWAY.get(name))
+    assert [n for n in MIDWAY if not midway[n]] == [], "the kill came too late to test anything"
+    told = finish(start(killed))
+    assert "resum" in told or "nothing to do" in told
+    for name, folder in stages.items():
+        assert rows(killed / "smoke" / folder) == rows(whole / "smoke" / folder), name
+        if name.startswith("train"):
+            assert weights(killed / "smoke" / folder) == weights(whole / "smoke" / folder), name
+    assert (killed / "smoke" / "report.html").exists()
+    assert not list((killed / "smoke").rglob("checkpoint-*")), "a finished training leaves no checkpoint behind"
