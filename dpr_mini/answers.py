@@ -51,10 +51,16 @@ def extract(text: str) -> tuple[str, str]:
     return (_strip(number[0]), "last_number") if number else ("", "none")
 
 
-def first_number(text: str) -> str:
-    """The first number in a text, "" if none. Scored beside `last_number` it separates format from arithmetic."""
-    found = NUMBER.search(text[:MAX_TEXT].replace("\u2212", "-"))
-    return _strip(found[0]) if found else ""
+def first_result(text: str) -> str:
+    """The first number that a text states as a result (after "=", "is", "equals" ... or "answer:"), else the first.
+
+    Scored beside `last_number` it separates format from arithmetic: an answer that is right at once and then
+    rambles is right by this and wrong by the other.
+    """
+    text = text[:MAX_TEXT].replace("\u2212", "-")
+    stated = re.search(rf"(?:=|\b(?:is|are|equals?|gives|makes|answer)\b:?)\s*[\"$*(\\]*({NUMBER.pattern})", text, re.I)
+    found = stated[1] if stated else (m[0] if (m := NUMBER.search(text)) else "")
+    return _strip(found)
 
 
 def last_number(text: str) -> str:

@@ -25,10 +25,10 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Self
 
-from dpr_mini.answers import MAX_ANSWER, MAX_NESTING, depth, exact, extract, first_number, for_parser, last_number
+from dpr_mini.answers import MAX_ANSWER, MAX_NESTING, depth, exact, extract, first_result, for_parser, last_number
 from dpr_mini.types import UserError, Verdict
 
-__all__ = ["GradeError", "Grader", "exact", "extract", "first_number", "grade_file", "last_number", "read_cases"]
+__all__ = ["GradeError", "Grader", "exact", "extract", "first_result", "grade_file", "last_number", "read_cases"]
 
 RETRIES = 2  # of a case whose worker died; after that it is `unparsed`, "crashed"
 START_S = 120.0  # a worker imports sympy: 2 s on a quiet core

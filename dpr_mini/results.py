@@ -1,7 +1,7 @@
 """A run's results as numbers: score cards, paired differences, lengths, difficulty. What the report is written from.
 
 Everything is read from complete stage folders; nothing is graded or drawn again. "official" is the official verdict,
-"first_number" and "last_number" are the two other scorers of evaluate.py on the same answers, "format" is official
+"first_result" and "last_number" are the two other scorers of evaluate.py on the same answers, "format" is official
 minus last number: what comes of putting the answer where the grader looks.
 """
 
@@ -27,7 +27,7 @@ COMPARISONS = (("base", "phase 1"), ("phase 1", "phase 2"), ("base", "phase 2"))
 MEASURES: dict[str, Callable[[Row], float]] = {
     "official": official,
     "format": lambda row: official(row) - row["last_ok"],  # what the official verdict sees and the last number does not
-    "first_number": lambda row: row["first_ok"],
+    "first_result": lambda row: row["first_ok"],
     "last_number": lambda row: row["last_ok"],
 }
 GENERATING = ("eval_0", "dialogue_1", "eval_1", "probe_2", "sample_2", "eval_2")

@@ -13,7 +13,7 @@ import pytest
 
 from dpr_mini import grade
 from dpr_mini.answers import exact, number
-from dpr_mini.grade import GradeError, Grader, extract, first_number, grade_file, last_number
+from dpr_mini.grade import GradeError, Grader, extract, first_result, grade_file, last_number
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +63,22 @@ def test_extract(text, answer, how):
     assert extract(text) == (answer, how)
 
 
-def test_first_and_last_number():
-    assert first_number("Tom has 3 apples, 4 pears: 3 + 4 = 7.") == "3"
-    assert last_number("Tom has 3 apples, 4 pears: 3 + 4 = 7.") == "7"
-    assert (first_number("none"), last_number("none")) == ("", "")
-    assert last_number("it is 8. Then 1,234.5.") == "1,234.5"
+@pytest.mark.parametrize(
+    ("text", "first", "last"),
+    [
+        ("7 * 8 = 56", "56", "56"),
+        ("Tom has 3 apples, 4 pears: 3 + 4 = 7.", "7", "7"),
+        ("The answer is 16. That is 4 squared.", "16", "4"),
+        ("To find 7 + 4, you add 7 and 4, which equals 11.", "11", "11"),
+        ("5 x 4 = 20. Let me check: 5 x 4 = 21", "20", "21"),
+        ("x = -73, Answer: 5", "-73", "5"),
+        ("3 is what I get", "3", "3"),
+        ("none", "", ""),
+        ("it is 8. Then 1,234.5.", "8", "1,234.5"),
+    ],
+)
+def test_first_result_and_last_number(text, first, last):
+    assert (first_result(text), last_number(text)) == (first, last)
 
 
 def test_number_is_exact():

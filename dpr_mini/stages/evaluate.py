@@ -17,7 +17,7 @@ from dpr_mini import behaviours, prompts
 from dpr_mini.chat import Template
 from dpr_mini.conversation import Conversation, hold, usage
 from dpr_mini.engines.base import Engine, Sampling
-from dpr_mini.grade import Grader, first_number, last_number
+from dpr_mini.grade import Grader, first_result, last_number
 from dpr_mini.recipe import Evaluate
 from dpr_mini.stats import GREEDY, bootstrap, pass_rates
 from dpr_mini.store import write_rows
@@ -70,7 +70,7 @@ def grade(answers: Sequence[Dialogue], problems: Sequence[Problem], bridges: Map
         gold, text = by_id[d.problem_id].answer, d.turns[-1].text
         cases += [
             (f"{d.id}|final", gold, text),
-            (f"{d.id}|first", gold, first_number(text)),
+            (f"{d.id}|first", gold, first_result(text)),
             (f"{d.id}|last", gold, last_number(text)),
         ]
         if (before := first_attempt(text, bridges)) is not None:
@@ -128,7 +128,7 @@ def score(benchmark: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     )
     return {
         **to_row(card),
-        "first_number": share(r["first_ok"] for r in sampled),
+        "first_result": share(r["first_ok"] for r in sampled),
         "last_number": share(r["last_ok"] for r in sampled),
         "unparsed": share(r["status"] == "unparsed" for r in sampled),
         "timeouts": sum(r["status"] == "timeout" for r in rows),

@@ -21,7 +21,7 @@ from dpr_mini.store import write_json, write_text
 VERSION = 1
 NAMES = {
     "official": "official",
-    "first_number": "first number",
+    "first_result": "first result",
     "last_number": "last number",
     "format": "format",
 }
@@ -132,7 +132,7 @@ def _format_or_arithmetic(results: Results) -> Section:
     for b in results.benchmarks:
         for m in results.models:
             c = m.cards[b]
-            shares = (f"{c['mean']:.3f}", *(f"{c[k]:.3f}" for k in ("first_number", "last_number")))
+            shares = (f"{c['mean']:.3f}", *(f"{c[k]:.3f}" for k in ("first_result", "last_number")))
             rows.append((b, m.label, *shares, *(f"{c[k]:.1%}" for k in ("truncated", "unparsed")), str(c["timeouts"])))
             if c["revised"]:
                 each = m.answers(b)
@@ -146,11 +146,12 @@ def _format_or_arithmetic(results: Results) -> Section:
         Text(
             "A model can gain by writing its answer where the grader looks (format), or by getting more answers right. "
             "The same answers are therefore scored twice more: by the last number in the text, whatever stands around "
-            "it, and by the first. A gain in official accuracy that the last number does not show is format; the first "
-            "number is right only where the answer comes before any working (or before the question is repeated)."
+            "it, and by the first result (the first number after an equals sign, 'is' or 'answer'). A gain in official "
+            "accuracy that the last number does not show is format; so is one that the first result does not show: "
+            "the answer was there and something else was said after it."
         ),
         Table(
-            ("benchmark", "model", "official", "first number", "last number", "truncated", "unparsed", "timeouts"),
+            ("benchmark", "model", "official", "first result", "last number", "truncated", "unparsed", "timeouts"),
             rows,
             source,
             note="Shares of the sampled answers; timeouts are answers that the grader gave up on.",
@@ -192,7 +193,7 @@ def _split(results: Results, before: str, after: str) -> str:
     seen = [
         f"the {NAMES[m]} sees {_difference(found[m])}"
         + (f", {found[m]['mean'] / official['mean']:.0%} of it" if shown[m] else f": no {what} shown")
-        for m in ("last_number", "first_number")
+        for m in ("last_number", "first_result")
     ]
     meaning = {
         (True, False): f"no part of this {what} is shown to be format",

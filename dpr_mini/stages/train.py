@@ -31,20 +31,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dpr_mini import recipe, store
-from dpr_mini.types import Pack, from_row, seed_for
+from dpr_mini.types import Pack, UserError, from_row, seed_for
 
 VERSION = 1
-TOKENIZER = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.*",
-    "merges.txt",
-    "chat_template*",
-)
+TOKENIZER = "tokenizer* special_tokens_map.json added_tokens.json vocab.* merges.txt chat_template*".split()
 
 
-class TrainError(store.StoreError):
+class TrainError(UserError, RuntimeError):
     """Training that cannot start or must not go on: one line that says why."""
 
 
@@ -230,7 +223,8 @@ def load(model_dir: Path, config: recipe.Train, dtype: torch.dtype, device: torc
     start = dtype if config.mode == "lora" else torch.float32
     model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=start, attn_implementation=register())
     head, settings = model.get_output_embeddings(), model.config
-    odd = [k for k in ("final_logit_softcapping", "logits_scaling", "logit_scale") if getattr(settings, k, None)]
+    changers = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+    odd = [k for k in changers if getattr(settings, k, None) not in (None, 1.0)]
     if head is None or getattr(head, "bias", None) is not None or odd:
         raise TrainError(f"{model_dir}: the head is not a plain linear layer ({', '.join(odd) or type(head).__name__})")
     if config.mode == "lora":
