@@ -290,8 +290,7 @@ def grade_file(cases: Path, out: Path, **options: Any) -> dict[str, int]:
     ms is the time of the decision; a pair that was decided before repeats its first time. Returns counts by status.
     Raises GradeError for a malformed line (before anything is written). `options` are Grader's.
     """
-    from tqdm import tqdm
-
+    from dpr_mini import progress
     from dpr_mini.store import write_rows
 
     found = read_cases(cases)
@@ -299,7 +298,8 @@ def grade_file(cases: Path, out: Path, **options: Any) -> dict[str, int]:
     counts: dict[str, int] = {}
     with Grader(**options) as grader:
         numbered = ((i, gold, pred) for i, (_, gold, pred) in enumerate(found))
-        for i, verdict, ms in tqdm(grader._many(numbered), total=len(found), desc="grade", unit="answer"):
+        bar = progress.bar(iterable=grader._many(numbered), total=len(found), desc="grade", unit="answer")
+        for i, verdict, ms in bar:
             rows[i] = {"id": found[i][0], "status": verdict.status, "extracted": verdict.extracted}
             rows[i] |= {"how": verdict.how, "ms": round(ms, 3)}
             counts[verdict.status] = counts.get(verdict.status, 0) + 1

@@ -14,3 +14,10 @@ def bar(**options: Any) -> tqdm:
     """A tqdm bar on standard error; `options` are tqdm's."""
     live = sys.stderr.isatty()
     return tqdm(dynamic_ncols=live, mininterval=0.5 if live else LOG_SECONDS, maxinterval=60, **options)
+
+
+def quiet_transformers() -> None:
+    """No bars of transformers' own around loading and saving: ours say what takes long."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

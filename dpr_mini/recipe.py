@@ -189,8 +189,19 @@ INHERIT = {"filter_2": "filter", "train_2": "train"}
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
-    """Read and validate a recipe. Raises RecipeError, one line, for anything wrong in it."""
-    path = Path(path)
+    """Read and validate a recipe. Raises RecipeError, one line, for anything wrong in it.
+
+    `extends: other.yaml` takes that recipe and changes only what this one says (sections are merged key by key,
+    lists are replaced). Relative names of files and models start from the folder of the recipe that is run.
+    """
+    raw, origin = _read(Path(path))
+    for override in overrides:
+        _apply(raw, override, origin)
+    return parse(raw, str(path), origin)
+
+
+def _read(path: Path, children: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Origin]:
+    """A recipe's mapping, merged into the one that it extends, and where each key came from."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -205,10 +216,19 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
         raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping with sections such as 'problems:' and 'train:'")
-    origin: Origin = {key: f"{path}:{line}" for key, line in lines.items()}
-    for override in overrides:
-        _apply(raw, override, origin)
-    return parse(raw, str(path), origin)
+    origin = {key: f"{path}:{line}" for key, line in lines.items()}
+    if "extends" not in raw:
+        return raw, origin
+    parent = path.parent / str(raw.pop("extends"))
+    if parent.resolve() in {p.resolve() for p in (*children, path)}:
+        raise RecipeError(f"{origin[('extends',)]}: {path} extends itself")
+    below, theirs = _read(parent, (*children, path))
+    return _merge(below, raw), theirs | origin
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {k: _merge(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)}
+    return {**below, **above, **both}
 
 
 def parse(raw: dict[str, Any], name: str, origin: Origin | None = None) -> Recipe:

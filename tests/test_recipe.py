@@ -79,6 +79,32 @@ def test_overrides_win_and_are_named_in_errors(tmp_path):
         load(path, ["name.x=1"])
 
 
+def test_a_recipe_extends_another_and_says_only_what_differs(tmp_path):
+    write(tmp_path, GOOD + "filter:\n  rules: [answered, answer_correct]\n  limit: 9\n")
+    child = tmp_path / "child.yaml"
+    child.write_text("extends: r.yaml\nname: child\nfilter:\n  rules: [answered]\n")
+    recipe = load(child, ["filter.limit=4"])
+    assert (recipe.name, recipe.filter.rules, recipe.filter.limit, recipe.train.epochs) == (
+        "child",
+        ("answered",),
+        4,
+        2,
+    )
+    child.write_text("extends: r.yaml\ntrain:\n  epoch: 3\n")
+    with pytest.raises(RecipeError, match=r"child\.yaml:3: unknown key 'train.epoch'"):
+        load(child)
+    child.write_text("extends: r.yaml\nname: child\n")
+    write(tmp_path, GOOD.replace("epochs", "epoch"))
+    with pytest.raises(RecipeError, match=r"r\.yaml:6: unknown key 'train.epoch'"):
+        load(child)
+    child.write_text("extends: child.yaml\n")
+    with pytest.raises(RecipeError, match=r"child\.yaml:1: .*extends itself"):
+        load(child)
+    child.write_text("extends: nowhere.yaml\n")
+    with pytest.raises(RecipeError, match=r"nowhere\.yaml: no such recipe"):
+        load(child)
+
+
 def test_phase_2_inherits_phase_1_and_may_differ(tmp_path):
     recipe = load(write(tmp_path, GOOD + "train_2: {learning_rate: 0.5}\n"))
     assert (recipe.train_2.epochs, recipe.train_2.learning_rate) == (2, 0.5)

@@ -16,6 +16,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor, StoppingCriteria
 
+from dpr_mini import progress
 from dpr_mini.engines.base import Completion, EngineError, Request
 from dpr_mini.engines.decode import Decoder
 
@@ -109,6 +110,7 @@ class HfEngine:
         self._queue: list[tuple[Request, int]] = []
 
     def __enter__(self) -> Self:
+        progress.quiet_transformers()
         try:
             self._model = AutoModelForCausalLM.from_pretrained(
                 self.model_dir, dtype=self.dtype, use_safetensors=True, trust_remote_code=False

@@ -8,6 +8,7 @@ A killed run goes on from its newest complete checkpoint and ends with the weigh
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import random
@@ -15,6 +16,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,16 +27,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from dpr_kernels import linear_cross_entropy
 from dpr_kernels.attention import register
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
-from dpr_mini import recipe, store
+from dpr_mini import progress, recipe, store
 from dpr_mini.types import Pack, UserError, from_row, seed_for
 
 VERSION = 1
-TOKENIZER = "tokenizer* special_tokens_map.json added_tokens.json vocab.* merges.txt chat_template*".split()
+TOKENIZER = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*"]
 
 
 class TrainError(UserError, RuntimeError):
@@ -97,7 +98,7 @@ def fit(
     device = next(model.parameters()).device
     parameters = [p for p in model.parameters() if p.requires_grad]
     plan = list(schedule(len(rows), config, seed))
-    bar = tqdm(total=len(plan), initial=done, unit="step", desc="train", dynamic_ncols=True)
+    bar = progress.bar(total=len(plan), initial=done, unit="step", desc="train")
     with store.Rows(log, "step") as metrics, bar:
         for step, (epoch, batch) in enumerate(plan[done:], done):
             begun = time.perf_counter()
@@ -133,8 +134,8 @@ def fit(
                     "seconds": round(seconds, 4),
                 }
             )
+            bar.set_postfix_str(f"loss {loss:.3f}, {tokens / seconds:.0f} tok/s", refresh=False)
             bar.update()
-            bar.set_postfix_str(f"loss {loss:.3f}, {tokens / seconds:.0f} tok/s")
             if (step + 1) % config.save_steps == 0 and step + 1 < len(plan):
                 save_checkpoint(folder, step + 1, epoch, model, optimiser)
 
@@ -211,17 +212,20 @@ def learning_rate(step: int, steps: int, config: recipe.Train) -> float:
     warm = round(steps * config.warmup_ratio)
     if step < warm:
         return config.learning_rate * (step + 1) / warm
-    progress = (step - warm) / max(1, steps - 1 - warm)
+    share = (step - warm) / max(1, steps - 1 - warm)
     low = config.min_lr_ratio
-    return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
+    return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 def load(model_dir: Path, config: recipe.Train, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """The model with our packed attention. Full: float32 masters. LoRA: frozen in `dtype`, adapters float32."""
     from transformers import AutoModelForCausalLM
 
+    progress.quiet_transformers()
     start = dtype if config.mode == "lora" else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=start, attn_implementation=register())
+    model = AutoModelForCausalLM.from_pretrained(
+        model_dir, dtype=start, attn_implementation=register(), use_safetensors=True, trust_remote_code=False
+    )
     head, settings = model.get_output_embeddings(), model.config
     changers = ("final_logit_softcapping", "logits_scaling", "logit_scale")
     odd = [k for k in changers if getattr(settings, k, None) not in (None, 1.0)]
@@ -292,12 +296,24 @@ def save_checkpoint(folder: Path, step: int, epoch: int, model: nn.Module, optim
     """`folder`/checkpoint-<step>: trained weights and AdamW's moments, float32. The previous one goes afterwards."""
     path = folder / f"checkpoint-{step}"
     path.mkdir()
-    save_file({name: p.detach() for name, p in trainable(model)}, path / "model.safetensors")
     state = {f"{name}.{key}": v for name, p in trainable(model) for key, v in optimiser.state[p].items()}
-    save_file(state, path / "optimizer.safetensors")
+    with disk_errors():
+        save_file({name: p.detach() for name, p in trainable(model)}, path / "model.safetensors")
+        save_file(state, path / "optimizer.safetensors")
     store.write_json(path / "trainer.json", {"step": step, "epoch": epoch, "torch": torch.__version__})
     for old in checkpoints(folder)[:-1]:
         shutil.rmtree(old)
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """safetensors says "os error 28" in an error of its own; the store looks for the OSError that it stands for."""
+    try:
+        yield
+    except SafetensorError as error:
+        if f"os error {errno.ENOSPC}" in str(error):
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise
 
 
 def resume(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> int:
@@ -329,7 +345,8 @@ def save_model(path: Path, model: nn.Module, source: Path, dtype: torch.dtype) -
     if temporary.exists():
         shutil.rmtree(temporary)
     merge_adapters(model)
-    model.to(dtype).save_pretrained(temporary)
+    with disk_errors():
+        model.to(dtype).save_pretrained(temporary)
     for pattern in TOKENIZER:
         for file in source.glob(pattern):
             shutil.copy2(file, temporary / file.name)
