@@ -49,7 +49,7 @@ def summary(results: Results, recipe: dict[str, Any], seconds: float) -> str:
     """Table, conditions, what the numbers say, figure, one dialogue: the README's first screen."""
     models = results.models
     lines = [
-        "| pass@1 of k samples (greedy) | " + " | ".join(m.label for m in models) + f" | {models[-1].label} - base, paired |",
+        f"| pass@1 of k samples (greedy) | {' | '.join(m.label for m in models)} | {models[-1].label} - base, paired |",
         "| --- |" + " --- |" * (len(models) + 1),
     ]
     for b in results.benchmarks:

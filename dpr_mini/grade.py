@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dpr_mini.answers import MAX_ANSWER, MAX_NESTING, depth, exact, extract, first_result, for_parser, last_number
+from dpr_mini.store import foreign_rows, write_rows
 from dpr_mini.types import UserError, Verdict
 
 __all__ = ["GradeError", "Grader", "exact", "extract", "first_result", "grade_file", "last_number", "read_cases"]
@@ -136,6 +137,7 @@ class Grader:
         self._queued: set[tuple[str, str]] = set()
         self._crashes: Counter[tuple[str, str]] = Counter()
         self._decided: dict[tuple[str, str], tuple[str, str, float]] = {}
+        self._failed_starts = 0
         self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -236,6 +238,9 @@ class Grader:
         words = "" if status == "timeout" else worker.last_words()
         worker.kill()
         if not worker.ready:
+            self._failed_starts += 1
+            if self._failed_starts <= RETRIES:  # ended from outside, perhaps: the next step starts another
+                return
             raise GradeError(f"a grading worker did not start: {words or f'nothing heard for {START_S:.0f} s'}")
         self._note(worker, status, by)
 
@@ -258,28 +263,14 @@ def _quick(gold: str, answer: str, how: str) -> Verdict | None:
 
 
 def read_cases(path: Path) -> list[tuple[Any, str, str]]:
-    """(id, gold, pred) of every line of a JSONL file. Raises GradeError with file and line for a malformed one."""
+    """(id, gold, pred) of every line of a JSONL file. Raises UserError with file and line for a malformed one."""
     cases = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        raise GradeError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise GradeError(f"{path}: cannot be read as text: {error}") from None
-    for at, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise GradeError(f"{path}:{at}: not JSON ({error.msg}); a case is {{id, gold, pred}}") from None
-        if not isinstance(row, dict):
-            raise GradeError(f"{path}:{at}: a case is an object {{id, gold, pred}}, got {type(row).__name__}")
+    for where, row in foreign_rows(path):
         if missing := [k for k in ("id", "gold", "pred") if k not in row]:
-            raise GradeError(f"{path}:{at}: {', '.join(missing)} missing; a case is {{id, gold, pred}}")
+            raise GradeError(f"{where}: {', '.join(missing)} missing; a case is {{id, gold, pred}}")
         for key in ("gold", "pred"):
             if isinstance(row[key], bool) or not isinstance(row[key], str | int | float):
-                raise GradeError(f"{path}:{at}: {key} must be a string, got {type(row[key]).__name__}")
+                raise GradeError(f"{where}: {key} must be a string, got {type(row[key]).__name__}")
         cases.append((row["id"], str(row["gold"]), str(row["pred"])))
     return cases
 
@@ -291,7 +282,6 @@ def grade_file(cases: Path, out: Path, **options: Any) -> dict[str, int]:
     Raises GradeError for a malformed line (before anything is written). `options` are Grader's.
     """
     from dpr_mini import progress
-    from dpr_mini.store import write_rows
 
     found = read_cases(cases)
     rows: list[dict[str, Any]] = [{} for _ in found]

@@ -10,6 +10,7 @@ what is complete, resumes what is torn (a torn last line is cut, only missing id
 from __future__ import annotations
 
 import errno
+import gzip
 import json
 import os
 import time
@@ -200,6 +201,28 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                 raise StoreError(
                     f"{path}:{number}: not JSON ({error.msg}); delete the folder to redo the stage"
                 ) from None
+
+
+def foreign_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """("file:line", row) of a user's JSONL file, also gzipped; empty lines are passed over.
+
+    Raises StoreError, naming file and line, for what is not there, not text, not JSON or not an object.
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    row = json.loads(line)
+                    if not isinstance(row, dict):
+                        raise StoreError(f"{path}:{number}: a row must be a JSON object, not {type(row).__name__}")
+                    yield f"{path}:{number}", row
+    except FileNotFoundError:
+        raise StoreError(f"{path}: no such file") from None
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{path}:{number}: not JSON: {error.msg} at column {error.colno}") from None
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, IsADirectoryError, PermissionError) as error:
+        raise StoreError(f"{path}: cannot be read as text: {error}") from None
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -14,6 +14,7 @@ import pytest
 from dpr_mini import grade
 from dpr_mini.answers import exact, number
 from dpr_mini.grade import GradeError, Grader, extract, first_result, grade_file, last_number
+from dpr_mini.types import UserError
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +294,7 @@ def test_grade_file(tmp_path):
     ("line", "says"),
     [
         ("{", "not JSON"),
-        ("[1]", "got list"),
+        ("[1]", "not list"),
         ('{"id": 1, "pred": "3"}', "gold missing"),
         ('{"id": 1, "gold": null, "pred": "3"}', "gold must be a string, got NoneType"),
     ],
@@ -301,11 +302,11 @@ def test_grade_file(tmp_path):
 def test_malformed_line_is_named(tmp_path, line, says):
     cases, out = tmp_path / "cases.jsonl", tmp_path / "out.jsonl"
     cases.write_text('{"id": 0, "gold": "1", "pred": "1"}\n' + line + "\n")
-    with pytest.raises(GradeError, match=rf"cases\.jsonl:2: .*{says}"):
+    with pytest.raises(UserError, match=rf"cases\.jsonl:2: .*{says}"):
         grade_file(cases, out)
     assert not out.exists()
 
 
 def test_missing_file_is_named(tmp_path):
-    with pytest.raises(GradeError, match="no such file"):
+    with pytest.raises(UserError, match="no such file"):
         grade_file(tmp_path / "nothing.jsonl", tmp_path / "out.jsonl")

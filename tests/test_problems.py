@@ -8,6 +8,7 @@ import pytest
 from dpr_mini.recipe import Problems
 from dpr_mini.stages.problems import ProblemError, bare, identity, run
 from dpr_mini.store import StoreError, read_rows
+from dpr_mini.types import UserError
 
 
 def rows(path, *items):
@@ -109,7 +110,7 @@ def test_a_solution_as_answer_gives_its_final_answer(answer, gold):
 )
 def test_a_malformed_row_is_named(tmp_path, text, message):
     (tmp_path / "t.jsonl").write_text(text)
-    with pytest.raises(ProblemError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         load(tmp_path, [{"file": "t.jsonl"}])
     assert "\n" not in str(caught.value)
 

@@ -6,8 +6,6 @@ space) is dropped, as is any repetition; every drop is in `drops.jsonl`.
 
 from __future__ import annotations
 
-import gzip
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,7 +15,7 @@ from typing import Any
 
 from dpr_mini.answers import extract
 from dpr_mini.recipe import Problems, Source
-from dpr_mini.store import StoreError, write_rows
+from dpr_mini.store import StoreError, foreign_rows, write_rows
 from dpr_mini.types import Drop, Problem, UserError, digest, to_row
 
 VERSION = 1
@@ -96,7 +94,9 @@ def _read(source: Source, base: Path) -> Iterator[tuple[str, str, str]]:
         path = base / source.file
         if not path.exists():
             raise ProblemError(f"{path}: no such file; 'file' is relative to the recipe's folder")
-        return _parquet(path, source) if path.suffix == ".parquet" else _jsonl(path, source)
+        if path.suffix == ".parquet":
+            return _parquet(path, source)
+        return (_fields(row, source, where) for where, row in foreign_rows(path))
     return _hub(source) if source.hub else _generated(source)
 
 
@@ -123,21 +123,6 @@ def _worded(wording: str, values: Mapping[str, Any]) -> str:
     if unknown := names - values.keys():
         raise ProblemError(f"wording: no {{{min(unknown)}}} here; there are: {', '.join(sorted(values))}")
     return re.sub(r"\{([a-z_]+)\}", lambda m: str(values[m[1]]), wording)
-
-
-def _jsonl(path: Path, source: Source) -> Iterator[tuple[str, str, str]]:
-    opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rt", encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ProblemError(f"{path}:{number}: not JSON: {error.msg} at column {error.colno}") from None
-            if not isinstance(row, dict):
-                raise ProblemError(f"{path}:{number}: a row must be a JSON object, not {type(row).__name__}")
-            yield _fields(row, source, f"{path}:{number}")
 
 
 def _parquet(path: Path, source: Source) -> Iterator[tuple[str, str, str]]:
