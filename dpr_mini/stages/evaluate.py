@@ -55,7 +55,7 @@ def run(
     answers = hold(folder / "rows.jsonl", engine, template, wanted, title)
     rows = grade(list(answers.values()), problems, bridges)
     write_rows(folder / "graded.jsonl", rows)
-    benchmarks = sorted({p.split for p in problems})
+    benchmarks = list(dict.fromkeys(p.split for p in problems))  # in the recipe's order
     cards = {b: score(b, [r for r in rows if r["benchmark"] == b]) for b in benchmarks}
     if len(benchmarks) > 1:
         cards["all"] = score("all", rows)

@@ -107,14 +107,16 @@ def _headline(results: Results, recipe: Mapping[str, Any]) -> Section:
 
 
 def _verdicts(results: Results) -> Section:
-    """One line a comparison and benchmark; no word without its interval."""
+    """One line a comparison and benchmark, and one for greedy answers to all; no word without its interval."""
     points = []
-    for d in results.of("official"):
+    greedy = [d for d in results.of("greedy") if d["benchmark"] == results.overall]
+    for d in [*results.of("official"), *greedy]:
         what = {
             "no change shown": "; no change that this many problems could show",
             "too few problems": f"; fewer than {FEWEST} problems, nothing is claimed",
         }.get(d["verdict"], "; weak: the sign test alone would not claim it" if d["p_sign"] > 0.05 else "")
-        numbers = f"pass@1 {_difference(d)}, n={d['n']}, sign test p {_p(d)}{what}."
+        name = "pass@1" if d["measure"] == "official" else "greedy accuracy"
+        numbers = f"{name} {_difference(d)}, n={d['n']}, sign test p {_p(d)}{what}."
         points.append((d["verdict"], f"{d['before']} to {d['after']} on {d['benchmark']}: {numbers}"))
     if not points:
         return Section("What the numbers say")
@@ -122,7 +124,14 @@ def _verdicts(results: Results) -> Section:
         f"Each line is a 95 % interval of its own: of {len(points)} such lines about {len(points) * 0.05:.1f} would "
         "exclude zero by chance. One seed; another run of training may come out differently."
     )
-    return Section("What the numbers say", [Points(points), Text(caution)])
+    first, last = results.models[0].label, results.models[-1].label
+    words = [(results.difference(first, last, results.overall, m) or {}).get("verdict") for m in ("official", "greedy")]
+    sharper = (
+        f"From {first} to {last} sampled answers improved and greedy ones show no change: the model says more often what "
+        "it could say before, which is not the same as being able to do more."
+    )
+    plain = [Text(sharper)] if words == ["improved", "no change shown"] else []
+    return Section("What the numbers say", [Points(points), *plain, Text(caution)])
 
 
 def _format_or_arithmetic(results: Results) -> Section:
