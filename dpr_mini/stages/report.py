@@ -127,8 +127,8 @@ def _verdicts(results: Results) -> Section:
     first, last = results.models[0].label, results.models[-1].label
     words = [(results.difference(first, last, results.overall, m) or {}).get("verdict") for m in ("official", "greedy")]
     sharper = (
-        f"From {first} to {last} sampled answers improved and greedy ones show no change: the model says more often what "
-        "it could say before, which is not the same as being able to do more."
+        f"From {first} to {last} sampled answers improved and greedy ones show no change: the model says more often "
+        "what it could say before, which is not the same as being able to do more."
     )
     plain = [Text(sharper)] if words == ["improved", "no change shown"] else []
     return Section("What the numbers say", [Points(points), *plain, Text(caution)])
