@@ -139,7 +139,7 @@ def _is_bare(text: str) -> bool:
     words = re.findall(r"[^\W\d_]{2,}", plain)
     if not any(c.isdigit() for c in plain):
         return len(words) <= 4
-    if any(c.isalpha() and ord(c) > 0x3FF for c in plain):
+    if any(c.isalpha() and ord(c) > 0x3FF for c in plain) or {"is", "are", "equals", "gives"} & set(words):
         return False
     return not words or (len(words) <= 2 and not re.match(r"[\W_]*[^\W\d_]{2,}", plain) and plain.count(".") <= 1)
 
@@ -147,13 +147,13 @@ def _is_bare(text: str) -> bool:
 def _right_side(text: str) -> str:
     """What "3 * 4 = 12" says is 12; an equation with unknowns is left whole."""
     left, equals, right = text.rpartition("=")
-    known = re.sub(r"\\[A-Za-z]+", "", left)
+    known = re.sub(r"\\[A-Za-z]+|(?<=[0-9])\s*x\s*(?=[0-9])", "", left)
     return _strip(right) if equals and right.strip() and not re.search(r"[A-Za-z]", known) else text
 
 
 def _strip(text: str) -> str:
     """Without math delimiters, bold marks and closing punctuation; "..." stays (it makes 0.333... another number)."""
-    text = text.strip().removeprefix("**").removesuffix("**").strip()
+    text = text.strip().removeprefix("**").removesuffix("**").strip().strip('"\u201c\u201d').strip()
     while text and text[-1] in ".,;:" and not text.endswith(".."):
         text = text[:-1].rstrip()
     for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`")):
@@ -182,6 +182,10 @@ _HEDGE = re.compile(
     r"(?<![\\A-Za-z])(?:not|maybe|perhaps|possibly|either|unless|wrong|incorrect|unsure)(?![A-Za-z])", re.I
 )
 _SEVERAL = re.compile(r"(?<![\\A-Za-z])or(?![A-Za-z])|\\lor(?![A-Za-z])|\\vee(?![A-Za-z])", re.I)
+# A sum or product of numbers that nobody worked out ("3 + 4"); not a power of ten ("3 x 10^5").
+_UNEVALUATED = re.compile(
+    r"[0-9)}]\s*(?:[-+]|(?:[*x\u00d7\u00b7]|\\times|\\cdot|\\div|\u00f7)(?!\s*10\s*(?:\^|\*\*)))\s*\\?[({]*-?[0-9]"
+)
 _OPEN = re.compile(r"\\[lcv]?dots|\.\.\.|\u2026")
 _FRACTION = re.compile(
     rf"(?P<whole>{_INT}\s*)?\\frac\s*(?:\{{\s*(?P<n>-?{_DEC})\s*\}}|(?P<n1>[0-9]))\s*"
@@ -288,6 +292,8 @@ def exact(gold: str, answer: str) -> tuple[bool, str] | None:
             return False, "contradiction"
         if _SEVERAL.search(b):
             return False, "several"
+        if _UNEVALUATED.search(b.rpartition("=")[2]):
+            return False, "unevaluated"  # repeating the question would be right: a number is asked for
         if _OPEN.search(b) and not _OPEN.search(a):
             return False, "open"
     return _by_words(gold, a, b, x)

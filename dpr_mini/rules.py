@@ -29,7 +29,9 @@ KINDS = ("single_right", "confirmed", "corrected", "spoiled", "never_right")
 
 @dataclass(frozen=True)
 class Case:
-    """One graded dialogue. `text` is the joined chain; `verdicts` has one per turn, the last is the final answer's.
+    """One graded dialogue. `text` is the joined chain and `joined` its verdict, read as one response.
+
+    `verdicts` has one per turn; the last is the final answer's.
 
     `behaviours` counts markers in what the model wrote, not in the bridge sentences that join its turns.
     """
@@ -38,6 +40,7 @@ class Case:
     problem: Problem
     text: str
     verdicts: tuple[Verdict, ...]
+    joined: Verdict
     behaviours: Mapping[str, int]
     kind: str
 
@@ -63,11 +66,16 @@ def answered() -> Rule:
 
 
 def answer_correct() -> Rule:
-    """The last turn's answer is the right one."""
+    """The last turn's answer is the right one, and the joined chain still reads so.
+
+    A first turn's "the answer is 45" can outlive a second turn's "8 * 9 = 72" once both stand in one text.
+    """
 
     def rule(c: Case) -> str | None:
-        v = c.verdicts[-1]
-        return None if v.ok else f"{v.status}: {v.extracted!r}, right is {c.problem.answer!r} ({v.how})"
+        last, chain = c.verdicts[-1], c.joined
+        if not last.ok:
+            return f"{last.status}: {last.extracted!r}, right is {c.problem.answer!r} ({last.how})"
+        return None if chain.ok else f"the joined chain reads as {chain.extracted!r} ({chain.how})"
 
     return rule
 

@@ -31,7 +31,7 @@ def case(*texts: str, ok: tuple[bool, ...] | None = None, **options) -> Case:
     ok = ok or tuple(True for _ in texts)
     verdicts = tuple(Verdict("correct" if o else "wrong", "12" if o else "13", "phrase/exact") for o in ok)
     text = "\n".join(texts)
-    return Case(d, PROBLEM, text, verdicts, behaviours.count(text), filters.kind_of(verdicts))
+    return Case(d, PROBLEM, text, verdicts, verdicts[-1], behaviours.count(text), filters.kind_of(verdicts))
 
 
 def unparsed(text: str) -> Case:
@@ -42,6 +42,12 @@ RIGHT = "3 * 4 = 12. The answer is 12."
 FIRES = [
     ("answered", {}, unparsed("I do not know"), "no answer"),
     ("answer_correct", {}, case(RIGHT, "So 13.", ok=(True, False)), "right is '12'"),
+    (
+        "answer_correct",
+        {},
+        replace(case("The answer is 9.", "3 * 4 = 12"), joined=Verdict("wrong", "9", "phrase/exact")),
+        "the joined chain reads as '9'",
+    ),
     ("not_truncated", {}, case(RIGHT, finish="length"), "turn 1: length"),
     ("trajectory", {}, case(RIGHT, "13", ok=(True, False)), "spoiled"),
     ("trajectory", {"kinds": ["corrected"]}, case(RIGHT, RIGHT), "confirmed"),
@@ -249,3 +255,12 @@ def test_evidence_is_bounded():
 def test_dialogue_without_its_problem_is_an_error():
     with pytest.raises(StoreError, match="problem lost is not among"):
         filters.judge([dialogue(RIGHT, problem="lost")], {"p1": PROBLEM}, BRIDGES)
+
+
+def test_a_chain_that_reads_as_its_wrong_first_answer_is_dropped(tmp_path):
+    """Both turns are graded apart, and so is what training would see of them."""
+    talks = [dialogue("The answer is 45. I am sure.", "3 * 4 = 12"), dialogue("45", "The answer is 12.", sample=1)]
+    (case_1, case_2) = filters.judge(talks, {"p1": PROBLEM}, BRIDGES)
+    assert (case_1.verdicts[-1].ok, case_1.joined.ok, case_1.joined.extracted) == (True, False, "45")
+    kept, drops = filters.apply([case_1, case_2], filters.build_rules(["answer_correct"]))
+    assert [c.dialogue.id for c in kept] == ["p1#1"] and "reads as '45'" in drops[0].evidence

@@ -310,3 +310,25 @@ def test_malformed_line_is_named(tmp_path, line, says):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         grade_file(tmp_path / "nothing.jsonl", tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "right"),
+    [
+        ("4", "3 + 4 - 3", False),
+        ("-1", "1 - 2", False),
+        ("4", "3 + 4 - 3 = 3 + 4 - 3", False),
+        ("12", r"\boxed{3\cdot 4}", False),
+        ("21", r"\boxed{7\times 3}", False),
+        ("4", "3 + 4 - 3 = 4", True),
+        ("20", "5 x 4 = 20.", True),
+        ("0", "0 - 0 is 0", True),
+        ("18", 'The answer is "18"', True),
+        ("300000", r"\boxed{3 \times 10^5}", True),
+        ("3 + 2i", r"\boxed{3+2i}", True),
+        ("-3", "-3", True),
+    ],
+)
+def test_repeating_the_question_is_no_answer(grader, gold, answer, right):
+    """Seen in a trained model's answers: "What is 0 - 4?" -> "0 - 4", which computer algebra calls equal to -4."""
+    assert grader.grade(gold, answer).ok is right

@@ -24,6 +24,7 @@ from dpr_mini.types import Dialogue, Drop, Problem, Verdict, digest, from_row
 __all__ = ["KINDS", "RULES", "VERSION", "Case", "Rule", "apply", "build_rules", "judge", "run"]
 
 VERSION = 1
+JOINED = -1  # stands for the whole chain where a turn's number would
 
 
 def apply(
@@ -87,20 +88,23 @@ def run(
 
 
 def judge(talks: Sequence[Dialogue], problems: Mapping[str, Problem], bridges: Mapping[str, str]) -> list[Case]:
-    """Grade every turn, over all cores. Raises StoreError for a dialogue whose problem is not there."""
+    """Grade every turn and every joined chain. Raises StoreError for a dialogue whose problem is not there."""
     if lost := next((d for d in talks if d.problem_id not in problems), None):
         raise StoreError(f"dialogue {lost.id}: its problem {lost.problem_id} is not among the problems")
-    turns = [(d, i) for d in talks for i in range(len(d.turns))]
+    texts = {(d.id, i): turn.text for d in talks for i, turn in enumerate(d.turns)}
+    texts |= {(d.id, JOINED): join_text(d, bridges) for d in talks}
+    gold = {d.id: problems[d.problem_id].answer for d in talks}
     verdicts: dict[tuple[str, int], Verdict] = {}
-    answers = (((d.id, i), problems[d.problem_id].answer, d.turns[i].text) for d, i in turns)
+    answers = ((key, gold[key[0]], text) for key, text in texts.items())
     with Grader() as grader:
-        graded = progress.bar(iterable=grader.grade_many(answers), total=len(turns), desc="filter", unit="turn")
+        graded = progress.bar(iterable=grader.grade_many(answers), total=len(texts), desc="filter", unit="text")
         verdicts.update(graded)
     cases = []
     for d in talks:
         own = tuple(verdicts[d.id, i] for i in range(len(d.turns)))
         counts = behaviours.count("\n\n".join(t.text for t in d.turns))
-        cases.append(Case(d, problems[d.problem_id], join_text(d, bridges), own, counts, kind_of(own)))
+        joined = verdicts[d.id, JOINED]
+        cases.append(Case(d, problems[d.problem_id], texts[d.id, JOINED], own, joined, counts, kind_of(own)))
     return cases
 
 
