@@ -13,8 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import figures, store
-from dpr_mini.results import Results
+from dpr_mini import store
+from dpr_mini.reporting import figures
+from dpr_mini.reporting.results import Results
 from dpr_mini.runner import read_latest
 from dpr_mini.types import Dialogue, from_row
 

@@ -22,7 +22,7 @@ LAYERS = [
     ["runner", "show"],
     ["pipeline"],
     ["stages"],
-    ["conversation", "rules", "results", "figures", "document", "data_sections"],
+    ["conversation", "rules", "reporting"],
     ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats", "answers", "arithmetic"],
     ["model", "facts", "prompts", "progress"],
     ["recipe", "store"],

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from dpr_mini import recipe as recipes
-from dpr_mini.results import Results, inside_bin, verdict
+from dpr_mini.reporting.results import Results, inside_bin, verdict
 from dpr_mini.stages import report
 from dpr_mini.stages.evaluate import score
 from dpr_mini.stages.filters import metrics as filter_metrics

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from dpr_mini import data_sections, figures
-from dpr_mini.document import Block, Figures, Fold, Points, Section, Table, Text, render
-from dpr_mini.results import COMPARISONS, FEWEST, GENERATING, Results, lengths
+from dpr_mini.reporting import data, figures
+from dpr_mini.reporting.document import Block, Figures, Fold, Points, Section, Table, Text, render
+from dpr_mini.reporting.results import COMPARISONS, FEWEST, GENERATING, Results, lengths
 from dpr_mini.store import write_json, write_text
 
 VERSION = 1
@@ -41,9 +41,9 @@ def run(folder: Path, at: Mapping[str, Path], recipe: dict[str, Any]) -> dict[st
         _figures(results),
         _lengths(results, recipe),
         _behaviours(results),
-        data_sections.funnel(results),
-        data_sections.difficulty(results),
-        data_sections.excerpts(results),
+        data.funnel(results),
+        data.difficulty(results),
+        data.excerpts(results),
         _conditions(results, recipe),
     ]
     title, lead = f"dpr-mini: {recipe['name']}", _lead(results, recipe)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpr_mini.results import Bin
+from dpr_mini.reporting.results import Bin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from dpr_mini.document import Block, Section, Table, Talk
-from dpr_mini.results import GENERATING, Bin, Results
+from dpr_mini.reporting.document import Block, Section, Table, Talk
+from dpr_mini.reporting.results import GENERATING, Bin, Results
 from dpr_mini.store import StoreError
 
 ORDER = ("drawn", "right", "wrong,", "right,", "kept", "kept:", "problems", "packed:")  # first words, down the funnel
