@@ -31,7 +31,7 @@ def publish(run: Path) -> None:
     seconds = {role: manifest["seconds"] for role, manifest in results.manifests.items()}
     store.write_json(
         RESULTS / f"{name}.json",
-        {**store.read_json(run / "scorecards.json"), "seconds": seconds, "recipe": latest["recipe"]},
+        {**store.read_json(run / "scorecards.json"), "seconds": seconds},
     )
     (drawn,) = figures.accuracy({m.label: m.cards for m in results.models})
     alone = drawn.replace(
@@ -85,7 +85,8 @@ def summary(results: Results, recipe: dict[str, Any], seconds: float) -> str:
             f"Raw: [`bench/results/{name}.json`](bench/results/{name}.json).",
             "",
             f"Mean answer length: {' -> '.join(f'{t:.0f}' for t in tokens)} tokens. "
-            f"By three scorers of the same answers: {'; '.join(scorers)}.",
+            f"By three scorers of the same answers: {'; '.join(scorers)}. "
+            + changed_minds(models[-1].cards[results.overall], models[-1].label),
             "",
             f"![pass@1 by phase](bench/results/{name}.svg)",
             "",
@@ -95,6 +96,15 @@ def summary(results: Results, recipe: dict[str, Any], seconds: float) -> str:
             "",
             "",
         ]
+    )
+
+
+def changed_minds(card: dict[str, Any], label: str) -> str:
+    """What the second thoughts inside an answer did."""
+    n = card["revised"]
+    mended, spoiled = (round(card[k] * n) for k in ("wrong_to_right", "right_to_wrong"))
+    return (
+        f"Of {label}'s {n} answers that go on after a first attempt, {mended} turn from wrong to right, {spoiled} back."
     )
 
 
