@@ -24,7 +24,7 @@ from dpr_mini.types import UserError, digest
 
 T = TypeVar("T")
 State = Literal["reuse", "resume", "run"]
-MANIFEST = "stage.json"
+MANIFEST, STARTED = "stage.json", "started.json"
 
 
 class StoreError(UserError, RuntimeError):
@@ -77,16 +77,15 @@ def execute(stage: Stage, root: Path, facts: Callable[[], Mapping[str, Any]] = d
     try:
         folder.mkdir(parents=True, exist_ok=True)
         described = describe(stage)
-        if not (folder / "started.json").exists():
-            write_json(folder / "started.json", described)
-        begun = time.time()
+        before, begun = _spent(folder), time.time()
+        write_json(folder / STARTED, {**described, "begun": begun, "seconds_before": before})
         metrics = stage.run(folder, {role: s.folder(root) for role, s in stage.inputs.items()})
         write_json(
             folder / MANIFEST,
             {
                 **described,
                 "metrics": metrics,
-                "seconds": round(time.time() - begun, 3),
+                "seconds": round(before + time.time() - begun, 3),  # all starts together
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 **facts(),
             },
@@ -98,6 +97,15 @@ def execute(stage: Stage, root: Path, facts: Callable[[], Mapping[str, Any]] = d
             ) from error
         raise
     return folder
+
+
+def _spent(folder: Path) -> float:
+    """Seconds of earlier starts that were cut off: from each one's beginning to the last file it touched."""
+    if not (folder / STARTED).exists():
+        return 0.0
+    started = read_json(folder / STARTED)
+    last = max(f.stat().st_mtime for f in folder.rglob("*"))
+    return started["seconds_before"] + max(0.0, last - started["begun"])
 
 
 def describe(stage: Stage) -> dict[str, Any]:
@@ -112,12 +120,12 @@ def describe(stage: Stage) -> dict[str, Any]:
 
 def changes(stage: Stage, root: Path) -> list[str]:
     """What differs between this stage and the newest folder of the same name: "config.x: 1 -> 2" lines."""
-    others = [f for f in root.glob(f"{stage.name}-????????/started.json") if f.parent != stage.folder(root)]
+    others = [f for f in root.glob(f"{stage.name}-????????/{STARTED}") if f.parent != stage.folder(root)]
     if not others:
         return []
     old = read_json(max(others, key=lambda f: f.stat().st_mtime))
     before, after = flatten(old), flatten(describe(stage))
-    skip = {"key"}
+    skip = {"key", "begun", "seconds_before"}
     return [
         f"{name}: {_short(before.get(name))} -> {_short(after.get(name))}"
         for name in sorted(before.keys() | after.keys())

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 
 import pytest
 
@@ -53,6 +54,28 @@ def test_a_stage_that_failed_is_resumed_not_complete(tmp_path):
         execute(one, tmp_path)
     assert one.state(tmp_path) == "resume"
     assert (one.folder(tmp_path) / "rows.jsonl").exists()
+
+
+def test_seconds_are_those_of_all_starts(tmp_path):
+    """A start that was cut off counts from its beginning to the last file it touched."""
+
+    def run(folder, at):
+        (folder / "rows.jsonl").write_text('{"id": "a"}\n')
+        if not (folder / "again").exists():
+            raise KeyboardInterrupt
+        return {}
+
+    one = stage(run=run)
+    with pytest.raises(KeyboardInterrupt):
+        execute(one, tmp_path)
+    folder = one.folder(tmp_path)
+    begun = json.loads((folder / "started.json").read_text())["begun"]
+    (folder / "again").touch()
+    for file in folder.iterdir():
+        os.utime(file, (begun + 100, begun + 100))
+    execute(one, tmp_path)
+    assert 100 <= one.manifest(tmp_path)["seconds"] < 101
+    assert changes(stage({"a": 1}), tmp_path) == []
 
 
 def test_full_disk_is_one_clear_line_and_keeps_what_was_done(tmp_path):

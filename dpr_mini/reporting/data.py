@@ -81,7 +81,7 @@ def _costs(results: Results) -> list[Block]:
         trained.append((role.replace("_", "-"), *counts, *loss, seconds, speed, m["dtype"]))
     head = "stage | turn | answers | prompt tokens | cached | new tokens | truncated | seconds"
     generated = f"{head} | tokens/s".split(" | ")
-    note = "Seconds are the whole stage's, with loading and grading; of a resumed stage, its last start only. "
+    note = "Seconds are the whole stage's, with loading and grading. "
     note += "Cached: share of prompt tokens that the engine had (OpenVINO: as our ledger of its blocks expects)."
     source, blocks = "stage.json of the stages named", []
     if turns:

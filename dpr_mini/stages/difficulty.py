@@ -74,6 +74,7 @@ def sample(
         {
             **to_row(d),
             "rate": d.rate,
+            "interval": d.interval,
             "wanted": budgets[d.problem_id].wanted,
             "drawn": tried[d.problem_id],
             "right": right[d.problem_id],
