@@ -130,10 +130,14 @@ def test_every_gold_equals_itself(grader):
         assert grader.grade(gold, rf"\boxed{{{gold}}}").ok, gold
 
 
-@pytest.mark.skipif("DPR_VERIFY_EXAMPLES" not in os.environ, reason="DPR_VERIFY_EXAMPLES names no file of examples")
+EXAMPLES = Path(__file__).parents[2] / "shared" / "data" / "verify_examples.jsonl"
+EXAMPLES = Path(os.environ.get("DPR_VERIFY_EXAMPLES", EXAMPLES))
+
+
+@pytest.mark.skipif(not EXAMPLES.is_file(), reason="no file of outside examples ($DPR_VERIFY_EXAMPLES)")
 def test_outside_examples(grader):
     """{gold, pred, equal, tier} lines of somebody else's: no wrong accept in the core tier, accuracy at least 0.97."""
-    with open(os.environ["DPR_VERIFY_EXAMPLES"], encoding="utf-8") as file:
+    with EXAMPLES.open(encoding="utf-8") as file:
         rows = [r for r in map(json.loads, file) if r["tier"] == "core"]
     found = dict(grader.grade_many((i, r["gold"], r["pred"]) for i, r in enumerate(rows)))
     accepted = [(rows[i], v) for i, v in found.items() if v.ok and not rows[i]["equal"]]
