@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
