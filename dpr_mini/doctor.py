@@ -20,6 +20,7 @@ DEMO = {
     "transformers": "models",
     "openvino-genai": "generation on a CPU",
     "gguf": "the embedded model and the OpenVINO engine",
+    "accelerate": "reading the embedded model's GGUF",
     "reasoning-gym": "generated problems",
     "math-verify": "grading",
     PACKAGE: "the embedded model's weights",
