@@ -106,6 +106,20 @@ def grade(
 
 
 @app.command()
+def filter(
+    rows: Annotated[Path, typer.Argument(help="JSONL of {id, text, gold, finish}, or {id, turns: [...], gold}.")],
+    out: Annotated[Path, typer.Option(help="JSONL of {id, keep, drops: [{rule, evidence}]}, one for every row.")],
+    rules: Annotated[str | None, typer.Option(help="Names, comma-separated; options need a recipe.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Take its filter rules and bridges.")] = None,
+) -> None:
+    """Put rows through the pipeline's filter rules: which to keep, and why the others are not."""
+    with one_line_errors():
+        from dpr_mini.outside import filter_file
+
+        filter_file(rows, out, rules, recipe)
+
+
+@app.command()
 def eval(
     model: Annotated[str, typer.Argument(help="The embedded model, a local folder, or a hub name.")],
     on: Annotated[str, typer.Option(help="Benchmarks: gsm8k, math500, aime24, or JSONL files; comma-separated.")],

@@ -23,6 +23,7 @@ DEMO = {
     "accelerate": "reading the embedded model's GGUF",
     "reasoning-gym": "generated problems",
     "math-verify": "grading",
+    "datasketch": "near duplicates",
     PACKAGE: "the embedded model's weights",
 }
 OPTIONAL = {

@@ -84,9 +84,18 @@ class Source(Section):
         return self
 
 
+class Decontaminate(Section):
+    """A training problem with this share of a held-out problem's n-grams is dropped (13: arXiv 2005.14165)."""
+
+    ngram: Positive = 13
+    share: float = Field(0.5, gt=0, le=1)  # ours
+
+
 class Problems(Section):
     train: Annotated[tuple[Source, ...], Field(min_length=1)]
     held_out: dict[str, tuple[Source, ...]] = {}  # benchmark name -> its sources; never trained on
+    decontaminate: Decontaminate | None = Decontaminate()  # null: only equal problems are dropped
+    near_duplicates: float | None = Field(None, gt=0, le=1)  # Jaccard similarity at which a training problem is dropped
 
 
 class Dialogue(Section):
@@ -302,14 +311,19 @@ def _explain(error: ValidationError, origin: Origin, recipe: str) -> str:
     return f"{where}: {name or 'recipe'}: {message} (got {first['input']!r:.80}){more}"
 
 
+def _inner(annotation: Any) -> list[Any]:
+    """What an annotation is made of: its arguments but "..." and None."""
+    return [a for a in get_args(annotation) if a not in (Ellipsis, type(None))]
+
+
 def _fields_at(loc: tuple[Any, ...]) -> list[str]:
     """Names of the valid keys at a place in the recipe."""
     here: Any = Recipe
     for part in loc:
         if isinstance(here, type) and issubclass(here, BaseModel):
             here = here.model_fields[part].annotation
-        elif args := [a for a in get_args(here) if a is not Ellipsis]:
+        elif args := _inner(here):
             here = args[-1]
-    while get_args(here):
-        here = get_args(here)[-1] if get_args(here)[-1] is not Ellipsis else get_args(here)[0]
+    while args := _inner(here):
+        here = args[-1]
     return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []

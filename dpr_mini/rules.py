@@ -1,9 +1,10 @@
 """The rules a dialogue must pass to be trained on.
 
 A rule is a function of a `Case` that returns what it objects to (evidence), or None. `RULES` maps its name to a
-factory whose keyword options a recipe may set. All are pure but `duplicate` and `per_problem`, which remember what
-they let through: put them last, and build the rules anew for every pass. Which rules there are and their defaults
-are ours, the paper (arXiv 2601.05616) does not name its own; `false_arithmetic` is RFT's (arXiv 2308.01825).
+factory whose keyword options a recipe may set. `duplicate`, `near_duplicate` and `per_problem` also judge by what was
+kept before: a `Memory` is told by `keep` of every case that passed *all* rules, so the order of the rules decides only
+which objection is recorded. Build the rules anew for every pass. Which rules there are and their defaults are ours,
+the paper (arXiv 2601.05616) does not name its own; `false_arithmetic` is RFT's (arXiv 2308.01825).
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -21,6 +23,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from dpr_mini import behaviours
 from dpr_mini.answers import exact, extract, squeeze
 from dpr_mini.arithmetic import false_equations
+from dpr_mini.overlap import jaccard, shingles
 from dpr_mini.recipe import RecipeError
 from dpr_mini.types import Dialogue, Problem, Verdict, digest
 
@@ -122,13 +125,29 @@ def repetition(n: int = 8, times: int = 3) -> Rule:
 LEAKS = ["as you asked", "you asked me", "the user", "your previous answer", "your instruction", "as an ai"]
 
 
-def template_leak(phrases: list[str] = LEAKS) -> Rule:
-    """The chain does not talk to whoever gave our instructions."""
+def template_leak(phrases: list[str] = LEAKS, words: int = 0) -> Rule:
+    """No turn talks to whoever gave our instructions, nor repeats `words` words on end of a line of its instructions.
+
+    The problem's own text inside an instruction may be quoted. 0 looks for the phrases alone.
+    """
+    if words < 0:
+        raise ValueError("words must be 0 (off) or more")
     pattern = re.compile("|".join(rf"\b{re.escape(p)}\b" for p in phrases) or "(?!)", re.I)
 
+    def runs(text: str) -> Iterator[tuple[str, ...]]:
+        found = re.findall(r"\w+", text.lower())
+        return (tuple(found[i : i + words]) for i in range(len(found) - words + 1))
+
     def rule(c: Case) -> str | None:
-        found = pattern.search(c.text)
-        return c.text[max(0, found.start() - 40) : found.end() + 40] if found else None
+        if found := pattern.search(c.text):
+            return c.text[max(0, found.start() - 40) : found.end() + 40]
+        if not words:
+            return None
+        asked = c.problem.text or "\0"
+        prompts = (part for t in c.dialogue.turns for p in t.prompt.split(asked) for part in p.splitlines())
+        own = {run for part in prompts for run in runs(part)}
+        said = (run for t in c.dialogue.turns for run in runs(t.text) if run in own)
+        return next((f"our own words: {' '.join(run)}" for run in said), None)
 
     return rule
 
@@ -169,7 +188,9 @@ def one_answer() -> Rule:
 
     def rule(c: Case) -> str | None:
         found: list[str] = []
-        for piece in re.split(r"\n|(?<=[.!?])\s+", c.dialogue.turns[-1].text):
+        sentences = re.split(r"\n|(?<=[.!?])\s+", c.dialogue.turns[-1].text)
+        boxes = (re.split(r"(?=\\boxed)", s) for s in sentences)  # `extract` reads one box of a text
+        for piece in (piece for parts in boxes for piece in parts[1:] or parts):
             answer, how = extract(piece)
             if answer and how in ("boxed", "hashes", "phrase") and not any(_same(answer, f) for f in found):
                 found.append(answer)
@@ -195,29 +216,76 @@ def language(max_share: float = 0.05) -> Rule:
     return rule
 
 
-def duplicate() -> Rule:
-    """Not the same text (case and layout aside) as one kept for this problem. Remembers."""
-    seen: dict[tuple[str, str], str] = {}
+class Memory(ABC):
+    """A rule that also judges by the cases that were kept before."""
 
-    def rule(c: Case) -> str | None:
-        key = (c.problem.id, digest(" ".join(c.text.lower().split())))
-        first = seen.setdefault(key, c.dialogue.id)
-        return None if first == c.dialogue.id else f"same text as {first}"
+    @abstractmethod
+    def __call__(self, c: Case) -> str | None: ...
 
-    return rule
+    @abstractmethod
+    def keep(self, c: Case) -> None: ...
 
 
-def per_problem(at_most: int = 4) -> Rule:
-    """At most this many for one problem. Remembers."""
-    kept: Counter[str] = Counter()
+@dataclass
+class Duplicate(Memory):
+    """Not the same text (case and layout aside) as one kept for this problem."""
 
-    def rule(c: Case) -> str | None:
-        if kept[c.problem.id] >= at_most:
-            return f"{at_most} kept for this problem"
-        kept[c.problem.id] += 1
-        return None
+    _seen: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
 
-    return rule
+    def __call__(self, c: Case) -> str | None:
+        first = self._seen.get(self._key(c))
+        return None if first is None else f"same text as {first}"
+
+    def keep(self, c: Case) -> None:
+        self._seen[self._key(c)] = c.dialogue.id
+
+    def _key(self, c: Case) -> tuple[str, str]:
+        return c.problem.id, digest(" ".join(c.text.lower().split()))
+
+
+@dataclass
+class NearDuplicate(Memory):
+    """Not `threshold` or more similar to one kept for this problem (Jaccard over runs of three words)."""
+
+    threshold: float = 0.8
+    _kept: dict[str, list[tuple[str, frozenset[Any]]]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise ValueError("threshold must be above 0 and at most 1")
+
+    def __call__(self, c: Case) -> str | None:
+        mine = shingles(c.text)
+        alike = (k for k in self._kept.get(c.problem.id, ()) if _ratio(len(mine), len(k[1])) >= self.threshold)
+        near = ((jaccard(mine, other), name) for name, other in alike)
+        share, name = max(near, key=lambda x: x[0], default=(0.0, ""))
+        return f"similarity {share:.2f} to {name}" if share >= self.threshold else None
+
+    def keep(self, c: Case) -> None:
+        self._kept.setdefault(c.problem.id, []).append((c.dialogue.id, shingles(c.text)))
+
+
+def _ratio(a: int, b: int) -> float:
+    """The most that two sets of these sizes can have in common."""
+    return min(a, b) / max(a, b, 1)
+
+
+@dataclass
+class PerProblem(Memory):
+    """At most this many for one problem."""
+
+    at_most: int = 4
+    _kept: Counter[str] = field(default_factory=Counter, init=False)
+
+    def __post_init__(self) -> None:
+        if self.at_most < 1:
+            raise ValueError("at_most must be at least 1")
+
+    def __call__(self, c: Case) -> str | None:
+        return f"{self.at_most} kept for this problem" if self._kept[c.problem.id] >= self.at_most else None
+
+    def keep(self, c: Case) -> None:
+        self._kept[c.problem.id] += 1
 
 
 RULES: dict[str, Callable[..., Rule]] = {
@@ -233,9 +301,22 @@ RULES: dict[str, Callable[..., Rule]] = {
     "behaviours": show_behaviours,
     "one_answer": one_answer,
     "language": language,
-    "duplicate": duplicate,
-    "per_problem": per_problem,
+    "duplicate": Duplicate,
+    "near_duplicate": NearDuplicate,
+    "per_problem": PerProblem,
 }
+
+
+def objections(case: Case, rules: Sequence[tuple[str, Rule]]) -> Iterator[tuple[str, str]]:
+    """(rule, evidence) of every rule that objects, in the rules' order; only as many rules are tried as are read."""
+    return ((name, seen[:200]) for name, rule in rules if (seen := rule(case)) is not None)
+
+
+def remember(case: Case, rules: Sequence[tuple[str, Rule]]) -> None:
+    """Tell the rules that this case is kept."""
+    for _, rule in rules:
+        if isinstance(rule, Memory):
+            rule.keep(case)
 
 
 def build_rules(rules: Sequence[str | Mapping[str, Mapping[str, Any]]]) -> list[tuple[str, Rule]]:

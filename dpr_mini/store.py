@@ -221,16 +221,23 @@ def foreign_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         with opener(path, "rt", encoding="utf-8") as file:
             for number, line in enumerate(file, 1):
                 if line.strip():
-                    row = json.loads(line)
+                    row = _foreign(line, f"{path}:{number}")
                     if not isinstance(row, dict):
                         raise StoreError(f"{path}:{number}: a row must be a JSON object, not {type(row).__name__}")
                     yield f"{path}:{number}", row
     except FileNotFoundError:
         raise StoreError(f"{path}: no such file") from None
-    except json.JSONDecodeError as error:
-        raise StoreError(f"{path}:{number}: not JSON: {error.msg} at column {error.colno}") from None
     except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, IsADirectoryError, PermissionError) as error:
         raise StoreError(f"{path}: cannot be read as text: {error}") from None
+
+
+def _foreign(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
+    except (ValueError, RecursionError):  # an integer of thousands of digits, thousands of brackets
+        raise StoreError(f"{where}: a number or a nesting that is too large to read") from None
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -13,18 +13,19 @@ from dpr_mini.cli import app
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "dpr_mini").rglob("*.py"))
-DATA_HALF = ["types", "recipe", "store", "grade", "behaviours", "chat", "conversation", "pipeline", "runner"] + [
-    f"stages.{name}" for name in ("problems", "dialogue", "filters", "difficulty", "pack", "evaluate")
-]
+DATA_HALF = ["types", "recipe", "store", "grade", "behaviours", "chat", "conversation", "pipeline", "runner"]
+DATA_HALF += ["outside", "overlap"]
+DATA_HALF += [f"stages.{name}" for name in ("problems", "dialogue", "filters", "difficulty", "pack", "evaluate")]
 # a module may import from its own layer and from those after it
 LAYERS = [
     ["cli"],
-    ["runner", "show"],
+    ["runner", "show", "outside"],
     ["pipeline"],
     ["stages"],
-    ["conversation", "rules", "reporting"],
-    ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats", "answers", "arithmetic"],
-    ["model", "facts", "prompts", "progress"],
+    ["conversation", "judge", "rules", "reporting"],
+    ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats"],
+    ["structure", "regions", "latex", "algebra", "answers", "arithmetic"],
+    ["model", "facts", "prompts", "progress", "overlap"],
     ["recipe", "store"],
     ["types"],
 ]
@@ -98,6 +99,7 @@ def test_command_line_is_frozen():
         "plan": ["--gpu", "--runs"],
         "show": ["--rows", "--seed"],
         "grade": ["--out"],
+        "filter": ["--out", "--recipe", "--rules"],
         "eval": ["--engine", "--k", "--limit", "--max-new-tokens", "--on", "--runs", "--temperature"],
         "report": [],
         "export": ["--format", "--out", "--stage"],

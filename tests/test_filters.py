@@ -38,6 +38,14 @@ def unparsed(text: str) -> Case:
     return replace(case(text), verdicts=(Verdict("unparsed", "", "none"),), kind="never_right")
 
 
+def told(text: str) -> Case:
+    """A second turn that says `text`, with the instructions of both turns as they were sent."""
+    made = case(RIGHT, text)
+    sent = (f"{PROBLEM.text}\nShow each step.", "Is every step right?\nAnd show it.")
+    turns = tuple(replace(t, prompt=p) for t, p in zip(made.dialogue.turns, sent, strict=True))
+    return replace(made, dialogue=replace(made.dialogue, turns=turns))
+
+
 RIGHT = "3 * 4 = 12. The answer is 12."
 FIRES = [
     ("answered", {}, unparsed("I do not know"), "no answer"),
@@ -55,13 +63,17 @@ FIRES = [
     ("repetition", {"n": 3, "times": 3}, case("so we add again " * 5), "5 times: so we add"),
     ("template_leak", {}, case("As you asked me, I check. " + RIGHT), "As you asked"),
     ("template_leak", {"phrases": ["nicely"]}, case("Nicely done: 12"), "Nicely"),
+    ("template_leak", {"words": 4}, told("Check: Is every step right? Yes."), "our own words: is every step right"),
+    ("template_leak", {"words": 3}, told("First, SHOW EACH STEP. 12"), "show each step"),
     ("length", {"min_tokens": 20}, case(RIGHT), "9 tokens"),
     ("length", {"max_tokens": 5}, case(RIGHT), "9 tokens"),
     ("longer_than_first", {"ratio": 1.5}, case(RIGHT, "12 again"), "11 tokens, the first turn has 9"),
     ("behaviours", {}, case(RIGHT), "none"),
-    ("behaviours", {"required": ["backtracking"]}, case("Let me verify this: 12"), "verification"),
-    ("behaviours", {"at_least": 2}, case("Let me verify this: 12"), "verification"),
+    ("behaviours", {"required": ["backtracking"]}, case("Let me verify this: 12 / 4 = 3."), "verification"),
+    ("behaviours", {"at_least": 2}, case("Let me verify this: 12 / 4 = 3."), "verification"),
     ("one_answer", {}, case(r"The answer is 11. Or \boxed{12}."), "2 answers: 11, 12"),
+    ("one_answer", {}, case(r"So \boxed{11} or \boxed{12}"), "2 answers: 11, 12"),
+    ("one_answer", {}, case("#### 11\n#### 12"), "2 answers: 11, 12"),
     ("language", {}, case("\u6211\u4eec 12 ok"), "letters"),
 ]
 SILENT = [
@@ -74,12 +86,17 @@ SILENT = [
     ("repetition", {"n": 3, "times": 3}, case("a b c d e a b c")),
     ("repetition", {"n": 3, "times": 3}, case("a b c d", "a b c d", ok=(True, True))),
     ("template_leak", {}, case("The users share 12 tokens. " + RIGHT)),
+    ("template_leak", {"words": 5}, told("Check: Is every step right? Yes.")),
+    ("template_leak", {"words": 3}, told("What is 3 * 4? It is 12.")),  # the question may be quoted
+    ("template_leak", {"words": 3}, told("right and show")),  # no run crosses from one line to another
+    ("template_leak", {}, told("Is every step right? Show each step.")),
     ("length", {"min_tokens": 9, "max_tokens": 9}, case(RIGHT)),
     ("longer_than_first", {"ratio": 2}, case(RIGHT)),
     ("longer_than_first", {"ratio": 2}, case(RIGHT, RIGHT)),
-    ("behaviours", {"required": ["verification"]}, case("Let me verify this: 12")),
+    ("behaviours", {"required": ["verification"]}, case("Let me verify this: 12 / 4 = 3.")),
     ("one_answer", {}, case(r"The answer is 12. So \boxed{12.0}. The answer is correct.")),
     ("one_answer", {}, case("The answer is 11.", RIGHT, ok=(False, True))),
+    ("one_answer", {}, case(r"Final answer: $\boxed{12}$ and again \boxed{12.0}")),
     ("language", {}, case("the angle \u03b1 is 12 degrees")),
 ]
 
@@ -97,7 +114,7 @@ def test_rule_is_silent(name, options, seen):
 
 
 def test_every_rule_is_tried():
-    stateful = {"duplicate", "per_problem"}
+    stateful = {"duplicate", "near_duplicate", "per_problem"}
     assert {n for n, *_ in FIRES} | stateful == {n for n, *_ in SILENT} | stateful == set(RULES)
 
 
@@ -112,6 +129,51 @@ def test_duplicates_and_cap():
     assert {c.dialogue.id for c in kept} not in early, "the cap must not favour early samples"
     again, _ = filters.apply(many[::-1], build_rules([{"per_problem": {"at_most": 5}}]))
     assert [c.dialogue.id for c in again] == [c.dialogue.id for c in kept], "nor depend on the order of the rows"
+
+
+def test_near_duplicates_within_a_problem():
+    long = "First we take 3 groups of 4 eggs and lay them out in a row, then we count all of them one by one. So 12."
+    texts = [long, long.replace("eggs", "nuts"), "3 * 4 = 12 because 4 + 4 + 4 = 12. The answer is 12.", long.upper()]
+    cases = [case(t, sample=i) for i, t in enumerate(texts)]
+    kept, drops = filters.apply(cases, build_rules([{"near_duplicate": {"threshold": 0.7}}]))
+    assert len(kept) == 2 and {d.rule for d in drops} == {"near_duplicate"}
+    assert all("similarity" in d.evidence and "to p1#" in d.evidence for d in drops)
+    assert len(filters.apply(cases, build_rules([{"near_duplicate": {"threshold": 1.0}}]))[0]) == 3
+    other = replace(cases[1], problem=replace(PROBLEM, id="p2"))
+    assert len(filters.apply([cases[0], other], build_rules(["near_duplicate"]))[0]) == 2, "another problem's chain"
+
+
+MEMORIES = ["duplicate", {"near_duplicate": {"threshold": 0.9}}, {"per_problem": {"at_most": 2}}]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_of_the_rules_never_changes_what_is_kept(seed):
+    """A rule that remembers must not count what another rule drops: first or last, the same cases are kept."""
+    import random
+
+    rng = random.Random(seed)
+    cases = [
+        case(f"Way {rng.randrange(6)}: {rng.choice(['3 * 4 = 12', '3 * 4 = 15'])}. The answer is 12.", sample=i,
+             finish=rng.choice(["stop", "length"]), ok=(rng.random() < 0.6,))
+        for i in range(40)
+    ]  # fmt: skip
+    rules = ["answer_correct", "not_truncated", "false_arithmetic", *MEMORIES]
+    expected, _ = filters.apply(cases, build_rules(rules))
+    assert len(expected) == 2
+    for _ in range(10):
+        rng.shuffle(rules)
+        kept, drops = filters.apply(cases, build_rules(rules))
+        assert [c.dialogue.id for c in kept] == [c.dialogue.id for c in expected], rules
+        assert len(kept) + len(drops) == len(cases)
+
+
+def test_what_quota_or_limit_drops_is_not_counted_either():
+    texts = [f"Way {i}: 3 * 4 = 12." for i in range(6)]
+    cases = [case(t, sample=i) for i, t in enumerate(texts)]
+    _, drops = filters.apply(cases, build_rules([{"per_problem": {"at_most": 3}}]), limit=2)
+    assert [d.rule for d in drops] == ["limit"] * 4
+    _, drops = filters.apply(cases, build_rules(["duplicate"]), quotas={"p1": 1})
+    assert [d.rule for d in drops] == ["quota"] * 5
 
 
 def test_kinds():
@@ -137,6 +199,12 @@ def test_kinds():
         ([{"trajectory": {"kinds": ["fixed"]}}], "no kind 'fixed'; there are: single_right"),
         ([{"behaviours": {"required": ["thinking"]}}], "no behaviour 'thinking'"),
         ([{"repetition": {"times": 1}}], "times at least 2"),
+        ([{"near_duplicate": {"threshold": 0.0}}], "near_duplicate: threshold must be above 0"),
+        ([{"near_duplicate": {"similarity": 0.5}}], r"no option 'similarity'; valid: threshold \(default 0.8\)"),
+        ([{"per_problem": {"at_most": 0}}], "per_problem: at_most must be at least 1"),
+        ([{"per_problem": {"at_most": "4"}}], "per_problem.at_most: .*integer"),
+        ([{"duplicate": {"_seen": {}}}], "duplicate has no option '_seen'; valid: none"),
+        ([{"template_leak": {"words": -1}}], "words must be 0"),
         ([{"answered": {}, "length": {}}], "one rule an entry"),
     ],
 )

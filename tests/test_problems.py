@@ -6,6 +6,7 @@ import json
 import pytest
 
 from dpr_mini.recipe import Problems
+from dpr_mini.recipe import load as load_recipe
 from dpr_mini.stages.problems import ProblemError, bare, identity, run
 from dpr_mini.store import StoreError, read_rows
 from dpr_mini.types import UserError
@@ -20,10 +21,10 @@ def item(text, answer="1", **more):
     return {"problem": text, "answer": answer, **more}
 
 
-def load(tmp_path, train, **held_out):
+def load(tmp_path, train, settings=None, **held_out):
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
-    told = run(out, Problems(train=train, held_out=held_out), tmp_path)
+    told = run(out, Problems(train=train, held_out=held_out, **(settings or {})), tmp_path)
     return told, list(read_rows(out / "rows.jsonl")), list(read_rows(out / "drops.jsonl"))
 
 
@@ -36,6 +37,65 @@ def test_train_and_held_out_never_overlap(tmp_path):
     ]  # fmt: skip
     assert [d["rule"] for d in drops] == ["held_out"] * 3
     assert told["splits"] == {"bench": 2, "train": 1} and told["dropped"] == {"held_out": 3}
+
+
+LONG = "A baker fills 4 trays with 18 rolls each, burns half a tray, and packs what is left in bags of nine."
+CLOSE = LONG.replace("bags of nine", "boxes of six") + " How many boxes?"
+FAR = "A miller grinds 4 sacks of rye, burns half a tray, and packs what is left in bags of nine, which he then sells."
+
+
+def test_a_training_problem_that_shares_half_of_a_held_out_one_is_dropped(tmp_path):
+    train = rows(tmp_path / "t.jsonl", item(CLOSE), item(FAR), item(LONG.upper()), item("Two?"))
+    held = rows(tmp_path / "h.jsonl", item(LONG), item("Three?"))
+    told, kept, drops = load(tmp_path, [train], bench=[held])
+    assert [r["text"] for r in kept if r["split"] == "train"] == [FAR, "Two?"]
+    assert {d["dialogue_id"]: d["rule"] for d in drops} == {
+        identity(CLOSE): "decontaminated", identity(LONG): "held_out"
+    }  # fmt: skip
+    evidence = next(d["evidence"] for d in drops if d["rule"] == "decontaminated")
+    assert "70% of the 13-grams of bench" in evidence and identity(LONG) in evidence and "A baker" in evidence
+    assert told["dropped"] == {"decontaminated": 1, "held_out": 1}
+
+
+def test_decontamination_is_the_recipes_choice(tmp_path):
+    train, held = rows(tmp_path / "t.jsonl", item(CLOSE)), rows(tmp_path / "h.jsonl", item(LONG))
+    for settings in ({"decontaminate": None}, {"decontaminate": {"share": 0.9}}, {"decontaminate": {"ngram": 19}}):
+        assert load(tmp_path, [train], settings, bench=[held])[0]["splits"]["train"] == 1, settings
+    with pytest.raises(StoreError, match=r"1 dropped.*\(decontaminated 1\).*problems\.decontaminate to null"):
+        load(tmp_path, [train], bench=[held])
+
+
+def test_short_sums_are_told_apart_by_their_operator(tmp_path):
+    train = rows(tmp_path / "t.jsonl", item("What is 3 + 4?"), item("What is 4 * 3?"))
+    _, kept, drops = load(tmp_path, [train], bench=[rows(tmp_path / "h.jsonl", item("What is 3 * 4?"))])
+    assert len(kept) == 3 and not drops
+
+
+def test_near_duplicates_are_dropped_on_request(tmp_path):
+    train = rows(tmp_path / "t.jsonl", item(LONG), item(LONG.replace("nine", "seven")), item(FAR))
+    held = rows(tmp_path / "h.jsonl", item("Two?"), item("Two ?"))
+    assert load(tmp_path, [train], bench=[held])[0]["splits"] == {"bench": 2, "train": 3}
+    told, kept, drops = load(tmp_path, [train], {"near_duplicates": 0.8}, bench=[held])
+    assert told["splits"] == {"bench": 2, "train": 2}, "a benchmark stays whole"
+    assert [d["rule"] for d in drops] == ["near_duplicate"] and f"train {identity(LONG)}" in drops[0]["evidence"]
+    assert [r["text"] for r in kept if r["split"] == "train"] == [LONG, FAR]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("problems: {decontaminate: {shares: 1}, train: [{file: a}]}", "'problems.decontaminate.shares'.*'share'"),
+        ("problems: {decontaminate: {share: 0}, train: [{file: a}]}", "problems.decontaminate.share: .*greater than 0"),
+        ("problems: {near_duplicates: 2, train: [{file: a}]}", "problems.near_duplicates: .*less than or equal to 1"),
+        ("problems: {decontaminate: yes, train: [{file: a}]}", "problems.decontaminate: "),
+    ],
+)
+def test_wrong_settings_are_named(tmp_path, settings, message):
+    (tmp_path / "r.yaml").write_text(f"name: r\n{settings}\n")
+    with pytest.raises(UserError, match=r"r\.yaml:2: .*" + message):
+        load_recipe(tmp_path / "r.yaml")
+    made = load_recipe(tmp_path / "r.yaml", ["problems.decontaminate=null", "problems.near_duplicates=0.9"])
+    assert made.problems.decontaminate is None and made.problems.near_duplicates == 0.9
 
 
 def test_repeated_problems_are_dropped_once(tmp_path):

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from dpr_mini.store import MANIFEST, Rows, Stage, StoreError, changes, execute, read_rows, write_json
+from dpr_mini.store import MANIFEST, Rows, Stage, StoreError, changes, execute, foreign_rows, read_rows, write_json
 
 
 def stage(config=None, inputs=None, run=None, name="filter-1", version=1):
@@ -146,3 +146,21 @@ def test_changes_name_the_value_and_the_input(tmp_path):
     assert any(c.startswith("inputs.dialogues: ") for c in told)
     assert not any("limit" in c for c in told)
     assert changes(stage({"x": 1}, name="never-run"), tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"id": 1', "not JSON"),
+        ("[1]", "must be a JSON object, not list"),
+        ('{"id": ' + "9" * 5000 + "}", "too large to read"),
+        ('{"id": ' + "[" * 100_000 + "]" * 100_000 + "}", "too large to read"),
+    ],
+)
+def test_a_users_bad_line_is_named(tmp_path, line, message):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "\u2028"}\n\n' + line + "\n")
+    rows = foreign_rows(path)
+    assert next(rows) == (f"{path}:1", {"id": "\u2028"})
+    with pytest.raises(StoreError, match=rf"rows\.jsonl:3: .*{message}"):
+        next(rows)

@@ -1,8 +1,8 @@
 """Which dialogues to train on: graded turn by turn, put through `rules`, a ledger line for every one dropped.
 
-Rules apply in the recipe's order; the first that objects is the one recorded. Cases are judged in an order that is a
-hash of their id, so that what the remembering rules and the limits keep neither depends on the order of the files nor
-favours early samples.
+Rules apply in the recipe's order; the first that objects is the one recorded, and none of them counts a case that is
+not kept. Cases are judged in an order that is a hash of their id, so that what the remembering rules and the limits
+keep neither depends on the order of the files nor favours early samples.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from dpr_mini import behaviours, progress
 from dpr_mini.chat import join_text
 from dpr_mini.grade import Grader
 from dpr_mini.recipe import Filter
-from dpr_mini.rules import KINDS, RULES, Case, Rule, build_rules, kind_of
+from dpr_mini.rules import KINDS, RULES, Case, Rule, build_rules, kind_of, objections, remember
 from dpr_mini.store import StoreError, read_rows, write_rows
 from dpr_mini.types import Dialogue, Drop, Problem, Verdict, digest, from_row
 
-__all__ = ["KINDS", "RULES", "VERSION", "Case", "Rule", "apply", "build_rules", "judge", "run"]
+__all__ = ["KINDS", "RULES", "VERSION", "Case", "Rule", "apply", "build_rules", "in_order", "judge", "run"]
 
-VERSION = 1
+VERSION = 2
 JOINED = -1  # stands for the whole chain where a turn's number would
 
 
@@ -38,8 +38,8 @@ def apply(
     After the rules, at most `quotas[problem id]` are kept of each problem ("quota"), then `limit` in all ("limit").
     """
     kept, drops, per = [], [], Counter()
-    for case in sorted(cases, key=lambda c: digest(c.dialogue.id)):
-        verdict = next(((name, seen) for name, rule in rules if (seen := rule(case)) is not None), None)
+    for case in in_order(cases):
+        verdict = next(objections(case, rules), None)
         wanted = None if quotas is None else quotas.get(case.problem.id, 0)
         if verdict is None and wanted is not None and per[case.problem.id] >= wanted:
             verdict = ("quota", f"{wanted} wanted for this problem")
@@ -48,9 +48,15 @@ def apply(
         if verdict is None:
             kept.append(case)
             per[case.problem.id] += 1
+            remember(case, rules)
         else:
-            drops.append(Drop(case.dialogue.id, verdict[0], verdict[1][:200]))
+            drops.append(Drop(case.dialogue.id, *verdict))
     return sorted(kept, key=lambda c: c.dialogue.id), sorted(drops, key=lambda d: d.dialogue_id)
+
+
+def in_order(cases: Sequence[Case]) -> list[Case]:
+    """The order in which cases are judged: by a hash of their id."""
+    return sorted(cases, key=lambda c: digest(c.dialogue.id))
 
 
 def run(

@@ -1,7 +1,7 @@
 """Problems in one normalised form: from local files, hub data sets or reasoning-gym generators.
 
 Held-out problems are taken first and a training problem that equals one of them (same text up to case and white
-space) is dropped, as is any repetition; every drop is in `drops.jsonl`.
+space) or has half of its 13-grams is dropped, as is any repetition; every drop is in `drops.jsonl`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini.answers import extract
+from dpr_mini.overlap import NearDuplicates, NGram
 from dpr_mini.recipe import Problems, Source
 from dpr_mini.store import StoreError, foreign_rows, write_rows
 from dpr_mini.types import Drop, Problem, UserError, digest, to_row
@@ -38,18 +39,21 @@ def run(folder: Path, config: Problems, base: Path, train: bool = True) -> dict[
     only the held-out problems are read.
     Raises ProblemError for a source that cannot be read, StoreError where nothing is left to train on.
     """
-    seen: dict[str, str] = {}
+    guard = _Guard(config)
     kept: list[Problem] = []
     drops: list[Drop] = []
     groups = [*config.held_out.items(), *([("train", config.train)] if train else [])]
     for split, sources in groups:
         for source in sources:
-            kept += islice(_fresh(_read(source, base), source, split, seen, drops), source.count)
+            kept += islice(_fresh(_read(source, base), source, split, guard, drops), source.count)
     counts = Counter(p.split for p in kept)
     for split, _ in groups:
         if not counts[split]:
+            rules = Counter(d.rule for d in drops)
+            told = f" ({', '.join(f'{name} {n}' for name, n in rules.items())})" if rules else ""
+            mend = "add a source" + ("; or set problems.decontaminate to null" if rules["decontaminated"] else "")
             raise StoreError(
-                f"problems: nothing left in {split!r}: {len(drops)} dropped as repeated or held out; add a source"
+                f"problems: nothing left in {split!r}: {len(drops)} dropped as repeated or held out{told}; {mend}"
             )
     write_rows(folder / "drops.jsonl", map(to_row, drops))
     write_rows(folder / "rows.jsonl", map(to_row, kept))
@@ -75,16 +79,44 @@ def label(source: Source) -> str:
     return f"{name}-{source.level}" if source.level else name
 
 
+class _Guard:
+    """What has been taken so far, and why a problem may not be: (rule, evidence)."""
+
+    def __init__(self, config: Problems) -> None:
+        self.seen: dict[str, str] = {}  # identity -> split
+        self.share = config.decontaminate.share if config.decontaminate else None
+        self.held_out = NGram(config.decontaminate.ngram) if config.decontaminate else None
+        self.near = NearDuplicates(config.near_duplicates) if config.near_duplicates else None
+        self.known: dict[str, str] = {}  # identity -> where it stands and what it says, for evidence
+
+    def objection(self, key: str, text: str, split: str) -> tuple[str, str] | None:
+        if key in self.seen:
+            return "duplicate" if self.seen[key] == split else "held_out", f"already in {self.seen[key]}"
+        if split != "train":
+            return None  # a benchmark stays whole
+        if self.held_out and (hit := self.held_out.best(text)) and hit.share >= self.share:
+            return "decontaminated", f"{hit.share:.0%} of the {self.held_out.n}-grams of {self.known[hit.name]}"
+        if self.near and (hit := self.near.find(text)):
+            return "near_duplicate", f"similarity {hit.share:.2f} to {self.known[hit.name]}"
+        return None
+
+    def take(self, key: str, text: str, split: str) -> None:
+        self.seen[key], self.known[key] = split, f"{split} {key} ({text[:80]!r})"
+        if self.held_out and split != "train":
+            self.held_out.add(key, text)
+        if self.near:
+            self.near.add(key, text)
+
+
 def _fresh(
-    raw: Iterable[tuple[str, str, str]], source: Source, split: str, seen: dict[str, str], drops: list[Drop]
+    raw: Iterable[tuple[str, str, str]], source: Source, split: str, guard: _Guard, drops: list[Drop]
 ) -> Iterator[Problem]:
     for text, answer, level in raw:
         key = identity(text)
-        if key in seen:
-            rule = "duplicate" if seen[key] == split else "held_out"
-            drops.append(Drop(key, rule, f"{label(source)} in {split}, already in {seen[key]}: {text[:120]}"))
+        if objection := guard.objection(key, text, split):
+            drops.append(Drop(key, objection[0], f"{label(source)} in {split}, {objection[1]}: {text[:120]}"))
             continue
-        seen[key] = split
+        guard.take(key, text, split)
         yield Problem(key, label(source), text, answer.strip(), source.level or level, split)
 
 

@@ -278,8 +278,9 @@ def _behaviours(results: Results) -> Section:
     names = list(next(iter(shares.values())))
     rows = [(label, *(f"{by[n]:.1%}" for n in names)) for label, by in shares.items()]
     note = (
-        "Share of responses with at least one marker of the behaviour: word patterns, a lower bound that a hollow "
-        "phrase also meets (behaviours.py). Compare between rows only."
+        "Share of responses that show the behaviour: word patterns, a lower bound (behaviours.py; precision and recall "
+        "on labelled snippets: bench/results/behaviours.json). An announcement that only repeats what stands there, "
+        "such as 'Let me check: 6 * 3 = 18' after 6 * 3 = 18, does not count."
     )
     source = ", ".join(results.source(r) for r in results.at if r.startswith("eval") or r in results.drops)
     return Section("Behaviours", [Table(("responses", *names), rows, source, note=note)])
