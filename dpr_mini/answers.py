@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 MAX_TEXT = 200_000  # characters of a response that are searched, from its end
 MAX_ANSWER = 1_000  # characters; a longer answer can only be equal as a string, else it is `unparsed`
-MAX_NESTING = 40  # brackets; math-verify's parser takes seconds beyond
 
 _INT = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
 _DEC = rf"(?:{_INT}(?:\.[0-9]+)?|\.[0-9]+)"
@@ -151,14 +151,25 @@ def _right_side(text: str) -> str:
     return _strip(right) if equals and right.strip() and not re.search(r"[A-Za-z]", known) else text
 
 
+_DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
+
+
 def _strip(text: str) -> str:
     """Without math delimiters, bold marks and closing punctuation; "..." stays (it makes 0.333... another number)."""
-    text = text.strip().removeprefix("**").removesuffix("**").strip().strip('"\u201c\u201d').strip()
-    while text and text[-1] in ".,;:" and not text.endswith(".."):
-        text = text[:-1].rstrip()
-    for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`")):
-        if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
-            return _strip(text[len(opening) : -len(closing)])
+    for _ in range(8):
+        text = text.strip().removeprefix("**").removesuffix("**").strip().strip('"\u201c\u201d').strip()
+        end = len(text)
+        while end and text[end - 1] in ".,;:" and not text.endswith("..", 0, end):
+            end -= 1
+            while end and text[end - 1].isspace():
+                end -= 1
+        text = text[:end]
+        for opening, closing in _DELIMITERS:
+            if text.startswith(opening) and text.endswith(closing) and len(text) > len(opening) + len(closing):
+                text = text[len(opening) : -len(closing)]
+                break
+        else:
+            break
     return text.removesuffix("**") if text.count("**") == 1 else text
 
 
@@ -167,15 +178,28 @@ def _strip(text: str) -> str:
 _WRAPPER = re.compile(r"\\(?:text|textbf|textit|textrm|mbox|mathrm|mathbf|mathit|operatorname|rm)\s*\{([^{}]*)\}")
 _SPACING = re.compile(r"\\(?:left|right|displaystyle|[Bb]igg?[lr]?|limits)(?![A-Za-z])|\\!")
 _BASE = re.compile(r"[0-9][0-9A-Fa-f]*\)?\s*_\s*\{?\s*[0-9A-Za-z\\]")
+_BASES = {
+    name: n + 2
+    for n, name in enumerate(re.findall("[a-z]+", "two three four five six seven eight nine ten eleven twelve"))
+}
+APPROXIMATE = re.compile(r"\\approx|\\simeq|\\doteq|\u2248")
 _VARIABLE = re.compile(r"([A-Za-z](?:_\{?\w{1,3}\}?)?)\s*=\s*(?=[^=])")
 # A word after a number that is no unit: it changes the value, or the answer goes on.
-_NO_UNIT = set(
+NO_UNIT = set(
     re.findall(
         r"\w+",
-        "one ten hundred thousand million billion dozen percent half third pi or and to not no of plus minus times "
-        "over than about i e x is are was were wrong incorrect correct right if but mod squared cubed",
+        "one ten percent half third pi or and to not no of plus minus times "
+        "over than about one two i e x is are was for when where base am pm "
+        " were wrong incorrect correct right if but mod squared cubed",
     )
 )
+_UNITS = {
+    "cm": "centimeter centimetre", "mm": "millimeter millimetre", "km": "kilometer kilometre", "m": "meter metre",
+    "in": "inch inche", "ft": "foot feet", "mi": "mile", "yd": "yard", "kg": "kilogram", "g": "gram", "lb": "pound",
+    "s": "sec second", "min": "minute", "h": "hr hour", "l": "liter litre", "mph": "mile per hour",
+}  # fmt: skip
+_SHORT = {long: short for short, longs in _UNITS.items() for long in longs.split()}
+_SCALE = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 _CURRENCY = {"$": "dollar", "\u20ac": "euro", "\u00a3": "pound"}
 # An answer that takes itself back or says several things; math-verify drops the words and keeps a number.
 _HEDGE = re.compile(
@@ -194,19 +218,25 @@ _FRACTION = re.compile(
 )
 
 
+@lru_cache(4096)
 def clean(answer: str) -> str:
     r"""One spelling for what looks the same: \dfrac and \frac, \left( and (, {,} and the comma, \text{} unwrapped."""
+    if answer.isdigit() and answer.isascii():
+        return answer
     text = _strip(answer.replace("\u2212", "-").replace("\u00a0", " ").replace("\u2009", " "))
-    text = _SPACING.sub("", text).replace("{,}", ",").replace(r"\%", "%").replace(r"\$", "$")
-    text = re.sub(r"\\[dtc]frac", r"\\frac", text)
+    text = (
+        _SPACING.sub("", re.sub(r",\s*\\!\s*", ",", text)).replace("{,}", ",").replace(r"\%", "%").replace(r"\$", "$")
+    )
+    text = re.sub(r"\\[dtc]frac", r"\\frac", text).replace(r"\varnothing", r"\emptyset")
     text = re.sub(r"(?<=[0-9,])\\[,;: ](?=[0-9]{3})|(?<=[0-9],)\s(?=[0-9]{3}(?![0-9]))(?=.{0,9}\\)", "", text)
-    text = re.sub(r"\\[,;: ]|\\q?quad|~", " ", text)
+    text = re.sub(r"(?<!\\)\\[,;: ]|\\q?quad(?![A-Za-z])|~", " ", text)
     text = re.sub(r"\s*\^\s*\{?\s*\\circ\s*\}?|°", " degrees", text)
     for _ in range(3):
         text = _WRAPPER.sub(r" \1 " if " " in text else r"\1", text)
     return _strip(re.sub(r"\s+", " ", text))
 
 
+@lru_cache(4096)
 def squeeze(answer: str) -> str:
     """`clean` without spaces (but 3 1 is not 31) and braces of a single character: equal means the same string."""
     return re.sub(r"\{([0-9A-Za-z])\}", r"\1", re.sub(r"(?<![0-9])\s+|\s+(?![0-9])", "", clean(answer)))
@@ -240,6 +270,12 @@ def number(text: str) -> Fraction | None:
     return None
 
 
+def unit_name(word: str) -> str:
+    """One spelling of a unit's word: singular, and short where there is an abbreviation."""
+    singular = word.removesuffix("s") if len(word) > 2 else word
+    return _SHORT.get(word) or _SHORT.get(singular, singular)
+
+
 def _quantity(text: str) -> tuple[Fraction | None, str]:
     """(value, unit) of "5", "5 cm", "$5", "5%"; (None, "") where it is anything else. The unit is singular."""
     unit = next((name for sign, name in _CURRENCY.items() if text.lstrip("+- ").startswith(sign)), "")
@@ -248,10 +284,12 @@ def _quantity(text: str) -> tuple[Fraction | None, str]:
     if text[-1:] in ("%", *_CURRENCY) and (value := number(text[:-1])) is not None:
         return value, _CURRENCY.get(text[-1], "%") if text[-1] != "$" else unit  # a lone last $ closed a formula
     split = re.fullmatch(r"(.*[0-9}])((?:\s*[A-Za-z]{2,}|\s[mgshL])(?:\s[A-Za-z]+){0,2})", text)
-    if not split or not _NO_UNIT.isdisjoint(split[2].lower().split()):
+    if not split or not NO_UNIT.isdisjoint(split[2].lower().split()):
         return None, ""
-    words = " ".join(word.lower().removesuffix("s") for word in split[2].split())
+    words = " ".join(map(unit_name, split[2].lower().split()))
     value = number(split[1])
+    if value is not None and (scale := _SCALE.get(words.partition(" ")[0])):
+        return value * scale, words.partition(" ")[2]
     return (value, words) if value is not None else (None, "")
 
 
@@ -267,9 +305,10 @@ def exact(gold: str, answer: str) -> tuple[bool, str] | None:
     a, b = clean(gold), clean(answer)
     if _BASE.search(a) or _BASE.search(b):
         flat = [re.sub(r"[{}()]", "", squeeze(t)) for t in (gold, answer)]
-        return flat[0] == flat[1], "base"
-    if re.search(r"\\approx|\\simeq|\u2248", a + b):
-        return False, "approximate"
+        values = [_in_base(t) for t in flat]
+        return flat[0] == flat[1] or (None not in values and values[0] == values[1]), "base"
+    if APPROXIMATE.search(a + b):  # never for math-verify, which takes either side of it; see structure
+        return (False, "approximate") if APPROXIMATE.search(a) else None
     if _HEDGE.search(b) and not _HEDGE.search(a):
         return False, "hedge"
     names = [_VARIABLE.match(t) for t in (a, b)]
@@ -278,7 +317,8 @@ def exact(gold: str, answer: str) -> tuple[bool, str] | None:
     (x, unit_x), (y, unit_y) = _quantity(a), _quantity(b)
     if x is not None and y is not None:
         if "%" in (unit_x, unit_y) and unit_x != unit_y:
-            return None
+            near = any(abs(x - k * y) * 100 <= max(abs(x), abs(k * y)) for k in (1, 100, Fraction(1, 100)))
+            return None if near else (False, "exact")
         if unit_x and unit_y and unit_x != unit_y:
             return False, "unit"
         if x == y:
@@ -296,34 +336,28 @@ def exact(gold: str, answer: str) -> tuple[bool, str] | None:
             return False, "unevaluated"  # repeating the question would be right: a number is asked for
         if _OPEN.search(b) and not _OPEN.search(a):
             return False, "open"
-    return _by_words(gold, a, b, x)
+    return _by_words(gold, a, b, x, y)
 
 
-def _by_words(gold: str, a: str, b: str, x: Fraction | None) -> tuple[bool, str] | None:
+def _in_base(text: str) -> int | None:
+    """The value of "1010_2" or "52_eight"; None where it is no numeral of that base."""
+    digits, _, base = text.partition("_")
+    n = _BASES.get(base.lower()) or (int(base) if re.fullmatch("[0-9]{1,2}", base) else 0)
+    if not 2 <= n <= 36 or len(digits) > 200 or not re.fullmatch("[0-9A-Za-z]+", digits):
+        return None
+    values = [int(d, 36) for d in digits]
+    return sum(v * n**k for k, v in enumerate(reversed(values))) if max(values) < n else None
+
+
+def _by_words(gold: str, a: str, b: str, x: Fraction | None, y: Fraction | None) -> tuple[bool, str] | None:
     choice = [re.fullmatch(r"\(?([A-Za-z])[).]?", t) for t in (a, b)]
     if all(choice) and re.fullmatch("[A-DF-H]", choice[0][1]):
         return choice[0][1] == choice[1][1].upper(), "choice"
     words = [re.fullmatch(r"[A-Za-z][A-Za-z' -]*", t) for t in (a, b)]
     if all(words) and (r"\text" in gold or re.search("[A-Za-z]{4}|[A-Z]{3}", a)):
         return a.casefold() == b.casefold(), "words"
+    if y is not None and words[0] and re.search("[A-Za-z]{4}", a):
+        return False, "words"
     if x is not None and words[1] and not re.search(r"(?i)\b(?:pi|e|i)\b", b):
         return False, "words"
     return None
-
-
-# ---------------------------------------------------------------- for math-verify
-
-
-def depth(text: str) -> int:
-    level = deepest = 0
-    for c in text:
-        level += (c in "([{") - (c in ")]}")
-        deepest = max(deepest, level)
-    return deepest
-
-
-def for_parser(answer: str) -> str:
-    r"""What math-verify is shown. An upright e, i, d or pi breaks its parse: 1 - 1/\mathrm{e} came out as 1."""
-    answer = re.sub(r"\\(?:mathrm|text|textrm|operatorname|rm)\s*\{\s*([A-Za-z])\s*\}", r"\1", answer)
-    answer = re.sub(r"\\(?:rm|mathrm)\s+([eid])(?![A-Za-z])", r"\1", answer).replace(r"\mathrm{\pi}", r"\pi")
-    return re.sub(r"(?<![\\A-Za-z])pi(?![A-Za-z])", r"\\pi ", answer).replace("\x00", " ").replace("$", " ")

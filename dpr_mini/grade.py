@@ -4,7 +4,9 @@ r"""Is a model's answer right? Find the answer in the text, decide exactly where
         grader.grade("1/2", r"... so \boxed{0.5}")      # Verdict("correct", "0.5", "boxed/exact")
 
 1. `extract` finds the answer and says how. 2. `exact` decides numbers, plain words and equal strings with Fractions,
-and only when it is certain. 3. The rest goes to math-verify in child processes that the parent kills: its own limits
+and only when it is certain. 3. `structure` decides formulas, lists, sets, tuples, matrices, inequalities and intervals
+from exact values of their own, again only where that is certain. 4. `guards` refuse what is too large, too deep or in
+part unread by math-verify. 5. The rest goes to math-verify in child processes that the parent kills: its own limits
 are SIGALRM, which fails off the main thread and cannot stop a long C call. What a model wrote is never evaluated
 by us, and a child has limits on memory, CPU time and file size.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,8 +28,10 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Self
 
-from dpr_mini.answers import MAX_ANSWER, MAX_NESTING, depth, exact, extract, first_result, for_parser, last_number
+from dpr_mini.answers import MAX_ANSWER, exact, extract, first_result, last_number
+from dpr_mini.guards import MAX_NESTING, depth, dropped, for_parser, heavy
 from dpr_mini.store import foreign_rows, write_rows
+from dpr_mini.structure import structure
 from dpr_mini.types import UserError, Verdict
 
 __all__ = ["GradeError", "Grader", "exact", "extract", "first_result", "grade_file", "last_number", "read_cases"]
@@ -245,6 +250,9 @@ class Grader:
         self._note(worker, status, by)
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")  # and marks that turn text around
+
+
 def _quick(gold: str, answer: str, how: str) -> Verdict | None:
     """A verdict that needs no worker, or None."""
     if not answer:
@@ -252,10 +260,20 @@ def _quick(gold: str, answer: str, how: str) -> Verdict | None:
     if len(answer) > MAX_ANSWER or len(gold) > MAX_ANSWER:
         status = "correct" if answer == gold else "unparsed"
         return Verdict(status, answer[:MAX_ANSWER], f"{how}/{'string' if status == 'correct' else 'too-long'}")
+    if answer != gold and _CONTROL.search(answer):
+        return Verdict("unparsed", answer, f"{how}/control-character")
+    if r"\boxed" in answer and re.search(r"\w", re.sub(r"\\f?boxed\s*\{[^{}]*\}", "", answer)):
+        return Verdict("wrong", answer, f"{how}/several")  # a box within the box, and more beside it
     if decided := exact(gold, answer):
         return Verdict("correct" if decided[0] else "wrong", answer, f"{how}/{decided[1]}")
     if depth(answer) > MAX_NESTING:
         return Verdict("unparsed", answer, f"{how}/nesting")
+    if decided := structure(gold, answer):
+        return Verdict("correct" if decided[0] else "wrong", answer, f"{how}/{decided[1]}")
+    if dropped(gold, answer):
+        return Verdict("wrong", answer, f"{how}/dropped")
+    if heavy(answer):
+        return Verdict("unparsed", answer, f"{how}/too-large")
     return None
 
 

@@ -24,7 +24,7 @@ LAYERS = [
     ["stages"],
     ["conversation", "judge", "rules", "reporting"],
     ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats"],
-    ["structure", "regions", "latex", "algebra", "answers", "arithmetic"],
+    ["structure", "regions", "latex", "algebra", "answers", "guards", "arithmetic"],
     ["model", "facts", "prompts", "progress", "overlap"],
     ["recipe", "store"],
     ["types"],

@@ -177,6 +177,7 @@ def hostile(canary: str) -> list[str]:
         r"\frac{1}{",
         "}}}{{{",
         r"\left( \right] \begin{pmatrix} 1 \\",
+        r"\Gamma(10^{12})",
         "NaN", "nan", "inf", r"\infty", "-0", "1e999999999", "0/0", "1/0",
         "7\x00", "\x007", "\ud800".encode("utf-8", "replace").decode(),
         "\u0667", "\uff18", "7\u0660", "\u2166", "7\u20e3",
@@ -191,7 +192,7 @@ def test_hostile_answers(tmp_path):
     cases = [((i, "boxed"), "31", rf"\boxed{{{a}}}") for i, a in enumerate(answers)]
     cases += [((i, "text"), "31", a) for i, a in enumerate(answers)]
     cases += [((i, "easy"), f"{i}", f"The answer is {i}.") for i in range(100)]
-    cases += [((i, "algebra"), "x+1", rf"\boxed{{1+x+{i}-{i}}}") for i in range(4)]
+    cases += [((i, "algebra"), *double(i)) for i in range(1, 5)]
     limit, last, slowest = 1.0, time.monotonic(), 0.0
     with Grader(workers=2, timeout_s=limit) as g:
         found = {}
@@ -219,13 +220,17 @@ def test_many_unclosed_boxes_are_linear():
     assert time.perf_counter() - begun < 3
 
 
+def double(i: int) -> tuple[str, str]:
+    """A case that only a worker can decide."""
+    return rf"\sin({2 * i}x)", rf"\boxed{{2\sin({i}x)\cos({i}x)}}"
+
+
 def test_killed_worker_is_replaced(grader):
     """Ended from outside while idle and while working: the cases still come back right."""
-    assert grader.grade("(x+1)^2", r"\boxed{x^2+2x+1}").ok
+    assert grader.grade(*double(1)).ok
     for worker in grader._workers:
         os.kill(worker.process.pid, signal.SIGKILL)
-    golds = [f"(x+{i})^2" for i in range(2, 12)]
-    cases = [(i, gold, rf"\boxed{{x^2+{2 * i}x+{i * i}}}") for i, gold in enumerate(golds, 2)]
+    cases = [(i, *double(i)) for i in range(2, 12)]
     stream = grader.grade_many(cases)
     found = dict([next(stream)])
     for worker in list(grader._workers):
@@ -238,7 +243,7 @@ def test_works_off_the_main_thread(grader):
     found = {}
 
     def work(at: int) -> None:
-        found[at] = grader.grade(f"x+{at}", rf"\boxed{{{at}+x}}")
+        found[at] = grader.grade(*double(at))
 
     threads = [threading.Thread(target=work, args=(at,)) for at in range(40, 46)]
     for t in threads:
@@ -251,7 +256,7 @@ def test_works_off_the_main_thread(grader):
 def test_equal_pairs_are_decided_once(grader, monkeypatch):
     sent = []
     monkeypatch.setattr(grade._Worker, "send", _spy(grade._Worker.send, sent))
-    cases = [(i, "a(b+c)", r"\boxed{ab+ac}") for i in range(50)]
+    cases = [(i, r"\sin(2a)", r"\boxed{2\sin(a)\cos(a)}") for i in range(50)]
     assert all(v.ok for _, v in grader.grade_many(cases)) and len(sent) == 1
 
 
@@ -270,14 +275,14 @@ def test_no_worker_for_easy_cases():
 
 def test_workers_end_with_the_block():
     with Grader(workers=1) as g:
-        g.grade("x+1", r"\boxed{1+x}")
+        g.grade(r"\sin(2x)", r"\boxed{2\sin(x)\cos(x)}")
         processes = [w.process for w in g._workers]
     assert processes and all(p.poll() is not None for p in processes)
 
 
 def test_a_worker_that_cannot_start_is_an_error():
     with Grader(workers=1, memory_mib=20) as g, pytest.raises(GradeError, match="did not start"):
-        g.grade("x+1", r"\boxed{1+x}")
+        g.grade(r"\sin(2x)", r"\boxed{2\sin(x)\cos(x)}")
 
 
 def test_grade_file(tmp_path):

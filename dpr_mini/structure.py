@@ -1,0 +1,306 @@
+r"""Exact comparison of what answers are made of beyond one number: values with units, lists, sets, tuples, matrices,
+plus-minus, inequalities against intervals and unions, chains of approximations. The values come from `latex.parse`.
+
+None always means "not certain": computer algebra may decide. Nothing here evaluates text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dpr_mini.algebra import Unreadable, Value
+from dpr_mini.answers import APPROXIMATE, NO_UNIT, clean, unit_name
+from dpr_mini.latex import parse
+from dpr_mini.regions import COMMA, region, same_region, says_region, split
+
+MAX_ITEMS = 24
+
+Decision = tuple[bool, str] | None
+
+# ---------------------------------------------------------------- units
+
+_UNIT = re.compile(
+    r"(?<=[0-9A-Za-z)}\]])\s*\\?,?\s*\\(?:text|mbox|mathrm|textrm|textnormal)"
+    r"\s*\{\s*(?P<name>[A-Za-z][A-Za-z ./]*?)\.?\s*\}"
+    r"\s*(?:\^\s*\{?\s*(?P<power>[23])\s*\}?)?\s*\$?\s*$"
+)
+
+
+def _unit(text: str) -> tuple[str, str]:
+    r"""(formula, unit) of "2\pi \text{ cm}^2"; the unit in one spelling, "" where there is none."""
+    found = _UNIT.search(text)
+    if not found:
+        return text, ""
+    words = found["name"].lower().split()
+    if not NO_UNIT.isdisjoint(words):
+        return text, ""
+    power = found["power"] or ""
+    if words[0] in ("square", "sq", "cubic", "cu") and len(words) > 1:
+        power, words = ("2" if words[0].startswith("sq") else "3"), words[1:]
+    return text[: found.start()], " ".join(map(unit_name, words)) + power
+
+
+_AMBIGUOUS = re.compile(r"(?<![0-9])[0-9]{1,3},[0-9]{3}(?![0-9])")
+
+
+_CAP = re.compile(r"\\cap(?![a-z])|\u2229")
+_NAMED_TUPLE = re.compile(r"\(([A-Za-z](?:\s*,\s*[A-Za-z])+)\)\s*=\s*(?=\()")
+_NAME = re.compile(r"(\\?[A-Za-z]+(?:_\{?[0-9A-Za-z]{1,3}\}?)?)\s*=\s*(?=[^=\s])")
+
+# ---------------------------------------------------------------- collections
+
+
+@dataclass(frozen=True)
+class Items:
+    """kind: "value", "list", "set", "(", "[" or "matrix RxC". Each item is a Value or Items."""
+
+    kind: str
+    items: tuple[Value | Items, ...]
+    names: tuple[str, ...] = ()
+    decimal: bool = False
+
+
+_MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix|array)\}(?:\{[lcr|]+\})?(.*)\\end\{\1\}", re.S)
+
+
+def items(text: str) -> Items:
+    """Raises Unreadable for what is not certain."""
+    text = text.strip()
+    if found := _MATRIX.fullmatch(text):
+        rows = [r for r in split(found[2], re.compile(r"\\\\")) if r.strip()]
+        cells = [split(r, re.compile("&")) for r in rows]
+        if not rows or len({len(r) for r in cells}) != 1 or found[1] in ("vmatrix", "Vmatrix") or len(rows) > MAX_ITEMS:
+            raise Unreadable("a matrix")
+        return Items(f"matrix {len(rows)}x{len(cells[0])}", tuple(parse(c) for r in cells for c in r))
+    if len(sets := split(text, _CAP)) > 1:
+        both = [items(t) for t in sets[:MAX_ITEMS]]
+        if any(s.kind != "set" for s in both):
+            raise Unreadable("an intersection")
+        return Items("set", tuple(v for v in both[0].items if all(any(_same(v, w) for w in s.items) for s in both)))
+    if text.startswith("\\{") and text.endswith("\\}") and _one_group(text[1:-2] + "}"):
+        return Items("set", _members(text[2:-2]))
+    if text[:1] in ("(", "[") and text[-1:] == {"(": ")", "[": "]"}[text[0]] and _one_group(text):
+        inner = split(text[1:-1], re.compile("[,;]"))
+        if len(inner) > 1:
+            return Items(text[0], _members(text[1:-1]), decimal=_dotted(text))
+    if text[:1] == "{" and text[-1:] == "}" and _one_group(text) and len(split(text[1:-1], COMMA)) > 1:
+        return Items("set", _members(text[1:-1]))
+    if (tuple_ := _NAMED_TUPLE.match(text)) and text[-1] == ")" and _one_group(text[tuple_.end() :]):
+        letters, values = tuple_[1].replace(" ", "").split(","), _members(text[tuple_.end() + 1 : -1])
+        if len(letters) != len(set(letters)) or len(letters) != len(values):
+            raise Unreadable("names")
+        return Items("(", values, tuple(letters), _dotted(text))
+    parts = [p for p in split(text, COMMA) if p]
+    if len(parts) > MAX_ITEMS:
+        raise Unreadable("too many items")
+    if len(parts) > 1 and _AMBIGUOUS.search(text):
+        raise Unreadable("1,234 is one number or two")
+    names: list[str] = []
+    found: list[Value | Items] = []
+    for part in parts:
+        if named := _NAME.match(part):
+            names.append(named[1].split("_")[0] if len(parts) > 1 and _indexed(parts) else named[1])
+            part = part[named.end() :]
+        for sign in _signs(part):
+            inner = items(sign) if len(parts) > 1 or sign != text else None
+            found.append(inner.items[0] if inner and inner.kind == "value" else inner or parse(sign))
+    if not found:
+        raise Unreadable("nothing")
+    if names and len(set(names)) > 1 and len(names) != len(found):
+        raise Unreadable("some are named")
+    return Items("list" if len(found) > 1 else "value", tuple(found), tuple(names), _dotted(text))
+
+
+def _indexed(parts: Sequence[str]) -> bool:
+    """x_1 = 2, x_2 = 3: two values of one unknown."""
+    heads = {named[1].split("_")[0] if (named := _NAME.match(p)) and "_" in named[1] else p for p in parts}
+    return len(heads) == 1
+
+
+def _dotted(text: str) -> bool:
+    return bool(re.search(r"\.[0-9]", text))
+
+
+def _one_group(text: str) -> bool:
+    """The first bracket closes with the last."""
+    level = 0
+    for at, c in enumerate(text):
+        level += (c in "([{") - (c in ")]}")
+        if not level:
+            return at == len(text) - 1
+    return False
+
+
+def _signs(text: str) -> list[str]:
+    """Both readings of one \\pm, with \\mp the other way round."""
+    count = len(re.findall(r"\\pm(?![a-z])|\u00b1", text))
+    if not count and not re.search(r"\\mp(?![a-z])", text):
+        return [text]
+    if count != 1:
+        raise Unreadable("several signs")
+    return [
+        re.sub(r"\\mp(?![a-z])", down + " ", re.sub(r"\\pm(?![a-z])|\u00b1", up + " ", text)).strip()
+        for up, down in (("+", "-"), ("-", "+"))
+    ]
+
+
+def _members(text: str) -> tuple[Value | Items, ...]:
+    parts = split(text, re.compile("[,;]")) if text.strip() else []
+    if len(parts) > MAX_ITEMS:
+        raise Unreadable("too many items")
+    found: list[Value | Items] = []
+    for part in parts:
+        for sign in _signs(part):
+            inner = items(sign)
+            if inner.names:
+                raise Unreadable("a named member")
+            found.append(inner.items[0] if inner.kind == "value" else inner)
+    return tuple(found)
+
+
+def _same(a: Value | Items, b: Value | Items) -> bool | None:
+    if isinstance(a, Value) and isinstance(b, Value):
+        return a.same(b)
+    if isinstance(a, Items) and isinstance(b, Items):
+        return same_items(a, b)
+    return False
+
+
+def same_items(a: Items, b: Items) -> bool | None:
+    if len(set(a.names)) > 1 or len(set(b.names)) > 1:
+        if not a.names or not b.names:  # x = 1, y = 2 for (1, 2)
+            named = a if a.names else b
+            other = b if a.names else a
+            ordered = other.kind == "list" or list(named.names) == sorted(set(named.names))
+            if not ordered or other.kind not in ("list", "(") or len(a.items) != len(b.items):
+                return False
+            return _all(_same(x, y) for x, y in zip(a.items, b.items, strict=True))
+        if len(set(a.names)) != len(a.items) or len(set(b.names)) != len(b.items):
+            return None
+        if set(a.names) != set(b.names):
+            return False
+        other = dict(zip(b.names, b.items, strict=True))
+        return _all(_same(v, other[n]) for n, v in zip(a.names, a.items, strict=True))
+    if a.names and b.names and a.names[0] != b.names[0]:
+        return False
+    if a.kind == b.kind == "value":
+        return _same(a.items[0], b.items[0])
+    loose = {"list", "set", "value"}
+    if a.kind in loose and b.kind in loose:
+        return _same_set(a, b)
+    if {a.kind, b.kind} == {"list", "("}:  # "1, 2" for (1, 2): in order
+        return (
+            _all(_same(x, y) for x, y in zip(a.items, b.items, strict=True)) if len(a.items) == len(b.items) else False
+        )
+    if a.kind != b.kind or len(a.items) != len(b.items):
+        return False
+    return _all(_same(x, y) for x, y in zip(a.items, b.items, strict=True))
+
+
+def _all(found) -> bool | None:
+    found = list(found)
+    return False if False in found else None if None in found else True
+
+
+def _same_set(a: Items, b: Items) -> bool | None:
+    if {a.kind, b.kind} == {"list", "value"}:
+        return False
+    if a.kind == b.kind == "list" and len(a.items) != len(b.items):
+        return False if len(_distinct(a.items)) != len(_distinct(b.items)) else None
+    open_ = False
+    for these, those in ((a.items, b.items), (b.items, a.items)):
+        for x in these:
+            found = [_same(x, y) for y in those]
+            if True not in found:
+                if None not in found:
+                    return False
+                open_ = True
+    return None if open_ else True
+
+
+def _distinct(values: Sequence[Value | Items]) -> list[Value | Items]:
+    kept: list[Value | Items] = []
+    for v in values:
+        if not any(_same(v, k) for k in kept):
+            kept.append(v)
+    return kept
+
+
+# ---------------------------------------------------------------- the whole
+
+_INTEGER = re.compile(
+    r",?\s*(?:for|where|with)?\s*(?:any\s+)?(?:integer )?[a-z]\s*(?:\\in|\u2208)\s*\\mathbb\s*\{?Z\}?\s*$"
+)
+
+
+def structure(gold: str, answer: str) -> Decision:
+    """(equal, how) where values and shapes settle it, else None."""
+    if len(gold) > 1000 or len(answer) > 1000:
+        return None
+    (a, unit_a), (b, unit_b) = _unit(gold.strip().strip("$")), _unit(answer.strip().strip("$"))
+    a, b = (_INTEGER.sub("", clean(t)) for t in (a, b))
+    try:
+        if APPROXIMATE.search(b):
+            return _chain(a, b)
+        if says_region(a) or says_region(b):
+            return _regions(a, b)
+        left, right = (items(_no_degrees(t)) for t in (a, b))
+        same = same_items(left, right)
+    except (Unreadable, RecursionError):
+        return (False, "approximate") if APPROXIMATE.search(b) else None
+    if same and unit_a and unit_b and unit_a != unit_b:
+        return False, "unit"
+    if same is None or (not same and left.decimal != right.decimal):
+        return (False, "value") if _far(left, right) else None  # what is near may be the same, rounded
+    return same, "value" if left.kind == right.kind == "value" else "structure"
+
+
+def _no_degrees(text: str) -> str:
+    """The unit of a bare angle; within sin(...) it stays."""
+    return text if re.search(r"sin|cos|tan", text) else re.sub(r"(?<=[0-9)}])\s*degrees\b", "", text)
+
+
+def _far(a: Items, b: Items) -> bool:
+    """Two real numbers that no rounding brings together."""
+    if not a.kind == b.kind == "value" or not all(isinstance(v, Value) for v in (*a.items, *b.items)):
+        return False
+    try:
+        x, y = a.items[0].near(), b.items[0].near()
+    except Unreadable:
+        return False
+    return abs(x - y) > 0.05 * max(abs(x), abs(y), 1e-3)
+
+
+def _regions(a: str, b: str) -> Decision:
+    left, right = region(a), region(b)
+    if left is None or right is None:
+        one, other = (left, b) if left else (right, a)
+        wide = one is not None and not all(p.low is p.high is not None for p in one.parts)
+        if wide and not says_region(other) and items(other).kind == "value":
+            return False, "region"  # many numbers are not one
+        return None
+    same = same_region(left, right)
+    return None if same is None else (same, "region")
+
+
+def _chain(gold: str, answer: str) -> Decision:
+    """exact = ... ~ decimal: right where the exact part is, and each rounded part is a rounding of it."""
+    if APPROXIMATE.search(gold):
+        return False, "approximate"
+    sides = [p for p in re.split(rf"{APPROXIMATE.pattern}|=", answer) if p.strip()]
+    names = [p for p in sides if re.fullmatch(r"\s*[A-Za-z]\s*", p)]
+    values = [parse(p) for p in sides if p not in names[:1]]
+    if not values:
+        return False, "approximate"
+    wanted, first = parse(gold), values[0]
+    for text, value in zip([p for p in sides if p not in names[:1]][1:], values[1:], strict=True):
+        if value.same(first):
+            continue
+        places = len(text.strip().partition(".")[2])
+        rounded = re.fullmatch(r"\s*-?[0-9]*\.?[0-9]+\s*", text)
+        if not rounded or abs(value.near() - first.near()) > 0.50001 * 10.0**-places:
+            return False, "approximate"
+    told = values if "." in gold else values[:1]  # a rounded gold answer may be the rounded part
+    return any(v.same(wanted) is True for v in told), "approximate"
