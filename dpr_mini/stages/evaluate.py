@@ -23,7 +23,7 @@ from dpr_mini.stats import GREEDY, bootstrap, pass_rates
 from dpr_mini.store import write_rows
 from dpr_mini.types import Dialogue, Problem, ScoreCard, seed_for, to_row
 
-VERSION = 2
+VERSION = 3
 
 
 def run(

@@ -23,7 +23,7 @@ from dpr_mini.types import Dialogue, Drop, Problem, Verdict, digest, from_row
 
 __all__ = ["KINDS", "RULES", "VERSION", "Case", "Rule", "apply", "build_rules", "in_order", "judge", "run"]
 
-VERSION = 2
+VERSION = 3
 JOINED = -1  # stands for the whole chain where a turn's number would
 
 
