@@ -2,7 +2,7 @@
 
     python bench/control.py runs/smollm2-cpu runs/smollm2-format-only
 
-Prints and writes bench/results/control.json: paired differences (control - base, phase 1 - control), sampled and greedy;
+Prints and writes bench/results/control.json: paired differences (control - base, phase 1 - control), both samplings;
 and, for the first run, how problems with and without a commuted twin (3 * 4, 4 * 3) in training fare.
 """
 
