@@ -1,0 +1,27 @@
+"""Triton where it is installed; without it the kernels' modules still import, and a launch says what is missing."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+try:
+    import triton
+    import triton.language as tl
+except ImportError as error:
+    # CPU-only torch brings no triton. Only its absence is let pass: a broken install must show.
+    if error.name != "triton":
+        raise
+    triton = tl = None  # type: ignore[assignment]
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # read by triton.jit when a kernel is defined
+
+if triton is not None:
+    jit = triton.jit
+    constexpr: Any = tl.constexpr
+else:
+    constexpr = int
+
+    def jit(fn: Any) -> Any:
+        """Leaves the function as it is: backends.pick() never hands work to Triton where it is missing."""
+        return fn

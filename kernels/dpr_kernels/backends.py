@@ -1,0 +1,87 @@
+"""Which implementation of an operator runs: named by the caller, or chosen by `auto` and never changed in silence."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from importlib import metadata
+from importlib.util import find_spec
+from shutil import which
+
+import torch
+import torch.nn.functional as F
+
+from dpr_kernels._triton import INTERPRETED, triton
+
+IMPLS = ("auto", "reference", "triton", "liger", "unsloth", "cce", "torch")
+# operator -> its implementations; `auto` is Triton on a GPU and the reference elsewhere
+OPS: Mapping[str, tuple[str, ...]] = {
+    "linear_cross_entropy": ("reference", "triton", "liger", "unsloth", "cce", "torch"),
+    "rms_norm": ("reference", "triton", "liger", "unsloth", "torch"),
+    "add_rms_norm": ("reference", "triton", "liger"),
+    "swiglu": ("reference", "triton", "liger", "unsloth"),
+    "rope": ("reference", "triton", "liger", "unsloth"),
+}
+PACKAGES = {"liger": "liger-kernel", "unsloth": "unsloth", "cce": "cut-cross-entropy"}
+MODULES = {"liger": "liger_kernel", "unsloth": "unsloth", "cce": "cut_cross_entropy"}
+
+
+def pick(op: str, impl: str, device: torch.device) -> str:
+    """The implementation of `op` to run on `device`: `impl` itself, or what `auto` stands for.
+
+    Raises ValueError for one that the operator does not have, RuntimeError for one that cannot run here, saying why.
+    """
+    if impl == "auto":
+        if device.type != "cuda":
+            return "reference"
+        if reason := why_not("triton", device, op):
+            _warn(f"{op}: impl 'auto' is the reference on this GPU: {reason}")
+        return "reference" if reason else "triton"
+    if impl not in OPS[op]:
+        raise ValueError(f"{op} has no impl {impl!r}; it has auto, {', '.join(OPS[op])}")
+    if reason := why_not(impl, device, op):
+        raise RuntimeError(f"{op}: impl {impl!r} cannot run here: {reason}")
+    return impl
+
+
+@cache
+def _warn(message: str) -> None:
+    warnings.warn(message, stacklevel=4)
+
+
+@cache
+def why_not(impl: str, device: torch.device, op: str = "") -> str:
+    """Why `impl` of `op` cannot run on `device`; "" where it can."""
+    if impl == "reference":
+        return ""
+    if impl == "torch":
+        missing = op == "linear_cross_entropy" and not hasattr(F, "linear_cross_entropy")
+        return f"torch {torch.__version__} has no F.linear_cross_entropy (2.13 has)" if missing else ""
+    if triton is None:
+        return "triton is not installed (pip install triton)"
+    gpu, interpreted = device.type == "cuda", device.type == "cpu" and INTERPRETED
+    if impl == "triton":
+        return "" if gpu or interpreted else "needs a GPU, or TRITON_INTERPRET=1 set before import"
+    if find_spec(MODULES[impl]) is None:
+        return f"{PACKAGES[impl]} is not installed (pip install {PACKAGES[impl]})"
+    if gpu or ((impl, op) == ("liger", "linear_cross_entropy") and interpreted):
+        return ""
+    if (impl, op) == ("cce", "linear_cross_entropy") and device.type == "cpu":  # its torch.compile twin
+        compiler = any(map(which, (os.environ.get("CXX", "g++"), "g++", "clang++")))
+        return "" if compiler else f"{PACKAGES[impl]} compiles C++ on a CPU and finds no compiler"
+    return f"{PACKAGES[impl]} needs a GPU"
+
+
+def available(device: torch.device | str | None = None) -> dict[str, dict[str, str]]:
+    """operator -> implementation -> "" if it can run on `device` (default: the GPU if there is one), else why not."""
+    at = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return {op: {impl: why_not(impl, at, op) for impl in impls} for op, impls in OPS.items()}
+
+
+def versions() -> dict[str, str]:
+    """Installed version of every library behind an implementation, for result files."""
+    names = ["torch", "triton", *PACKAGES.values()]
+    installed = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in metadata.distributions()}
+    return {name: installed[name] for name in names if name in installed}

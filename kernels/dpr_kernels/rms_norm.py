@@ -1,0 +1,288 @@
+"""RMSNorm (Zhang and Sennrich 2019, arXiv 1910.07467), alone and fused with the residual addition before it.
+
+    n = x / sqrt(mean(x^2) + eps)        y = (offset + w) * n
+    dx = (g - n * mean(g * n)) / sqrt(mean(x^2) + eps)  with g = dy * (offset + w)        dw = sum over rows of dy * n
+
+Casts are those of transformers' LlamaRMSNorm (Qwen2 and Qwen3 have the same): n is made in float32, rounded to x's
+dtype, then multiplied by the weight, so a float32 weight on bfloat16 rows gives float32. Backward stays in float32.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from dpr_kernels import reference
+from dpr_kernels._rows import as_rows, check_kernel_dtypes, on, private_grad
+from dpr_kernels._triton import INTERPRETED, constexpr, jit, tl, triton
+from dpr_kernels.backends import pick
+
+LONGEST_ROW = 32768  # a program holds a whole row in registers; the backward spills some of them from 16384 on
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6, *, offset: float = 0.0, impl: str = "auto") -> Tensor:
+    """Rows of x divided by their root mean square, times `offset + weight` (offset 1.0 is Gemma's convention).
+
+    x (..., H) floating and of any strides (copied where rows cannot be reached by one stride); weight (H,) floating.
+    Returns (..., H) contiguous, in the dtype that x and weight promote to. dX comes in x's dtype, dW in weight's: it is
+    summed in float32 by a fixed number of programs, so it is the same from run to run.
+    impl: triton, reference; liger; unsloth (no dW: the weight must be frozen); torch (F.rms_norm, which does not round
+    before the weight). Raises ValueError for shapes or dtypes that do not fit, and for rows above 32768 with triton.
+    """
+    _check("rms_norm", x, weight)
+    chosen = pick("rms_norm", impl, x.device)
+    if chosen == "reference":
+        return reference.rms_norm(x, weight, eps, offset=offset)
+    if chosen == "triton":
+        return _RMSNorm.apply(x, None, weight, float(eps), float(offset))[0]
+    if chosen == "torch":
+        out = torch.promote_types(x.dtype, weight.dtype)
+        return F.rms_norm(x.to(out), weight.shape, offset + weight.to(out), eps)
+    return _LIBRARIES[chosen](x, weight, eps, offset)
+
+
+def add_rms_norm(
+    x: Tensor, residual: Tensor, weight: Tensor, eps: float = 1e-6, *, offset: float = 0.0, impl: str = "auto"
+) -> tuple[Tensor, Tensor]:
+    """(rms_norm(x + residual), x + residual) in one pass; gradients arriving on both outputs are summed in one pass.
+
+    x and residual (..., H) of one shape and dtype, weight (H,). The sum is rounded to x's dtype before it is
+    normalised, as a model that stores it does; it is written to a new tensor. Dtypes, strides and errors as in
+    rms_norm. impl: triton, reference, liger.
+    """
+    _check("add_rms_norm", x, weight)
+    if residual.shape != x.shape or residual.dtype != x.dtype:
+        got = f"{(*x.shape,)} {x.dtype} and {(*residual.shape,)} {residual.dtype}"
+        raise ValueError(f"add_rms_norm: x and residual must have one shape and dtype, got {got}")
+    chosen = pick("add_rms_norm", impl, x.device)
+    if chosen == "reference":
+        return reference.add_rms_norm(x, residual, weight, eps, offset=offset)
+    if chosen == "triton":
+        return _RMSNorm.apply(x, residual, weight, float(eps), float(offset))
+    return _liger_add(x, residual, weight, eps, offset)
+
+
+def _check(op: str, x: Tensor, weight: Tensor) -> None:
+    if x.ndim < 1 or weight.ndim != 1 or weight.shape[0] != x.shape[-1] or not x.shape[-1]:
+        raise ValueError(f"{op}: x (..., H) and weight (H,), H > 0: got {(*x.shape,)} and {(*weight.shape,)}")
+    if not x.is_floating_point() or not weight.is_floating_point():
+        raise ValueError(f"{op}: x and weight must be floating, got {x.dtype} and {weight.dtype}")
+
+
+# --- Triton -----------------------------------------------------------------------------------------------------------
+
+
+@jit
+def _forward(
+    x_ptr,
+    residual_ptr,
+    w_ptr,
+    y_ptr,
+    sum_ptr,
+    rstd_ptr,
+    n_rows,
+    x_stride,
+    residual_stride,
+    H: constexpr,
+    EPS: constexpr,
+    OFFSET: constexpr,
+    ADD: constexpr,
+    BLOCK_R: constexpr,
+    BLOCK_H: constexpr,
+):
+    rows = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
+    cols = tl.arange(0, BLOCK_H)[None, :]
+    live = (rows < n_rows)[:, None] & (cols < H)
+    at = rows.to(tl.int64)[:, None]
+    x = tl.load(x_ptr + at * x_stride + cols, mask=live, other=0.0)
+    if ADD:
+        residual = tl.load(residual_ptr + at * residual_stride + cols, mask=live, other=0.0)
+        x = (x.to(tl.float32) + residual.to(tl.float32)).to(x.dtype)
+        tl.store(sum_ptr + at * H + cols, x, mask=live)
+    wide = x.to(tl.float32)
+    rstd = tl.rsqrt(tl.sum(wide * wide, 1) / H + EPS)
+    tl.store(rstd_ptr + rows, rstd, mask=rows < n_rows)
+    normed = (wide * rstd[:, None]).to(x.dtype).to(tl.float32)
+    w = tl.load(w_ptr + cols, mask=cols < H, other=0.0).to(tl.float32) + OFFSET
+    tl.store(y_ptr + at * H + cols, (normed * w).to(y_ptr.dtype.element_ty), mask=live)
+
+
+@jit
+def _backward(
+    dy_ptr,
+    x_ptr,
+    w_ptr,
+    rstd_ptr,
+    dsum_ptr,
+    dx_ptr,
+    dw_ptr,
+    n_rows,
+    dy_stride,
+    x_stride,
+    dsum_stride,
+    H: constexpr,
+    OFFSET: constexpr,
+    ADD: constexpr,
+    NEED_DW: constexpr,
+    BLOCK_R: constexpr,
+    BLOCK_H: constexpr,
+    STAGES: constexpr,
+):
+    """Few programs walk over all rows: w stays in registers, loads of the next rows overlap the reductions of these,
+    and each program owns one row of partial dW, so there is nothing to lock."""
+    cols = tl.arange(0, BLOCK_H)[None, :]
+    w = tl.load(w_ptr + cols, mask=cols < H, other=0.0).to(tl.float32) + OFFSET
+    dw = tl.zeros((BLOCK_R, BLOCK_H), tl.float32)
+    for tile in tl.range(tl.program_id(0), tl.cdiv(n_rows, BLOCK_R), tl.num_programs(0), num_stages=STAGES):
+        rows = tile * BLOCK_R + tl.arange(0, BLOCK_R)
+        live = (rows < n_rows)[:, None] & (cols < H)
+        at = rows.to(tl.int64)[:, None]
+        dy = tl.load(dy_ptr + at * dy_stride + cols, mask=live, other=0.0).to(tl.float32)
+        x = tl.load(x_ptr + at * x_stride + cols, mask=live, other=0.0).to(tl.float32)
+        rstd = tl.load(rstd_ptr + rows, mask=rows < n_rows, other=0.0)[:, None]
+        normed = x * rstd
+        g = dy * w
+        mean = tl.sum(g * normed, 1) / H
+        dx = (g - normed * mean[:, None]) * rstd
+        if ADD:
+            dx += tl.load(dsum_ptr + at * dsum_stride + cols, mask=live, other=0.0).to(tl.float32)
+        tl.store(dx_ptr + at * H + cols, dx.to(dx_ptr.dtype.element_ty), mask=live)
+        if NEED_DW:
+            dw += dy * normed
+    if NEED_DW:
+        out = dw_ptr + tl.program_id(0).to(tl.int64) * H + tl.arange(0, BLOCK_H)
+        tl.store(out, tl.sum(dw, 0), mask=tl.arange(0, BLOCK_H) < H)
+
+
+def _launch(h: int, backward: bool) -> tuple[int, int, int]:
+    """(BLOCK_R, BLOCK_H, warps). To be tuned on a GPU; here by count of registers.
+
+    Forward 32 values a thread, so that the weight, read from L2 for each tile, is shared by 2 rows at H = 4096.
+    Backward 16: x, dy, w and dw live at once. Short rows (heads of 64 to 256) are taken many at a time.
+    """
+    block_h = triton.next_power_of_2(h)
+    if INTERPRETED:  # small, so that tests walk over several tiles and programs
+        return max(1, 512 // block_h), block_h, 1
+    tile = max(block_h, 4096 if backward else 8192)
+    warps = min(max(tile // (32 * (16 if backward else 32)), 4), 16)
+    return tile // block_h, block_h, warps
+
+
+@cache
+def _residency(device: torch.device, warps: int) -> tuple[int, int]:
+    """(programs of the backward, bytes of shared memory for each): as many as are surely resident at once.
+
+    That is 16 warps of 128 registers on each SM; more would queue and run at the end on a nearly idle GPU.
+    """
+    if device.type != "cuda":
+        return 3, 0
+    gpu = triton.runtime.driver.active.utils.get_device_properties(device.index)
+    on_each = max(1, 16 // warps)
+    spare = 8192  # for the reductions, and what the driver reserves
+    return gpu["multiprocessor_count"] * on_each, (gpu["max_shared_mem"] - spare) // on_each
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset: float
+    ) -> tuple[Tensor, Tensor | None]:
+        add = residual is not None
+        op = "add_rms_norm" if add else "rms_norm"
+        check_kernel_dtypes(op, x, weight)
+        h = x.shape[-1]
+        if h > LONGEST_ROW:
+            raise ValueError(f"{op}: impl 'triton' takes rows up to {LONGEST_ROW}, got {h}; impl 'reference' takes any")
+        rows, weight = as_rows(x), weight.contiguous()
+        addend = as_rows(residual) if add else rows
+        y = torch.empty(x.shape, dtype=torch.promote_types(x.dtype, weight.dtype), device=x.device)
+        total = torch.empty(x.shape, dtype=x.dtype, device=x.device) if add else None
+        rstd = torch.empty(len(rows), dtype=torch.float32, device=x.device)
+        if len(rows):
+            block_r, block_h, warps = _launch(h, backward=False)
+            with on(x):
+                _forward[(triton.cdiv(len(rows), block_r),)](
+                    rows, addend, weight, y, total if add else y, rstd, len(rows), rows.stride(0), addend.stride(0),
+                    H=h, EPS=eps, OFFSET=offset, ADD=add, BLOCK_R=block_r, BLOCK_H=block_h, num_warps=warps,
+                )  # fmt: skip
+        # x itself rather than its view, so that autograd says it clearly if somebody writes over x
+        kept = x if rows.data_ptr() == x.data_ptr() else rows
+        ctx.save_for_backward(total if add else kept, weight, rstd)
+        ctx.add, ctx.offset, ctx.shape = add, offset, x.shape
+        ctx.set_materialize_grads(False)
+        return y, total
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, dy: Tensor | None, dsum: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        if dy is None:  # only the sum was used
+            return dsum, dsum if ctx.add else None, None, None, None
+        x, weight, rstd = ctx.saved_tensors
+        x, dy = as_rows(x), as_rows(dy)
+        extra = dy if dsum is None else as_rows(dsum)
+        need_dw = ctx.needs_input_grad[2]
+        h = x.shape[1]
+        block_r, block_h, warps = _launch(h, backward=True)
+        resident, shared = _residency(x.device, warps)
+        programs = min(triton.cdiv(len(x), block_r), resident)
+        # up to two tiles of each input under way besides the one in hand, where they fit
+        tile_bytes = block_r * block_h * (dy.element_size() + x.element_size() * (1 if dsum is None else 2))
+        stages = 1 + min(2, shared // tile_bytes)
+        dx = torch.empty(ctx.shape, dtype=x.dtype, device=x.device)
+        partial = torch.empty((programs, h) if need_dw else 0, dtype=torch.float32, device=x.device)
+        if len(x):
+            with on(x):
+                _backward[(programs,)](
+                    dy, x, weight, rstd, extra, dx, partial, len(x), dy.stride(0), x.stride(0), extra.stride(0),
+                    H=h, OFFSET=ctx.offset, ADD=dsum is not None, NEED_DW=need_dw,
+                    BLOCK_R=block_r, BLOCK_H=block_h, STAGES=stages, num_warps=warps,
+                )  # fmt: skip
+        dw = partial.sum(0).to(weight.dtype) if need_dw else None
+        return dx, dx if ctx.add else None, dw, None, None
+
+
+# --- libraries --------------------------------------------------------------------------------------------------------
+
+
+def _one_dtype(op: str, impl: str, x: Tensor, weight: Tensor) -> None:
+    if x.dtype != weight.dtype:
+        raise ValueError(f"{op}: impl {impl!r} needs x and weight in one dtype, got {x.dtype} and {weight.dtype}")
+
+
+def _liger(x: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
+    from liger_kernel.ops import LigerRMSNormFunction
+
+    _one_dtype("rms_norm", "liger", x, weight)
+    # in_place=False: its default writes dX over the gradient that autograd handed in
+    return LigerRMSNormFunction.apply(x, weight, eps, offset, "llama", False, None)
+
+
+def _liger_add(x: Tensor, residual: Tensor, weight: Tensor, eps: float, offset: float) -> tuple[Tensor, Tensor]:
+    from liger_kernel.ops import LigerFusedAddRMSNormFunction
+
+    _one_dtype("add_rms_norm", "liger", x, weight)
+    return LigerFusedAddRMSNormFunction.apply(x, residual, weight, eps, offset, "llama", False)
+
+
+def _unsloth(x: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
+    """Untested: unsloth is not installed where this was written. Its backward gives no dW and overwrites dY."""
+    from unsloth.kernels import fast_rms_layernorm
+
+    _one_dtype("rms_norm", "unsloth", x, weight)
+    if offset:
+        raise ValueError(f"rms_norm: impl 'unsloth' has offset 0 only, got {offset}")
+    if torch.is_grad_enabled() and weight.requires_grad:
+        raise ValueError("rms_norm: impl 'unsloth' computes no gradient for the weight: freeze it")
+    layer = SimpleNamespace(weight=weight, variance_epsilon=eps)
+    return private_grad(fast_rms_layernorm(layer, x.contiguous()))
+
+
+_LIBRARIES = {"liger": _liger, "unsloth": _unsloth}
