@@ -1,11 +1,11 @@
-# Two commands: `make demo` and `make test`. Each makes .venv and installs what it needs if that is not done yet.
+# Commands: `make demo`, `make test`, `make test-sglang`. Each makes .venv and installs what is not there yet.
 PYTHON ?= python3
 VENV   ?= .venv
 SCALE  ?= 1.0
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test lint install clean
+.PHONY: demo test test-sglang lint install clean
 
 demo: install  ## the whole two-phase run on a real 135M model; prints where the report is
 	$(BIN)/dpr-mini run recipes/smollm2-cpu.yaml scale=$(SCALE)
@@ -14,6 +14,13 @@ test: install  ## lint and all tests that this machine can run
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest
+
+# DPR_MINI_SGLANG=PYTHON takes an environment that is there, e.g. one on a GPU.
+test-sglang: install  ## the tests on a real SGLang server; builds its environment first (9.4 GB, three minutes)
+ifndef DPR_MINI_SGLANG
+	tests/sglang/install.sh .sglang
+endif
+	DPR_MINI_CONFORMANCE_OUT=bench/results/sglang-conformance.json $(BIN)/python -m pytest -m sglang
 
 install: $(STAMP)
 

@@ -127,7 +127,7 @@ def eval(
     limit: Annotated[int | None, typer.Option(help="Take only the first problems.", min=1)] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Length limit of an answer.", min=1)] = 1024,
     temperature: Annotated[float, typer.Option(help="Of the samples.", min=0.0)] = 0.6,
-    engine: Annotated[str, typer.Option(help="auto, openvino or hf.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, openvino, hf or sglang.")] = "auto",
     runs: Runs = Path("runs"),
 ) -> None:
     """Score any model: pass@1 over k samples with its interval, greedy, length, truncation."""

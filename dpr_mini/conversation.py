@@ -6,6 +6,7 @@ each on its own clock. One turn is the special case that probing, sampling and e
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +14,13 @@ from typing import Any
 
 from dpr_mini import progress
 from dpr_mini.chat import Template
-from dpr_mini.engines.base import Completion, Engine, EngineError, Request, Sampling
-from dpr_mini.store import Rows, read_rows
+from dpr_mini.engines.base import Completion, Engine, EngineError, Request, RequestError, Sampling
+from dpr_mini.store import Rows, append_row, read_rows
 from dpr_mini.types import Dialogue, Turn, from_row, seed_for, to_row
+
+FAILURES = "failed.jsonl"  # every answer that an engine failed to give, in a stage's folder
+FAILED = 0.02  # share of dialogues that may fail before a stage stops (ours)
+REFUSED = 0.5  # share that may outgrow the model's context: their number says something about the recipe (ours)
 
 
 @dataclass
@@ -58,34 +63,63 @@ class Conversation:
         return Dialogue(self.id, self.problem_id, self.sample, tuple(self.turns), engine, self.seed)
 
 
-def converse(engine: Engine, template: Template, waiting: Iterable[Conversation]) -> Iterator[Dialogue]:
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A turn that was not answered, for good. Its dialogue is not kept; the same command asks again."""
+
+    id: str  # the dialogue's
+    turn: int
+    error: str
+    refused: bool = False  # by us, before it was sent: the model has no room for it
+
+
+def converse(engine: Engine, template: Template, waiting: Iterable[Conversation]) -> Iterator[Dialogue | Failure]:
     """Hold all conversations; dialogues come in the order they end. The engine's window is kept full."""
     queue, talking = iter(waiting), dict[str, Conversation]()
-    while True:
-        while len(talking) < engine.window and (new := next(queue, None)) is not None:
-            engine.submit(new.request(template))
-            talking[new.id] = new
-        if not talking:
-            return
-        for completion in engine.poll():
-            if completion.finish == "error":
-                raise EngineError(f"request {completion.id}: {completion.error}; what was done is kept")
-            conversation = talking[completion.id]
-            conversation.take(completion)
-            if conversation.over:
-                yield talking.pop(completion.id).dialogue(engine.name)
-            else:
-                engine.submit(conversation.request(template))
+
+    def ask(conversation: Conversation) -> Iterator[Failure]:
+        try:
+            engine.submit(conversation.request(template))
+        except RequestError as error:
+            talking.pop(conversation.id, None)
+            yield Failure(conversation.id, len(conversation.turns), str(error), refused=True)
+        else:
+            talking[conversation.id] = conversation
+
+    try:
+        while True:
+            while len(talking) < engine.window and (new := next(queue, None)) is not None:
+                yield from ask(new)
+            if not talking:
+                return
+            for completion in engine.poll():
+                conversation = talking[completion.id]
+                if completion.finish == "error":
+                    del talking[completion.id]
+                    yield Failure(completion.id, len(conversation.turns), completion.error)
+                    continue
+                conversation.take(completion)
+                if conversation.over:
+                    yield talking.pop(completion.id).dialogue(engine.name)
+                else:
+                    yield from ask(conversation)
+    finally:
+        if talking:  # interrupted: nobody will ask for the rest
+            engine.cancel()
 
 
 def hold(
-    path: Path, engine: Engine, template: Template, wanted: Iterable[Conversation], title: str
+    path: Path, engine: Engine, template: Template, wanted: Iterable[Conversation], title: str, whole: bool = False
 ) -> dict[str, Dialogue]:
     """Hold the conversations that `path` does not have yet, append each as it ends, and return all wanted ones.
 
-    The bar shows dialogues, time left, tokens per second and the share of prompt tokens that were cached.
+    The bar shows dialogues, time left, tokens per second and the share of prompt tokens that were cached. A dialogue
+    that the engine fails is a line of `failed.jsonl` beside `path`, and not in what is returned. Raises EngineError
+    where more than FAILED of those wanted fail (of those without room for a turn, REFUSED), or any one with `whole`;
+    the same command asks those again.
     """
     wanted = list(wanted)
+    failures: list[Failure] = []
     with (
         Rows(path) as rows,
         progress.bar(total=len(wanted), desc=title, unit="dialogue") as bar,
@@ -95,37 +129,62 @@ def hold(
         bar.initial = bar.n
         generated = prompted = cached = 0
         for dialogue in converse(engine, template, missing):
+            bar.update()
+            if isinstance(dialogue, Failure):
+                failures.append(dialogue)
+                append_row(path.with_name(FAILURES), to_row(dialogue))
+                continue
             rows.add(to_row(dialogue))
             generated += dialogue.tokens
             prompted += sum(t.prompt_tokens for t in dialogue.turns)
             cached += sum(t.cached_tokens for t in dialogue.turns)
             spent = max(bar.format_dict["elapsed"], 1e-9)
             bar.set_postfix_str(f"{generated / spent:.0f} tok/s, {cached / max(prompted, 1):.0%} cached", refresh=False)
-            bar.update()
+    refused = sum(f.refused for f in failures)
+    if failures and (whole or len(failures) - refused > FAILED * len(wanted) or refused > REFUSED * len(wanted)):
+        raise EngineError(
+            f"{title}: {len(failures)} of {len(wanted)} failed ({path.with_name(FAILURES)}), e.g. {failures[0].id}: "
+            f"{failures[0].error}; what was done is kept, the same command asks for the rest again"
+        )
     ids = {c.id for c in wanted}
     return {row["id"]: from_row(Dialogue, row) for row in read_rows(path) if row["id"] in ids}
 
 
-def usage(dialogues: Iterable[Dialogue]) -> dict[str, Any]:
-    """Tokens asked, cached and generated, per turn: what a manifest records of a generation stage."""
-    turns: list[dict[str, int]] = []
+def usage(dialogues: Iterable[Dialogue], asked: int) -> dict[str, Any]:
+    """Tokens asked, cached and generated, per turn: what a manifest records of a stage that asked for so many.
+
+    `known_tokens` of a later turn's prompt were read or written before in the same dialogue: all that a prefix cache
+    can give it, and `cached_of_known` is the share that it gave. The rest of the prompt is the new instruction.
+    """
+    turns: list[Counter[str]] = []
     count = 0
     for dialogue in dialogues:
         count += 1
+        known = 0
         for i, turn in enumerate(dialogue.turns):
             if i == len(turns):
-                turns.append({"answers": 0, "prompt_tokens": 0, "cached_tokens": 0, "tokens": 0, "truncated": 0})
-            for name, more in (
-                ("answers", 1),
-                ("prompt_tokens", turn.prompt_tokens),
-                ("cached_tokens", turn.cached_tokens),
-                ("tokens", len(turn.ids)),
-                ("truncated", turn.finish == "length"),
-            ):
-                turns[i][name] += more
-    shares = [round(t["cached_tokens"] / max(t["prompt_tokens"], 1), 4) for t in turns]
+                turns.append(Counter())
+            turns[i].update(
+                answers=1,
+                prompt_tokens=turn.prompt_tokens,
+                known_tokens=known,
+                cached_tokens=turn.cached_tokens,
+                cached_known_tokens=min(turn.cached_tokens, known),
+                tokens=len(turn.ids),
+                truncated=turn.finish == "length",
+            )
+            known = turn.prompt_tokens + len(turn.ids)
     return {
         "dialogues": count,
+        "failed": asked - count,  # each a line of failed.jsonl
         "tokens": sum(t["tokens"] for t in turns),
-        "turns": [{**t, "cached_share": share} for t, share in zip(turns, shares, strict=True)],
+        "turns": [_shares(t) for t in turns],
     }
+
+
+def _shares(turn: Counter[str]) -> dict[str, Any]:
+    counts = {name: int(n) for name, n in turn.items() if name != "cached_known_tokens"}
+    counts["cached_share"] = round(turn["cached_tokens"] / max(turn["prompt_tokens"], 1), 4)
+    if turn["known_tokens"]:
+        counts["cached_of_known"] = round(turn["cached_known_tokens"] / turn["known_tokens"], 4)
+    return counts

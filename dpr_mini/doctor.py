@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from importlib import metadata
 from pathlib import Path
 
 import psutil
 
-from dpr_mini.facts import cpu
+from dpr_mini.facts import cpu, gpu_gib
 from dpr_mini.model import PACKAGE, PACKAGE_VERSION, cache_dir
 from dpr_mini.recipe import Needs
 
@@ -37,11 +36,12 @@ DISK_GIB = 6.0  # the demo's environment, cache and run
 def examine() -> bool:
     """Print the state of this machine; True where the demo recipe can run."""
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(Path.cwd())
-    gpus = gpu_memory_gib()
+    gpus = list(zip(gpu_gib(), gpu_gib("memory.free"), strict=False))
     print(f"cpu      {cpu()}, {len(os.sched_getaffinity(0))} cores, bf16: {'yes' if cpu_has_bf16() else 'no'}")
     print(f"memory   {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
     print(f"disk     {disk.free / 2**30:.1f} GiB free here; cache in {cache_dir()}")
-    print(f"gpu      {', '.join(f'{g:.0f} GiB' for g in gpus) or 'none (the CPU recipes need none)'}")
+    cards = ", ".join(f"{total:.0f} GiB, {free:.0f} of them free" for total, free in gpus)
+    print(f"gpu      {cards or 'none (the CPU recipes need none)'}")
     missing = [name for name in DEMO if not version(name)]
     for name, use in DEMO.items():
         print(f"{'ok' if version(name) else 'MISSING':8} {name} {version(name) or ''} ({use})")
@@ -50,6 +50,7 @@ def examine() -> bool:
             f"{'ok' if version(name) else 'absent':8} {name} {version(name) or ''} ({use})"
             + ("" if version(name) else f": {mend}")
         )
+    print(sglang(bool(gpus)))
     if missing:
         print(f"mend     {mend_command(missing)}")
     if disk.free < DISK_GIB * 2**30:
@@ -58,6 +59,24 @@ def examine() -> bool:
         print("ready    dpr-mini run recipes/smollm2-cpu.yaml")
         return True
     return False
+
+
+def sglang(gpu: bool) -> str:
+    """One line on SGLang: its interpreter and versions, or the one command that installs it. It is optional."""
+    from dpr_mini.engines import launch
+    from dpr_mini.engines.base import EngineError
+
+    install = launch.INSTALL if gpu else launch.INSTALL_CPU
+    try:
+        python = launch.find_python(None, gpu)
+    except EngineError:
+        return f"{'absent':8} sglang (engine.kind=sglang, the fastest on a GPU): {install}"
+    try:
+        have = launch.versions(python)
+    except EngineError as error:
+        return f"{'BROKEN':8} sglang: {error}; make it anew: {install}"
+    parts = ", ".join(f"{name} {number}" for name, number in have.items() if name != "sglang")
+    return f"{'ok':8} sglang {have['sglang']} ({python}: {parts})"
 
 
 def mend_command(missing: list[str]) -> str:
@@ -81,7 +100,7 @@ def missing_for(needs: Needs, planned_gib: float | None) -> str:
     """What a recipe needs and this machine (or the planned card) has not; "" where nothing is lacking."""
     if not needs.gpu_gib:
         return ""
-    have = [planned_gib] if planned_gib is not None else gpu_memory_gib()
+    have = [planned_gib] if planned_gib is not None else gpu_gib()
     if max(have, default=0.0) >= needs.gpu_gib:
         return ""
     seen = f"{max(have):.0f} GiB" if have else "no NVIDIA GPU"
@@ -90,19 +109,6 @@ def missing_for(needs: Needs, planned_gib: float | None) -> str:
         if planned_gib is not None
         else (f"needs a GPU with {needs.gpu_gib:.0f} GiB of memory; here there is {seen}")
     )
-
-
-def gpu_memory_gib() -> list[float]:
-    """Memory of each NVIDIA GPU in GiB, as the driver's own tool says; [] without one."""
-    tool = shutil.which("nvidia-smi")
-    if not tool:
-        return []
-    asked = subprocess.run(
-        [tool, "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
-        capture_output=True, text=True, check=False, timeout=30,
-    )  # fmt: skip
-    lines = asked.stdout.split() if asked.returncode == 0 else []
-    return [float(x) / 1024 for x in lines if x.replace(".", "").isdigit()]
 
 
 def cpu_has_bf16() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -63,3 +64,16 @@ def gpu() -> str:
     """The GPU's name where torch is loaded and sees one; asking must not be what loads torch."""
     torch = sys.modules.get("torch")
     return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else ""
+
+
+def gpu_gib(field: str = "memory.total") -> list[float]:
+    """A memory figure of each NVIDIA GPU in GiB, as the driver's own tool says; [] without one."""
+    tool = shutil.which("nvidia-smi")
+    if not tool:
+        return []
+    asked = subprocess.run(
+        [tool, f"--query-gpu={field}", "--format=csv,noheader,nounits"],
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    lines = asked.stdout.split() if asked.returncode == 0 else []
+    return [float(x) / 1024 for x in lines if x.replace(".", "").isdigit()]

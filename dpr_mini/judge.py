@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from dpr_mini.behaviours import NAMES
 from dpr_mini.chat import Template
-from dpr_mini.conversation import Conversation, converse
-from dpr_mini.engines.base import Engine, Sampling
+from dpr_mini.conversation import Conversation, Failure, converse
+from dpr_mini.engines.base import Engine, EngineError, Sampling
 from dpr_mini.types import seed_for
 
 MEANINGS = {
@@ -81,6 +81,8 @@ class Judge:
         ]
         counts: list[dict[str, int | None]] = [dict.fromkeys(NAMES) for _ in texts]
         for dialogue in converse(self.engine, self.template, questions):
+            if isinstance(dialogue, Failure):
+                raise EngineError(f"the judge's question {dialogue.id} failed: {dialogue.error}")
             name, (turn,) = NAMES[dialogue.sample], dialogue.turns
             found = read_count(turn.text)
             counts[int(dialogue.problem_id)][name] = found

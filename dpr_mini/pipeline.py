@@ -36,6 +36,7 @@ class Owner:
 
     recipe: Recipe
     base: Path  # the recipe's folder: relative names start there
+    logs: Path = Path(".")  # where a server's log is kept
     _open: tuple[Path, Engine] | None = field(default=None, init=False)
 
     def __enter__(self) -> Owner:
@@ -66,7 +67,8 @@ class Owner:
 
         if self._open is None or self._open[0] != model:
             self.close()
-            engine = open_engine(self.recipe.engine.kind, model, window=self.recipe.engine.window)
+            e = self.recipe.engine
+            engine = open_engine(e.kind, model, window=e.window, server=e, logs=self.logs)
             self._open = (model, engine.__enter__())
         return self._open[1], Template.load(model)
 
@@ -83,7 +85,7 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
     bridges = {**prompts.BRIDGES, **recipe.dialogue.bridges}
     _check(recipe, templates)
     question = templates[recipe.evaluate.template]
-    engine, seed, base = recipe.engine.kind, recipe.seed, owner.identity()
+    engine, seed, base = recipe.engine.changes_samples(), recipe.seed, owner.identity()
     stages: dict[str, Stage] = {}
 
     def stage(name: str, version: int, config: dict[str, Any], run: Callable[..., Any], **inputs: str) -> None:
@@ -99,7 +101,7 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
 
         def body(folder: Path, at: Inputs) -> dict[str, Any]:
             opened, template = owner.engine(at["model"] / "model" if made else owner.model())
-            return {**run(folder, at, opened, template), "engine": opened.name}
+            return {**run(folder, at, opened, template), **_engine(opened)}
 
         stage(name, version, config, body, **made, **inputs)
 
@@ -230,14 +232,14 @@ def evaluation_only(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
         engine, template = owner.engine(owner.model())
         held_out = _problems(at, train=False)
         scored = evaluate.run(folder, held_out, engine, template, recipe.evaluate, question, bridges, recipe.seed)
-        return {**scored, "engine": engine.name}
+        return {**scored, **_engine(engine)}
 
     data = {"sources": _dump(asked), "files": _file_digests(asked, owner.base)}
     first = Stage(
         "problems", problems.VERSION, data, lambda folder, at: problems.run(folder, asked, owner.base, train=False)
     )
     config = {**_dump(recipe.evaluate), "question": question, "bridges": bridges, "base": owner.identity()}
-    config |= {"engine": recipe.engine.kind, "seed": recipe.seed}
+    config |= {"engine": recipe.engine.changes_samples(), "seed": recipe.seed}
     return {"problems": first, "eval-0": Stage("eval-0", evaluate.VERSION, config, score, {"problems": first})}
 
 
@@ -261,6 +263,10 @@ def run(
             store.execute(stages[name], root, facts)
             ran.append(name)
     return ran
+
+
+def _engine(engine: Engine) -> dict[str, Any]:
+    return {"engine": engine.name, "engine_facts": {"reproducible": engine.reproducible, **engine.facts()}}
 
 
 def _problems(at: Inputs, train: bool = True) -> list[Problem]:

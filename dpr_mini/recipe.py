@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from dpr_mini.types import UserError
 
@@ -43,9 +43,49 @@ class Model(Section):
     revision: str | None = None  # hub only: a commit, so that "main" cannot move under a run
 
 
-class EngineSection(Section):
-    kind: Literal["auto", "openvino", "hf"] = "auto"
+# SGLang's arguments that change what a model answers, beyond rounding
+NUMERIC = ("dtype", "quantization", "kv_cache_dtype", "torchao_config", "lora_paths", "json_model_override_args")
+
+
+class Server(Section):
+    """kind: sglang. A server that is started with SGLang's own interpreter, or running ones."""
+
+    python: str | None = None  # interpreter of SGLang's environment; none = .sglang/bin/python
+    urls: tuple[str, ...] = ()  # running servers instead: replicas of one model, or a router
+    arguments: dict[str, bool | int | float | str | None] = {}  # SGLang's own, e.g. mem_fraction_static: 0.85
+    deterministic: bool = False  # seeds count; needs a GPU and costs speed
+    check_cache: bool = True  # prove at the start that a second turn is cached
+    start_timeout: float = Field(900, gt=0)  # seconds until the server must answer
+    request_timeout: float = Field(3600, gt=0)  # seconds for one answer, before it is asked again
+    patience: float = Field(300, ge=0)  # seconds in which a failing request is asked again
+    health_every: float = Field(30, gt=0)  # seconds without any answer before the server is asked how it is
+
+    @field_validator("urls", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class EngineSection(Server):
+    kind: Literal["auto", "openvino", "hf", "sglang"] = "auto"
     window: Positive | None = None  # requests in flight; none = the engine's own choice
+
+    @model_validator(mode="after")
+    def _server_or_urls(self) -> EngineSection:
+        given = [name for name in Server.model_fields if name in self.model_fields_set]
+        if given and self.kind != "sglang":
+            raise ValueError(f"{given[0]} is for kind: sglang, not {self.kind}")
+        if self.python and self.urls:
+            raise ValueError("give python or urls, not both")
+        return self
+
+    def changes_samples(self) -> Any:
+        """What of this section a sample depends on, for stage keys: not where or how fast it is drawn."""
+        given = {name.replace("-", "_"): value for name, value in self.arguments.items()}
+        numeric = {name: given[name] for name in NUMERIC if name in given}
+        if self.deterministic:
+            numeric["deterministic"] = True
+        return {"kind": self.kind, **numeric} if numeric else self.kind
 
 
 class Columns(Section):

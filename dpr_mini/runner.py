@@ -29,11 +29,11 @@ def run(path: Path, overrides: Sequence[str], runs: Path, until: str | None) -> 
     recipe = recipes.load(path, overrides)
     if lack := doctor.missing_for(recipe.needs, None):
         raise RunError(f"{path} {lack}; without one, run: dpr-mini run {recipe.needs.instead}")
-    with pipeline.Owner(recipe, path.parent) as owner:
+    root = runs / recipe.name
+    with pipeline.Owner(recipe, path.parent, root / "logs") as owner:
         stages = pipeline.build(recipe, owner)
         if until is not None and until not in stages:
             raise RunError(f"no stage {until!r}; there are: {', '.join(stages)}")
-        root = runs / recipe.name
         with lock(root):
             remember(root, recipe, stages)
             begun = time.monotonic()
@@ -84,9 +84,9 @@ def evaluate(
         "evaluate": {"samples": k, "max_new_tokens": max_new_tokens, "temperature": temperature},
     }
     recipe = recipes.parse(asked, "eval")
-    with pipeline.Owner(recipe, Path()) as owner:
+    root = runs / recipe.name
+    with pipeline.Owner(recipe, Path(), root / "logs") as owner:
         stages = pipeline.evaluation_only(recipe, owner)
-        root = runs / recipe.name
         with lock(root):
             pipeline.run(stages, root)
     metrics = stages["eval-0"].manifest(root)["metrics"]

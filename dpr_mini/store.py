@@ -183,6 +183,14 @@ class Rows:
         return (item for item in items if key(item) not in self.ids)
 
 
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line to a ledger: rows without ids, which may repeat."""
+    if path.exists():
+        _cut_torn_line(path)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+
+
 def _cut_torn_line(path: Path) -> None:
     with path.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)

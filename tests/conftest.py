@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads ruin shared cores
+if shutil.which("nvidia-smi") is None:  # before dpr_kernels: no GPU, so its Triton kernels run in the interpreter
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -23,6 +29,34 @@ def embedded_model() -> Path:
     from dpr_mini.model import EMBEDDED, resolve_model
 
     return resolve_model(EMBEDDED)
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smoke model with another rotary base: trained, so its logits are decisive, and not transformers' default."""
+    folder = tmp_path_factory.mktemp("small") / "model"
+    shutil.copytree(ROOT / "recipes" / "smoke-model", folder, ignore=shutil.ignore_patterns("*.gguf"))
+    config = json.loads((folder / "config.json").read_text())
+    config["rope_parameters"]["rope_theta"] = 500_000.0
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def find_sglang() -> str | None:
+    """Interpreter of SGLang's own environment: DPR_MINI_SGLANG, or the one that `make test-sglang` builds."""
+    usual = (ROOT / ".sglang" / "bin" / name for name in ("sglang-python", "python"))
+    if named := os.environ.get("DPR_MINI_SGLANG"):
+        if not shutil.which(named):
+            raise pytest.UsageError(f"DPR_MINI_SGLANG: no interpreter {named!r}")
+        return str(Path(named).absolute())
+    return next((str(p) for p in usual if p.exists()), None)
+
+
+@pytest.fixture(scope="session")
+def sglang_python() -> str:
+    if (found := find_sglang()) is None:
+        pytest.skip("no SGLang environment here; `make test-sglang` builds one and runs these tests")
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +113,42 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+class Outcomes:
+    """Writes what each test of a session came to, and with which server, to a file that is kept as evidence."""
+
+    def __init__(self, out: Path) -> None:
+        self.out, self.tests = out, {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        row = self.tests.setdefault(report.nodeid, {"outcome": "passed", "seconds": 0.0})
+        row["seconds"] = round(row["seconds"] + report.duration, 2)  # with what it had to wait for, e.g. a server
+        if report.outcome != "passed":
+            row["outcome"] = report.outcome if report.when == "call" else f"{report.outcome} in {report.when}"
+        row |= dict(report.user_properties)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        from dpr_mini.engines import launch
+        from dpr_mini.facts import facts
+
+        python, ours = find_sglang(), facts()
+        if python is None or not self.tests:
+            return
+        found = {
+            "server": launch.versions(python),
+            "client": ours["versions"],
+            "commit": ours["commit"],
+            "machine": ours["machine"],
+            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "command": " ".join(["python -m pytest", *session.config.invocation_params.args]),
+            "passed": sum(row["outcome"] == "passed" for row in self.tests.values()),
+            "of": len(self.tests),
+            "tests": self.tests,
+        }
+        self.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if out := os.environ.get("DPR_MINI_CONFORMANCE_OUT"):
+        config.pluginmanager.register(Outcomes(config.rootpath / out))

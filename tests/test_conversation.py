@@ -1,14 +1,15 @@
 """The dialogue state machine, against an engine that a function plays; and the tokens it makes, as text."""
 
 import random
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpr_mini.chat import ChatError, Template, join_text, to_sample
-from dpr_mini.conversation import Conversation, converse, hold, usage
-from dpr_mini.engines.base import EngineError, Sampling, fan_out
+from dpr_mini.conversation import FAILED, FAILURES, Conversation, Failure, converse, hold, usage
+from dpr_mini.engines.base import EngineError, RequestError, Sampling, fan_out
 from dpr_mini.engines.scripted import ScriptedEngine
 from dpr_mini.stages import dialogue as stage
 from dpr_mini.store import read_rows
@@ -88,9 +89,51 @@ def test_a_broken_off_answer_ends_the_dialogue(template):
     assert by_id["p1#0"].finish == "length"
 
 
-def test_a_failed_request_stops_with_its_name(template):
-    with pytest.raises(EngineError, match=r"p1#0: out of memory; what was done is kept"):
-        play(template, lambda r: ("out of memory", "error") if r.id == "p1#0" else "ok", talk(3))
+def fails(*ids, turn=0):
+    """An engine's answers, where it fails some dialogues for good at their `turn`."""
+    seen = Counter()
+
+    def answer(request):
+        seen[request.id] += 1
+        return ("out of memory", "error") if request.id in ids and seen[request.id] == turn + 1 else "ok"
+
+    return answer
+
+
+@pytest.mark.parametrize("turn", [0, 2])
+def test_a_failed_turn_ends_its_own_dialogue_only(template, turn):
+    out, engine = play(template, fails("p1#0", turn=turn), talk(6))
+    assert [x for x in out if isinstance(x, Failure)] == [Failure("p1#0", turn, "out of memory")]
+    kept = [x for x in out if isinstance(x, Dialogue)]
+    assert {d.id for d in kept} == {f"p{i}#0" for i in range(6)} - {"p1#0"}
+    assert all(len(d.turns) == 3 for d in kept)
+    assert sum(r.id == "p1#0" for r in engine.seen) == turn + 1, "nothing is asked about an answer that is not there"
+
+
+def test_leaving_early_drops_what_is_under_way(template):
+    with ScriptedEngine(lambda r: "ok", template.tokenizer, window=4) as engine:
+        held = converse(engine, template, talk(20))
+        next(held)
+        held.close()
+        assert engine.poll() == []
+
+
+def test_a_lost_server_stops_the_stage_and_keeps_what_was_done(template, tmp_path):
+    class Lost(ScriptedEngine):
+        def poll(self):
+            if len(self.seen) > 20:
+                raise EngineError("the server died 6 times in a row")
+            return super().poll()
+
+    with Lost(lambda r: "ok", template.tokenizer, window=4) as engine:
+        with pytest.raises(EngineError, match="6 times"):
+            hold(tmp_path / "rows.jsonl", engine, template, talk(20), "test")
+        assert engine._waiting == []
+    kept = len(list(read_rows(tmp_path / "rows.jsonl")))
+    assert 0 < kept < 20
+    with ScriptedEngine(lambda r: "ok", template.tokenizer) as engine:
+        assert len(hold(tmp_path / "rows.jsonl", engine, template, talk(20), "test")) == 20
+    assert len({r.id for r in engine.seen}) == 20 - kept
 
 
 def test_seeds_differ_by_problem_sample_and_turn_and_repeat(template):
@@ -124,12 +167,93 @@ def test_hold_resumes_with_the_missing_dialogues_only(template, tmp_path):
     assert sorted(r["id"] for r in read_rows(path)) == sorted(whole)
 
 
+def held(template, folder, answer, n=100, **options):
+    folder.mkdir(exist_ok=True)
+    with ScriptedEngine(answer, template.tokenizer) as engine:
+        return hold(folder / "rows.jsonl", engine, template, talk(n, SCRIPT[:1]), "test", **options), engine
+
+
+def ledger(folder):
+    return [(r["id"], r["turn"], r["error"]) for r in read_rows(folder / FAILURES)]
+
+
+def test_a_few_failures_are_a_ledger_and_the_stage_goes_on(template, tmp_path):
+    assert FAILED == 0.02
+    got, _ = held(template, tmp_path, fails("p7#0", "p9#0"))
+    assert set(got) == {f"p{i}#0" for i in range(100)} - {"p7#0", "p9#0"}
+    assert sorted(ledger(tmp_path)) == [("p7#0", 0, "out of memory"), ("p9#0", 0, "out of memory")]
+    assert sorted(r["id"] for r in read_rows(tmp_path / "rows.jsonl")) == sorted(got), "no half row among the good"
+    told = usage(got.values(), 100)
+    assert (told["dialogues"], told["failed"]) == (98, 2)
+
+
+def test_the_same_command_asks_for_the_failed_ones_again_only(template, tmp_path):
+    held(template, tmp_path, fails("p7#0", "p9#0"))
+    got, engine = held(template, tmp_path, fails("p9#0"))
+    assert sorted(r.id for r in engine.seen) == ["p7#0", "p9#0"]
+    assert len(got) == 99
+    assert len(ledger(tmp_path)) == 3, "the ledger says what happened, each time it did"
+    got, engine = held(template, tmp_path, fails())
+    assert [r.id for r in engine.seen] == ["p9#0"] and len(got) == 100
+    _, engine = held(template, tmp_path, fails())
+    assert engine.seen == [], "nothing is missing any more"
+
+
+def test_many_failures_stop_the_stage_with_an_example_and_keep_the_rest(template, tmp_path):
+    match = r"test: 3 of 100 failed \(.*failed\.jsonl\), e\.g\. p\d#0: out of memory; what was done is kept"
+    with pytest.raises(EngineError, match=match) as caught:
+        held(template, tmp_path, fails("p7#0", "p8#0", "p9#0"))
+    assert "\n" not in str(caught.value)
+    assert len(list(read_rows(tmp_path / "rows.jsonl"))) == 97 and len(ledger(tmp_path)) == 3
+    got, engine = held(template, tmp_path, fails())
+    assert len(got) == 100 and len(engine.seen) == 3
+
+
+def test_where_every_answer_counts_one_failure_stops(template, tmp_path):
+    """An evaluation: a score over the answers that came would not be the benchmark's."""
+    with pytest.raises(EngineError, match="1 of 100 failed"):
+        held(template, tmp_path / "whole", fails("p5#0"), whole=True)
+    got, _ = held(template, tmp_path / "rest", fails("p5#0"))
+    assert len(got) == 99
+
+
+def test_a_torn_ledger_is_mended(template, tmp_path):
+    held(template, tmp_path, fails("p7#0", "p9#0"))
+    text = (tmp_path / FAILURES).read_text()
+    (tmp_path / FAILURES).write_text(text + text[:20])  # killed while it was written
+    held(template, tmp_path, fails("p7#0"))
+    assert len(ledger(tmp_path)) == 3
+
+
 def test_usage_counts_what_was_cached(template):
     dialogues, _ = play(template, lambda r: "ok", talk(5))
-    told = usage(dialogues)
-    assert told["dialogues"] == 5 and len(told["turns"]) == 3
+    told = usage(dialogues, 5)
+    assert told["dialogues"] == 5 and told["failed"] == 0 and len(told["turns"]) == 3
     assert told["tokens"] == sum(d.tokens for d in dialogues)
-    assert told["turns"][1]["cached_share"] > 0.5
+    first, second = told["turns"][:2]
+    assert first["known_tokens"] == 0 and "cached_of_known" not in first
+    assert second["cached_share"] > 0.5
+    known = sum(d.turns[0].prompt_tokens + len(d.turns[0].ids) for d in dialogues)
+    assert second["known_tokens"] == known and second["cached_of_known"] == 1.0, "the scripted engine forgets nothing"
+
+
+def test_a_turn_without_room_is_a_line_of_the_ledger_and_stops_nobody_else(template, tmp_path):
+    """A second turn that outgrows the context is refused before it is sent; the dialogue is not kept."""
+
+    class Small(ScriptedEngine):
+        def submit(self, request):
+            if request.id in {f"p{i}#0" for i in range(30)} and len(request.ids) > 30:
+                raise RequestError(f"request {request.id}: no room")
+            super().submit(request)
+
+    with Small(lambda r: "ok " * 3, template.tokenizer, window=8) as engine:
+        got = hold(tmp_path / "rows.jsonl", engine, template, talk(100), "test")
+    assert len(got) == 70
+    lost = list(read_rows(tmp_path / FAILURES))
+    assert {row["id"] for row in lost} == {f"p{i}#0" for i in range(30)}
+    assert all(row["refused"] and row["turn"] == 1 for row in lost)
+    with Small(lambda r: "ok " * 3, template.tokenizer) as engine, pytest.raises(EngineError, match="30 of 40"):
+        hold(tmp_path / "more.jsonl", engine, template, talk(40), "test")
 
 
 def test_templates_take_turns_over_problems_and_samples():

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpr_mini import conversation
 from dpr_mini.chat import Template
+from dpr_mini.engines.base import EngineError
 from dpr_mini.engines.scripted import ScriptedEngine
 from dpr_mini.recipe import Probe, Sampling
 from dpr_mini.stages import difficulty
@@ -82,12 +84,12 @@ def answer(request):
     return f"Answer: {7 if right else 8}"
 
 
-def go(folder, template, engine_seed=0, **config):
+def go(folder, template, engine_seed=0, answers=answer, **config):
     probed, sampled = folder / "probe", folder / "sample"
     for f in (probed, sampled):
         f.mkdir(parents=True, exist_ok=True)
     config = Sampling(**{"quota": 4, "max_tries": 12, **config})
-    with ScriptedEngine(answer, template.tokenizer, seed=engine_seed) as engine:
+    with ScriptedEngine(answers, template.tokenizer, seed=engine_seed) as engine:
         difficulty.probe(probed, PROBLEMS, engine, template, PROBE, "{problem}", seed=1)
         told = difficulty.sample(sampled, PROBLEMS, probed, engine, template, config, PROBE, "{problem}", seed=1)
     return told, {r["problem_id"]: r for r in read_rows(sampled / "budgets.jsonl")}
@@ -133,3 +135,47 @@ def test_a_quota_that_the_probe_met_leaves_an_empty_file(template, tmp_path):
     _, budgets = go(tmp_path, template, max_tries=4)
     assert list(read_rows(tmp_path / "sample/rows.jsonl")) == []
     assert {b["drawn"] for b in budgets.values()} == {4}
+
+
+def broken(*ids):
+    """The same answers, but some draws fail for good, each time they are asked."""
+    return lambda request: ("the server dies of this request", "error") if request.id in ids else answer(request)
+
+
+def test_a_failed_draw_keeps_its_number_and_the_others_theirs(template, tmp_path, monkeypatch):
+    """Each draw's seed is its number's: a draw that fails must not shift those after it."""
+    monkeypatch.setattr(conversation, "FAILED", 0.2)
+    go(tmp_path / "whole", template)
+    told, budgets = go(tmp_path / "broken", template, answers=broken("p6#5", "p7#9"))
+
+    def drawn(folder):
+        return {r["id"]: r["turns"][0]["text"] for r in read_rows(tmp_path / folder / "sample/rows.jsonl")}
+
+    whole, rest = drawn("whole"), drawn("broken")
+    assert {"p6#5", "p7#9"} <= whole.keys() and not {"p6#5", "p7#9"} & rest.keys()
+    assert rest == {k: v for k, v in whole.items() if k not in ("p6#5", "p7#9")}
+    assert budgets["p6"]["drawn"] == budgets["p7"]["drawn"] == 12, "asked 12 times, as the budget allows"
+    assert told["failed"] == 2 and told["dialogues"] == len(rest)
+
+
+def test_a_failed_probe_counts_for_no_rate_and_its_number_is_not_drawn_again(template, tmp_path, monkeypatch):
+    monkeypatch.setattr(conversation, "FAILED", 0.2)
+    told, budgets = go(tmp_path, template, answers=broken("p6#1", "p3#0"))
+    assert (budgets["p6"]["tried"], budgets["p3"]["tried"], budgets["p0"]["tried"]) == (3, 3, 4)
+    ids = [r["id"] for f in ("probe", "sample") for r in read_rows(tmp_path / f / "rows.jsonl")]
+    assert len(ids) == len(set(ids)) and not {"p6#1", "p3#0"} & set(ids)
+    assert budgets["p6"]["drawn"] == 12 and told["failed"] == 0
+
+
+def test_the_same_command_gets_the_failed_draws(template, tmp_path, monkeypatch):
+    monkeypatch.setattr(conversation, "FAILED", 0.2)
+    go(tmp_path / "whole", template)
+    go(tmp_path / "broken", template, answers=broken("p6#5"))
+    told, _ = go(tmp_path / "broken", template)
+    ids = [sorted(r["id"] for r in read_rows(tmp_path / f / "sample/rows.jsonl")) for f in ("whole", "broken")]
+    assert ids[0] == ids[1] and told["failed"] == 0
+
+
+def test_too_many_failed_draws_stop_the_stage(template, tmp_path):
+    with pytest.raises(EngineError, match=r"sample-2: 1 of \d+ failed"):
+        go(tmp_path, template, answers=broken("p6#5"))

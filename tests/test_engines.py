@@ -1,4 +1,4 @@
-"""One set of promises (engines/base.py), kept by every engine; then what is particular to each."""
+"""What is particular to each engine. The promises that all of them keep are in test_conformance.py."""
 
 from __future__ import annotations
 
@@ -6,134 +6,19 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer
 
 from dpr_mini.engines import choose, open_engine
 from dpr_mini.engines.base import Completion, Engine, EngineError, Request, Sampling, fan_out, generate
-from dpr_mini.engines.decode import Decoder
 from dpr_mini.engines.scripted import ScriptedEngine
 
 GREEDY = Sampling(24, temperature=0.0)
-ASK = "<|im_start|>user\nWhat is 2+3?<|im_end|>\n<|im_start|>assistant\n"
-AGAIN = "<|im_end|>\n<|im_start|>user\nCheck it another way.<|im_end|>\n<|im_start|>assistant\n"
-RULES = "Work in small steps. Check each one against the question. End with the number alone. "
-
-
-def babble(request: Request) -> str:
-    """A text that depends on what a sample depends on: the prompt, and the seed unless greedy."""
-    draw = random.Random(repr((request.ids, request.seed if request.sampling.temperature else 0)))
-    return " ".join(draw.choice(["two", "five", "apples", "is", "so", "3"]) for _ in range(16))
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param("hf", marks=pytest.mark.model),
-        pytest.param("openvino", marks=pytest.mark.model),
-        pytest.param("scripted", marks=pytest.mark.model),
-    ],
-)
-def engine(request: pytest.FixtureRequest, embedded_model: Path) -> Iterator[Engine]:
-    if request.param == "scripted":
-        yield ScriptedEngine(babble, Tokenizer.from_file(str(embedded_model / "tokenizer.json")))
-        return
-    with open_engine(request.param, embedded_model, window=8) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="session")
-def encode(embedded_model: Path) -> Callable[[str], tuple[int, ...]]:
-    tokenizer = Tokenizer.from_file(str(embedded_model / "tokenizer.json"))
-    return lambda text: tuple(tokenizer.encode(text).ids)
 
 
 def draw(engine: Engine, *requests: Request) -> dict[str, Completion]:
     return {c.id: c for c in generate(engine, requests)}
-
-
-def test_one_turn(engine, encode, embedded_model):
-    done = draw(engine, Request("a", encode(ASK), replace(GREEDY, max_new_tokens=40), 1))["a"]
-    decoder = Decoder(embedded_model)
-    assert done.text and done.text == decoder.text(done.ids)
-    assert done.finish in ("stop", "length") and not done.error
-    assert not set(done.ids) & set(decoder.eos), "the end token is no part of the answer"
-    assert done.prompt_tokens == len(encode(ASK))
-    assert engine.poll() == [], "nothing in flight"
-
-
-def test_second_turn_continues_the_token_list(engine, encode):
-    first = Request("1", encode(RULES * 8 + ASK), GREEDY, 1)
-    one = draw(engine, first)["1"]
-    second = Request("2", (*first.ids, *one.ids, *encode(AGAIN)), GREEDY, 2)
-    two = draw(engine, second)["2"]
-    assert two.prompt_tokens == one.prompt_tokens + len(one.ids) + len(encode(AGAIN))
-    assert two.text
-    known = one.prompt_tokens + len(one.ids)
-    if engine.name.startswith("hf"):
-        assert two.cached_tokens == 0
-    else:
-        assert known - 32 <= two.cached_tokens <= known
-
-
-def test_seed_makes_the_sample(engine, encode):
-    base = Request("s", encode(ASK), Sampling(12, temperature=1.0, top_p=0.95), 7)
-    samples = fan_out(base, 6)
-    first, again = draw(engine, *samples), draw(engine, *reversed(samples))
-    assert {k: c.ids for k, c in first.items()} == {k: c.ids for k, c in again.items()}
-    assert len({c.ids for c in first.values()}) == 6
-
-
-def test_greedy_ignores_the_seed(engine, encode):
-    out = draw(engine, *(Request(str(s), encode(ASK), GREEDY, s) for s in range(3)))
-    assert len({c.ids for c in out.values()}) == 1
-
-
-def test_stop_string_ends_the_answer_and_is_no_part_of_it(engine, encode):
-    plain = draw(engine, Request("a", encode(ASK), GREEDY, 1))["a"]
-    word = plain.text.split()[4]
-    done = draw(engine, Request("b", encode(ASK), replace(GREEDY, stop=("never said", word)), 1))["b"]
-    assert done.finish == "stop"
-    assert word not in done.text
-    assert done.text.strip() == plain.text[: plain.text.index(word)].strip()
-    assert len(done.ids) < len(plain.ids)
-
-
-def test_limit_is_exact_for_each_request(engine, encode):
-    limits = {str(n): n for n in (1, 3, 9)}
-    out = draw(engine, *(Request(k, encode(ASK), replace(GREEDY, max_new_tokens=n), 1) for k, n in limits.items()))
-    assert {k: len(c.ids) for k, c in out.items()} == limits
-    assert {c.finish for c in out.values()} == {"length"}
-
-
-def test_refuses_what_cannot_be_answered(engine, encode):
-    with pytest.raises(EngineError, match="empty"):
-        engine.submit(Request("a", (), GREEDY, 1))
-    with pytest.raises(EngineError, match="max_new_tokens"):
-        engine.submit(Request("a", encode(ASK), replace(GREEDY, max_new_tokens=0), 1))
-    if engine.name != "scripted":
-        with pytest.raises(EngineError, match="8192"):
-            engine.submit(Request("a", encode("a b ") * 3000, GREEDY, 1))
-    assert engine.poll() == [], "a refused request is not in flight"
-
-
-def test_a_sample_does_not_depend_on_its_neighbours(engine, encode):
-    """Different lengths, limits, temperatures and orders; in one batch and alone (both engines compute in f32)."""
-    hot = Sampling(12, temperature=0.9, top_p=0.9)
-    mixed = [
-        Request("short", encode(ASK), hot, 1),
-        Request("long", encode(RULES * 3 + ASK), replace(hot, max_new_tokens=16), 2),
-        Request("greedy", encode(ASK), replace(GREEDY, max_new_tokens=8), 3),
-        Request("free", encode("The sea"), replace(hot, top_p=1.0, stop=("\n",)), 4),
-    ]
-    together = draw(engine, *mixed)
-    for request in reversed(mixed):
-        alone = draw(engine, request)[request.id]
-        assert (alone.ids, alone.finish) == (together[request.id].ids, together[request.id].finish), request.id
 
 
 # --- OpenVINO ---------------------------------------------------------------------------------------------------
@@ -327,12 +212,6 @@ def test_auto_says_what_it_takes_and_why(tiny_model, capsys, monkeypatch):
         open_engine("hf", odd, precision="int3")
     assert "bf16" in open_engine("openvino", tiny_model(), precision="bf16").name
     assert "bfloat16" in open_engine("hf", tiny_model(), precision="bf16").name
-
-
-def test_a_closed_engine_says_so(tiny_model):
-    for kind in ("hf", "openvino"):
-        with pytest.raises(EngineError, match="with block"):
-            open_engine(kind, tiny_model()).submit(Request("a", (5,), GREEDY, 0))
 
 
 # --- scripted ---------------------------------------------------------------------------------------------------

@@ -51,6 +51,13 @@ def test_there_are_recipes():
         (GOOD + "x: [1\n", r"r\.yaml:\d+: not valid YAML"),
         ("- just\n- a list\n", "a recipe is a mapping"),
         (GOOD + "train_2: {lr: 1}\n", r"r\.yaml:7: unknown key 'train_2.lr'"),
+        (GOOD + "engine: {kind: sglangs}\n", r"r\.yaml:7: engine.kind: .*'sglang'.*'sglangs'"),
+        (GOOD + "engine: {kind: sglang, pyton: x}\n", r"r\.yaml:7: unknown key 'engine.pyton'; did you mean 'python'"),
+        (GOOD + "engine: {kind: hf, urls: [x]}\n", r"r\.yaml:7: engine: .*urls is for kind: sglang, not hf"),
+        (GOOD + "engine:\n  python: x\n", r"r\.yaml:7: engine: .*python is for kind: sglang, not auto"),
+        (GOOD + "engine: {kind: sglang, python: x, urls: y}\n", r"r\.yaml:7: engine: .*python or urls, not both"),
+        (GOOD + "engine: {kind: sglang, start_timeout: 0}\n", r"r\.yaml:7: engine.start_timeout: .*greater than 0"),
+        (GOOD + "engine: {kind: sglang, arguments: {x: [1]}}\n", r"r\.yaml:7: engine.arguments.*"),
     ],
 )
 def test_a_mistake_is_one_line_with_file_line_and_mend(tmp_path, text, message):
@@ -156,3 +163,22 @@ def test_a_changed_prompt_changes_the_stages_that_use_it(tmp_path, monkeypatch):
     after = keys(path)
     assert before["dialogue-1"] != after["dialogue-1"]
     assert before["problems"] == after["problems"]
+
+
+def test_the_sglang_section(tmp_path):
+    path = write(tmp_path, GOOD + "engine: {kind: sglang, urls: 'http://a:1', window: 9}\n")
+    engine = load(path).engine
+    assert engine.urls == ("http://a:1",) and engine.window == 9, "one address needs no list"
+    engine = load(path, ["engine.urls=[http://a:1,http://b:2]", "engine.check_cache=false"]).engine
+    assert engine.urls == ("http://a:1", "http://b:2") and not engine.check_cache
+    own = "engine:\n  kind: sglang\n  python: .sglang/bin/python\n  arguments: {tp_size: 2, enable_metrics: true}\n"
+    engine = load(write(tmp_path, GOOD + own), ["engine.arguments.dtype=bfloat16"]).engine
+    assert engine.arguments == {"tp_size": 2, "enable_metrics": True, "dtype": "bfloat16"}
+
+
+def test_where_and_how_a_server_runs_changes_no_stage_but_the_kind_of_engine_does(tmp_path):
+    path = write(tmp_path, GOOD + "engine: {kind: sglang}\n")
+    for override in ("urls=http://a:1", "python=x", "window=3", "request_timeout=9", "arguments.tp_size=2"):
+        assert changed(path, f"engine.{override}") == [], override
+    for override in ("kind=hf", "arguments.dtype=bfloat16", "arguments.kv-cache-dtype=fp8_e5m2", "deterministic=true"):
+        assert "dialogue-1" in changed(path, f"engine.{override}"), override

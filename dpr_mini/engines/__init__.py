@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini.engines.base import Engine, EngineError
+from dpr_mini.recipe import Server
 
-KINDS = ("auto", "openvino", "hf")
+KINDS = ("auto", "openvino", "hf", "sglang")
 DTYPES = {"f32": "float32", "bf16": "bfloat16"}
 
 
@@ -32,11 +33,20 @@ def choose(kind: str, model_dir: Path) -> tuple[str, str]:
     return "openvino", "no GPU, and OpenVINO is the fastest engine on a CPU"
 
 
-def open_engine(kind: str, model_dir: Path, *, window: int | None = None, precision: str | None = None) -> Engine:
+def open_engine(
+    kind: str,
+    model_dir: Path,
+    *,
+    window: int | None = None,
+    precision: str | None = None,
+    server: Server | None = None,
+    logs: Path = Path("."),
+) -> Engine:
     """An engine for the model in `model_dir`, to be used in a with block; says on stderr which and why.
 
-    `window` and `precision` ("f32" or "bf16") None take the engine's own choice. On a CPU f32 makes a sample
-    independent of its batch; bf16 is about 1.5 times faster and does not. Raises EngineError.
+    `server` and `logs` (a folder) are for sglang. `window` and `precision` ("f32" or "bf16") None take the engine's
+    own choice. On a CPU f32 makes a sample independent of its batch; bf16 is about 1.5 times faster and does not.
+    Raises EngineError.
     """
     picked, why = choose(kind, model_dir)
     if precision not in (None, *DTYPES):
@@ -49,6 +59,12 @@ def open_engine(kind: str, model_dir: Path, *, window: int | None = None, precis
         if precision:
             options["precision"] = precision
         engine = OpenVinoEngine(Path(model_dir), **options)
+    elif picked == "sglang":
+        from dpr_mini.engines.sglang import SglangEngine
+
+        if precision:
+            raise EngineError("sglang takes its precision from engine.arguments, e.g. dtype: bfloat16")
+        engine = SglangEngine(Path(model_dir), config=server, logs=logs, **options)
     else:
         from dpr_mini.engines.hf import HfEngine
 

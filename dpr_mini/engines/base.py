@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 from dpr_mini.types import Finish, UserError, seed_for
 
 
 class EngineError(UserError, RuntimeError):
     """An engine that cannot start or cannot go on. The message is one line that says what to do."""
+
+
+class RequestError(EngineError):
+    """A request that this model cannot take, whatever the engine: empty, too long, tokens that do not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One sample to draw. `ids` is the whole prompt. Equal (ids, sampling, seed) draw the same tokens."""
+    """One sample to draw. `ids` is the whole prompt. A reproducible engine draws equal samples for equal requests."""
 
     id: str
     ids: tuple[int, ...]
@@ -63,14 +67,23 @@ class Engine(Protocol):
     window: int
     """Requests that keep the engine busy; more in flight only wait."""
 
+    reproducible: bool
+    """Whether equal (ids, sampling, seed) draw the same tokens. Known once the engine is open."""
+
     def __enter__(self) -> Self: ...
     def __exit__(self, *exc: object) -> None: ...
 
     def submit(self, request: Request) -> None:
-        """Queue one request. Raises EngineError for an empty prompt or one that leaves no room to answer."""
+        """Queue one request. Raises RequestError for an empty prompt or one that leaves no room to answer."""
 
     def poll(self) -> list[Completion]:
         """Block until something finished; [] only when nothing is in flight."""
+
+    def cancel(self) -> None:
+        """Drop everything that is queued or in flight; nothing of it will be returned."""
+
+    def facts(self) -> dict[str, Any]:
+        """What a manifest says of the engine beyond its name."""
 
 
 def fan_out(request: Request, n: int) -> list[Request]:

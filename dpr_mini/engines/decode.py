@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from dpr_mini.engines.base import EngineError, Request
+from dpr_mini.engines.base import EngineError, Request, RequestError
 
 
 class Decoder:
@@ -27,6 +27,7 @@ class Decoder:
             raise EngineError(f"{model_dir} names no eos_token_id: its answers would never end")
         self.eos: tuple[int, ...] = tuple(eos) if isinstance(eos, list) else (eos,)
         self.context: int = config["max_position_embeddings"]
+        self.vocabulary: int = (config.get("text_config") or config)["vocab_size"]
         self.config = config
 
     def text(self, ids: Sequence[int]) -> str:
@@ -55,14 +56,17 @@ class Decoder:
         return tuple(ids[:end]), text, ended
 
     def room(self, request: Request) -> int:
-        """Tokens that may be drawn: max_new_tokens, less where the context ends. Raises EngineError for none."""
+        """Tokens that may be drawn: max_new_tokens, less where the context ends. Raises RequestError for none."""
         size, wanted = len(request.ids), request.sampling.max_new_tokens
         if not size:
-            raise EngineError(f"request {request.id}: the prompt is empty")
+            raise RequestError(f"request {request.id}: the prompt is empty")
+        if not 0 <= min(request.ids) <= max(request.ids) < self.vocabulary:
+            # an index outside the embedding ends an SGLang server, and on a GPU the whole process
+            raise RequestError(f"request {request.id}: a token id outside the model's vocabulary of {self.vocabulary}")
         if wanted < 1:
-            raise EngineError(f"request {request.id}: max_new_tokens must be at least 1, got {wanted}")
+            raise RequestError(f"request {request.id}: max_new_tokens must be at least 1, got {wanted}")
         if size >= self.context:
-            raise EngineError(
+            raise RequestError(
                 f"request {request.id}: the prompt's {size} tokens leave no room in a context of {self.context}"
             )
         return min(wanted, self.context - size)

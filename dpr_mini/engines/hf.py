@@ -106,6 +106,7 @@ class HfEngine:
             dtype = "float32" if self.device.type == "cpu" and weights <= SMALL else "bfloat16"
         self.dtype = getattr(torch, dtype)
         self.name = f"hf {transformers.__version__} {dtype}"
+        self.reproducible = self.dtype in (torch.float32, torch.float64)  # lower precision rounds with the batch
         self._model: Any = None
         self._queue: list[tuple[Request, int]] = []
 
@@ -163,6 +164,13 @@ class HfEngine:
             )
         rows = out[:, width:].tolist()
         return [self._complete(r, row[:n]) for (r, n), row in zip(batch, rows, strict=True)]
+
+    def cancel(self) -> None:
+        """Drop what is queued: a batch runs within poll()."""
+        self._queue.clear()
+
+    def facts(self) -> dict[str, Any]:
+        return {"device": str(self.device)}
 
     def _complete(self, request: Request, ids: list[int]) -> Completion:
         """`ids` is at most the request's limit long, so an end token in it was drawn, or padded after a stop string."""

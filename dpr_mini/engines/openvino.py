@@ -8,6 +8,7 @@ it does not report what it took from its cache, so a ledger of its blocks says w
 
 from __future__ import annotations
 
+import ctypes
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from dpr_mini.engines.base import Completion, EngineError, Request
+from dpr_mini.engines.base import Completion, EngineError, Request, RequestError
 from dpr_mini.engines.decode import Decoder
 from dpr_mini.export import ExportError, gguf_for
 
@@ -108,6 +109,7 @@ class OpenVinoEngine:
         self._ov, self._genai = openvino, openvino_genai
         self.name = f"openvino {openvino_genai.__version__.split('-')[0]} {precision}"
         self.model_dir, self.window = Path(model_dir), window
+        self.reproducible = precision == "f32"  # bf16 rounds with the batch
         self.decoder = Decoder(self.model_dir)
         config = self.decoder.config
         heads = config["num_attention_heads"]
@@ -132,6 +134,7 @@ class OpenVinoEngine:
             gguf = gguf_for(self.model_dir)
         except ExportError as error:
             raise EngineError(f"the openvino engine cannot read {self.model_dir}: {error}") from error
+        self._stack = signal_stack()
         self._pipe = self._genai.ContinuousBatchingPipeline(str(gguf), self._scheduler, "CPU", self._properties)
         self._ledger = Ledger(self._scheduler.num_kv_blocks)
         self._queue: deque[tuple[Request, Any]] = deque()
@@ -140,10 +143,21 @@ class OpenVinoEngine:
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.cancel()
+        self._pipe = None
+        signal_stack(self._stack)
+
+    def cancel(self) -> None:
+        """Drop what is queued, and end what is running."""
         for running in self._running.values():
             running.handle.cancel()
-        self._pipe, self._running = None, {}
+        self._running = {}
         self._queue.clear()
+        while self._pipe is not None and self._pipe.has_non_finished_requests():
+            self._pipe.step()  # it gives back the blocks of what was ended
+
+    def facts(self) -> dict[str, Any]:
+        return {"cache_tokens": self._scheduler.num_kv_blocks * BLOCK}
 
     def submit(self, request: Request) -> None:
         """Queue one request. Raises EngineError for an empty prompt or one that leaves no room to answer."""
@@ -152,14 +166,12 @@ class OpenVinoEngine:
         room = self.decoder.room(request)
         fits = self._scheduler.num_kv_blocks * BLOCK
         if len(request.ids) + room > fits:
-            raise EngineError(f"request {request.id}: {len(request.ids)} + {room} tokens, the cache holds {fits}")
+            raise RequestError(f"request {request.id}: {len(request.ids)} + {room} tokens, the cache holds {fits}")
         s, config = request.sampling, self._genai.GenerationConfig()
         config.max_new_tokens = room
         config.apply_chat_template = False
         config.set_eos_token_id(self.decoder.eos[0])
         config.stop_token_ids = set(self.decoder.eos)
-        config.stop_strings = set(s.stop)
-        config.include_stop_str_in_output = True  # cut here, the same for every engine
         if s.temperature > 0:
             config.do_sample = True
             config.temperature = s.temperature
@@ -209,12 +221,23 @@ class OpenVinoEngine:
                 running.ids.extend(output.generated_ids)
         if first:
             self._ledger.add(running.request.ids, computed=True)  # its prompt is in the cache from here on
+        if self._said(running):
+            running.handle.stop()
+            return True
         return running.handle.get_status() != status.RUNNING
+
+    def _said(self, running: _Running) -> bool:
+        """Whether the newest tokens end a stop string. OpenVINO's own search drops tokens that hold only its end."""
+        stops = running.request.sampling.stop
+        if not stops:
+            return False
+        tail = self.decoder.text(running.ids[-max(map(len, stops)) - 4 :])  # a character is at most four byte tokens
+        return any(stop in tail for stop in stops)
 
     def _complete(self, running: _Running) -> Completion:
         request = running.request
         ids, text, ended = self.decoder.cut(running.ids, request.sampling.stop)
-        finished = running.handle.get_status() == self._genai.GenerationStatus.FINISHED
+        finished = ended or running.handle.get_status() == self._genai.GenerationStatus.FINISHED
         # the last drawn token was never fed back, so its place in the cache is empty
         self._ledger.add((*request.ids, *running.ids[:-1]), computed=True)
         return Completion(
@@ -226,3 +249,20 @@ class OpenVinoEngine:
             cached_tokens=running.cached,
             error="" if finished else "the engine dropped the request: its cache is too small for the window",
         )
+
+
+class SignalStack(ctypes.Structure):
+    """stack_t of signal.h."""
+
+    _fields_ = [("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+def signal_stack(new: SignalStack | None = None) -> SignalStack:
+    """The stack that this thread's signals are handled on; sets `new` if given.
+
+    OpenVINO puts one of its own in place and frees it when a pipeline ends: the next signal, e.g. Ctrl-C while a
+    trainer works, would end the process with a segmentation fault.
+    """
+    old = SignalStack()
+    ctypes.CDLL(None).sigaltstack(ctypes.byref(new) if new else None, ctypes.byref(old))
+    return old

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 from tokenizers import Tokenizer
 
@@ -25,6 +25,7 @@ class ScriptedEngine:
     """
 
     name = "scripted"
+    reproducible = True
 
     def __init__(
         self, fn: Callable[[Request], Answer], tokenizer: Tokenizer, *, window: int = 8, seed: int = 0
@@ -54,6 +55,12 @@ class ScriptedEngine:
         for _ in range(min(len(self._waiting), self._random.randint(1, 3))):
             done.append(self._answer(*self._waiting.pop(self._random.randrange(len(self._waiting)))))
         return done
+
+    def cancel(self) -> None:
+        self._waiting.clear()
+
+    def facts(self) -> dict[str, Any]:
+        return {}
 
     def _answer(self, request: Request, cached: int) -> Completion:
         answer = self.fn(request)

@@ -42,7 +42,8 @@ def run(
         for number, problem in enumerate(problems)
         for sample in range(config.samples)
     ]
-    return usage(hold(folder / "rows.jsonl", engine, template, wanted, "dialogue-1").values())
+    held = hold(folder / "rows.jsonl", engine, template, wanted, "dialogue-1")
+    return usage(held.values(), len(wanted))
 
 
 def script(

@@ -38,7 +38,8 @@ def probe(
 ) -> dict[str, Any]:
     """Draw `config.samples` answers a problem from the phase-1 model; `rows.jsonl` gets Dialogue rows."""
     wanted = [_single(p, i, config, question, seed) for p in problems for i in range(config.samples)]
-    return usage(hold(folder / "rows.jsonl", engine, template, wanted, "probe-2").values())
+    held = hold(folder / "rows.jsonl", engine, template, wanted, "probe-2")
+    return usage(held.values(), len(wanted))
 
 
 def sample(
@@ -63,11 +64,13 @@ def sample(
         difficulties = [Difficulty(p.id, tried[p.id], right[p.id]) for p in problems]
         budgets = {b.problem_id: b for b in allocate(difficulties, config)}
         drawn: dict[str, Dialogue] = {}
-        while plan := _round(problems, budgets, tried, right):
-            wanted = [_single(p, i, draw, question, seed) for p, n in plan for i in range(tried[p.id], tried[p.id] + n)]
+        # what was asked counts, not what came: a draw that the engine failed keeps its number and its place
+        asked = Counter({p.id: draw.samples for p in problems})
+        while plan := _round(problems, budgets, asked, right):
+            wanted = [_single(p, i, draw, question, seed) for p, n in plan for i in range(asked[p.id], asked[p.id] + n)]
             new = hold(folder / "rows.jsonl", engine, template, wanted, "sample-2")
             drawn |= new
-            tried.update(d.problem_id for d in new.values())
+            asked.update({p.id: n for p, n in plan})
             right.update(_correct(grader, problems, new.values()))
     (folder / "rows.jsonl").touch()  # every quota met by the probe alone: no rows, but a file
     rows = [
@@ -76,14 +79,14 @@ def sample(
             "rate": d.rate,
             "interval": d.interval,
             "wanted": budgets[d.problem_id].wanted,
-            "drawn": tried[d.problem_id],
+            "drawn": asked[d.problem_id],
             "right": right[d.problem_id],
         }
         for d in difficulties
     ]
     write_rows(folder / "budgets.jsonl", rows)
     return {
-        **usage(drawn.values()),
+        **usage(drawn.values(), asked.total() - draw.samples * len(problems)),
         "target": config.target,
         "met": sum(r["right"] >= r["wanted"] > 0 for r in rows),
         "spent": sum(0 < r["right"] < r["wanted"] for r in rows),
@@ -126,12 +129,12 @@ def bin_of(rate: float) -> str:
 
 
 def _round(
-    problems: Sequence[Problem], budgets: Mapping[str, Budget], tried: Mapping[str, int], right: Mapping[str, int]
+    problems: Sequence[Problem], budgets: Mapping[str, Budget], asked: Mapping[str, int], right: Mapping[str, int]
 ) -> list[tuple[Problem, int]]:
     """Draws of the next round: what each open problem lacks over its pass rate so far, within its budget."""
     plan = []
     for problem in problems:
-        budget, t, c = budgets[problem.id], tried[problem.id], right[problem.id]
+        budget, t, c = budgets[problem.id], asked[problem.id], right[problem.id]
         if (lacking := budget.wanted - c) > 0 and t < budget.max_tries:
             expected = math.ceil(lacking * (t + 2) / (c + 1))  # Laplace's estimate of the pass rate
             plan.append((problem, min(expected, budget.max_tries - t)))

@@ -52,14 +52,14 @@ def run(
         for p in problems
         for i in samples
     ]
-    answers = hold(folder / "rows.jsonl", engine, template, wanted, title)
+    answers = hold(folder / "rows.jsonl", engine, template, wanted, title, whole=True)
     rows = grade(list(answers.values()), problems, bridges)
     write_rows(folder / "graded.jsonl", rows)
     benchmarks = list(dict.fromkeys(p.split for p in problems))  # in the recipe's order
     cards = {b: score(b, [r for r in rows if r["benchmark"] == b]) for b in benchmarks}
     if len(benchmarks) > 1:
         cards["all"] = score("all", rows)
-    return {**usage(answers.values()), "cards": cards}
+    return {**usage(answers.values(), len(wanted)), "cards": cards}
 
 
 def grade(answers: Sequence[Dialogue], problems: Sequence[Problem], bridges: Mapping[str, str]) -> list[dict[str, Any]]:

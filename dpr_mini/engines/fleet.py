@@ -1,0 +1,240 @@
+"""The SGLang servers behind the engine: one that is started, watched and started again here, or running ones by URL."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from dpr_mini.engines import launch, wire
+from dpr_mini.engines.base import EngineError, Request, Sampling
+from dpr_mini.engines.decode import Decoder
+from dpr_mini.engines.process import ServerProcess, free_port
+from dpr_mini.facts import gpu_gib
+from dpr_mini.recipe import Server
+
+PROBE = "The cache keeps what it has read. A second turn begins where the first one ended. " * 6
+GPU_SLACK = 0.5  # GiB that a driver may keep
+GPU_PATIENCE = 30.0  # seconds in which the rest must be free again
+
+
+class Lost(Exception):
+    """No answer, but the server may be there: worth asking again."""
+
+
+class Refused(Exception):
+    """The server says that the request is wrong: asking again would not help."""
+
+
+@dataclass(slots=True, eq=False)
+class Replica:
+    url: str
+    info: wire.Info
+    reserved: int = 0  # tokens that the requests in flight may come to hold in its cache
+
+
+class Fleet:
+    """Servers of one model. `epoch` counts how often ours was started again; all methods belong to one event loop.
+
+    Raises EngineError where the recipe's section asks for what is not there.
+    """
+
+    def __init__(self, model_dir: Path, decoder: Decoder, config: Server, logs: Path) -> None:
+        self.model_dir, self.decoder, self.config, self.logs = model_dir, decoder, config, logs
+        self.urls = tuple(url.rstrip("/") for url in config.urls)
+        self.replicas: list[Replica] = []
+        self.process: ServerProcess | None = None
+        self.epoch = 0
+        self.versions: dict[str, str] = {}
+        self._session: aiohttp.ClientSession | None = None
+        if not self.urls:
+            self.gpu = bool(gpu_gib("memory.free"))
+            self.python = launch.find_python(config.python, self.gpu)
+            self.versions = launch.versions(self.python)
+            self._command(model_dir, 0)  # a mistake in the arguments should show before a model is converted
+
+    @property
+    def name(self) -> str:
+        version = self.versions.get("sglang") or (self.replicas[0].info.version if self.replicas else "")
+        return " ".join(filter(None, ["sglang", version, self.replicas[0].info.dtype if self.replicas else ""]))
+
+    async def open(self) -> None:
+        """Start our server, or take over the running ones, and prove that a second turn is cached."""
+        # no limit on connections: the engine's window is the limit
+        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        self._gpu_before = gpu_gib("memory.free") if not self.urls else []
+        if self.urls:
+            self.replicas = [await self._adopt(url) for url in self.urls]
+        else:
+            await self._start()
+        if self.config.deterministic and not all(r.info.deterministic for r in self.replicas):
+            raise EngineError("engine.deterministic: the server runs without --enable-deterministic-inference")
+
+    async def close(self) -> None:
+        """End what was started here. The GPU must be free again: what comes next may be training."""
+        if self._session:
+            await self._session.close()
+        if self.process is None:
+            return
+        process, self.process = self.process, None
+        await asyncio.to_thread(process.stop)
+        deadline = time.monotonic() + GPU_PATIENCE
+        while True:
+            free = gpu_gib("memory.free")
+            if len(free) != len(self._gpu_before):
+                raise EngineError("nvidia-smi no longer says how much GPU memory is free; what comes next may need it")
+            gone = max((a - b for a, b in zip(self._gpu_before, free, strict=True)), default=0.0)
+            if gone <= GPU_SLACK:
+                return
+            if time.monotonic() > deadline:
+                raise EngineError(f"{gone:.1f} GiB of GPU memory did not come back when the SGLang server ended")
+            await asyncio.sleep(0.5)
+
+    @property
+    def dead(self) -> bool:
+        """Whether our server, or a process that it cannot do without, has ended."""
+        return self.process is not None and not self.process.alive()
+
+    def said(self) -> str:
+        """The last lines of our server."""
+        return self.process.tail(3) if self.process else ""
+
+    async def restart(self) -> None:
+        """Kill what is left of our server and start it again. Raises EngineError."""
+        assert self.process
+        await asyncio.to_thread(self.process.kill)
+        self.epoch += 1
+        await self._start()
+
+    async def _start(self, ports: int = 3) -> None:
+        """Start our server, on a free port each time, and wait until it answers; `ports` are tried."""
+        folder = launch.serving_folder(self.model_dir, self.logs / "sglang-model")
+        port = free_port()
+        environment = {"HF_HUB_OFFLINE": "1"} | launch.LONGER_CONTEXT | ({} if self.gpu else launch.CPU_ENVIRONMENT)
+        self.process = process = ServerProcess(self._command(folder, port), self.logs / "sglang.log", environment)
+        print(f"starting {self.name}, its log: {process.log}", file=sys.stderr, flush=True)
+        process.start()  # in this thread: an interrupt must not leave a start behind that nobody waits for
+        url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + self.config.start_timeout
+        while not await self.healthy(url, "/health", 5.0):
+            if not process.alive():
+                raise EngineError(f"the SGLang server died while starting: {process.tail()} (log: {process.log})")
+            if ports > 1 and "address already in use" in process.tail():  # SGLang 0.5.9 does not end then
+                print(f"port {port} was taken while the server started; taking another", file=sys.stderr, flush=True)
+                process.kill()
+                return await self._start(ports - 1)
+            if time.monotonic() > deadline:
+                raise EngineError(
+                    f"the SGLang server is not ready after {self.config.start_timeout:.0f} s (engine.start_timeout): "
+                    f"{process.tail(3)} (log: {process.log})"
+                )
+            await asyncio.sleep(0.25)
+        if not _same_folder(serving := await self._serving(url), folder):
+            raise EngineError(f"port {port} was taken by another server, which serves {serving}; run the command again")
+        process.ready("sglang::")
+        self.replicas = [Replica(url, await self._info(url))]
+        await self._check_cache(self.replicas[0])
+
+    def _command(self, folder: Path, port: int) -> list[str]:
+        c = self.config
+        arguments = {"context_length": self.decoder.context + launch.CONTEXT_SLACK} | c.arguments
+        return launch.command(self.python, folder, port, arguments, gpu=self.gpu, deterministic=c.deterministic)
+
+    async def _adopt(self, url: str) -> Replica:
+        """A running server; our weights are loaded into it where it has others (the same architecture, same files)."""
+        if not await self.healthy(url, "/health", 10.0):
+            raise EngineError(f"engine.urls: no SGLang server answers at {url}")
+        if not _same_folder(await self._serving(url), self.model_dir):
+            await self._load_weights(url)
+        replica = Replica(url, await self._info(url))
+        await self._check_cache(replica)
+        return replica
+
+    async def _load_weights(self, url: str) -> None:
+        """Swap weights in a running server, drained first: a swap beside work has killed servers (sglang#14062)."""
+        print(f"loading {self.model_dir} into {url}", file=sys.stderr, flush=True)
+        deadline = time.monotonic() + 120
+        while not await self.healthy(url, "/flush_cache", 30.0):
+            if time.monotonic() > deadline:
+                raise EngineError(f"engine.urls: {url} is busy with other work: its cache cannot be flushed")
+            await asyncio.sleep(0.5)
+        body = {"model_path": str(self.model_dir.resolve())}
+        try:
+            reply = await self.ask(url, "/update_weights_from_disk", body, self.config.start_timeout)
+        except (Lost, Refused) as error:
+            reply = {"message": str(error)}
+        if not reply.get("success"):
+            raise EngineError(f"engine.urls: {url} cannot load {self.model_dir}: {reply.get('message')!s:.200}")
+        await self.healthy(url, "/flush_cache", 30.0)  # what was cached belongs to the old weights
+        if not _same_folder(serving := await self._serving(url), self.model_dir):
+            raise EngineError(f"engine.urls: {url} still serves {serving}; start it again with {self.model_dir}")
+
+    async def _check_cache(self, replica: Replica) -> None:
+        """Two turns: the second must find the first's prompt and answer in the cache."""
+        if not (self.config.check_cache and replica.info.prefix_cache):
+            return
+        ids = tuple(self.decoder.tokenizer.encode(PROBE, add_special_tokens=False).ids[:96])
+        draw = Sampling(8, temperature=0.0)
+        try:
+            first = wire.payload(Request("probe-1", ids, draw, 0), 8, (), uuid.uuid4().hex)
+            answer = wire.one(await self.ask(replica.url, "/generate", first, 300.0)).get("output_ids", [])
+            turn = Request("probe-2", (*ids, *answer, *ids[:8]), draw, 0)
+            reply = await self.ask(replica.url, "/generate", wire.payload(turn, 1, (), uuid.uuid4().hex), 300.0)
+        except (Lost, Refused) as error:
+            raise EngineError(f"the server at {replica.url} does not answer a probe of two turns: {error}") from None
+        cached = wire.completion(turn, reply, self.decoder).cached_tokens
+        expected = len(ids) + len(answer) - 1 - replica.info.page
+        if cached < expected:
+            raise EngineError(
+                f"the server at {replica.url} had {cached} tokens of a second turn cached where {expected} were "
+                "expected: turns would be computed again and again (engine.check_cache=false goes on all the same)"
+            )
+
+    async def _info(self, url: str) -> wire.Info:
+        return wire.Info.read(await self._told(url, "/get_server_info"))
+
+    async def _serving(self, url: str) -> str:
+        return str((await self._told(url, "/get_model_info")).get("model_path", ""))
+
+    async def _told(self, url: str, path: str) -> dict[str, Any]:
+        """What a server says of itself. Raises EngineError where it says nothing, or not as SGLang does."""
+        try:
+            said = await self.ask(url, path, None, 30.0)
+        except (Lost, Refused) as error:
+            raise EngineError(f"the server at {url} does not tell {path}: {error}") from None
+        if not isinstance(said, dict):
+            raise EngineError(f"the server at {url} is none of SGLang's: {path} gives {said!r:.80}")
+        return said
+
+    async def healthy(self, url: str, path: str, seconds: float) -> bool:
+        """Whether a GET of `path` is answered with 200 in time."""
+        try:
+            async with self._session.get(url + path, timeout=aiohttp.ClientTimeout(total=seconds)) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    async def ask(self, url: str, path: str, body: dict[str, Any] | None, seconds: float) -> Any:
+        """The JSON that the server answers to a POST of `body` (a GET without one). Raises Lost or Refused."""
+        limit = aiohttp.ClientTimeout(total=seconds, sock_connect=10)
+        try:
+            async with self._session.request(
+                "GET" if body is None else "POST", url + path, json=body, timeout=limit
+            ) as response:
+                if response.status == 200:
+                    return await response.json(content_type=None)
+                said = f"HTTP {response.status}: {(await response.text()).strip()[:200]}"
+        except TimeoutError:
+            raise Lost(f"no answer in {seconds:.0f} s") from None
+        except (aiohttp.ClientError, ValueError) as error:  # ValueError: an answer that is not JSON
+            raise Lost(f"{type(error).__name__}: {error}") from None
+        raise (Refused if 400 <= response.status < 500 and response.status != 429 else Lost)(said)
+
+
+def _same_folder(serving: str, ours: Path) -> bool:
+    return serving != "" and Path(serving).resolve() == ours.resolve()

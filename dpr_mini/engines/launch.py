@@ -1,0 +1,141 @@
+"""Which interpreter runs the SGLang server, with which arguments, on which files.
+
+SGLang pins its own torch, so it lives in an environment of its own; the recipe's `engine.python` names its
+interpreter. Nothing is imported across: the two meet on the model's files and on a port of 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dpr_mini.engines.base import EngineError
+
+USUAL = (".sglang/bin/sglang-python", ".sglang/bin/python")  # where it is looked for if the recipe names none
+INSTALL = "python3 -m venv .sglang && .sglang/bin/pip install sglang==0.5.9"
+INSTALL_CPU = "tests/sglang/install.sh .sglang"
+PACKAGES = ("sglang", "sgl-kernel", "sglang-kernel", "torch", "transformers", "triton", "flashinfer-python")
+
+# A waiting prompt that shares its beginning with another one lets that go first and then finds it cached.
+FLAGS: dict[str, Any] = {"schedule_policy": "lpm", "log_level_http": "warning"}
+# No GPU: what SGLang 0.5.9 needs to serve at all (slow: for tests). float32 as the other engines compute on a CPU.
+CPU_FLAGS: dict[str, Any] = {
+    "device": "cpu",
+    "attention_backend": "torch_native",
+    "sampling_backend": "pytorch",
+    "grammar_backend": "none",
+    "disable_overlap_schedule": True,
+    "dtype": "float32",
+    "mem_fraction_static": 0.3,
+    "max_total_tokens": 65536,
+}
+CPU_ENVIRONMENT = {"SGLANG_USE_CPU_ENGINE": "1"}
+# SGLang refuses a prompt of its last 7 places of a context and does not draw the last 2 tokens: it gets so many more.
+CONTEXT_SLACK = 8
+LONGER_CONTEXT = {"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"}
+BEYOND_PROMPT = 4  # tokens that prompt and answer together may have over max_req_input_len (0.5.9)
+OURS = ("model_path", "model", "host", "port", "trust_remote_code")  # not to be given in engine.arguments
+
+
+def find_python(named: str | None, gpu: bool) -> str:
+    """The interpreter to start the server with. Raises EngineError, with the command that makes one, for none."""
+    install = INSTALL if gpu else INSTALL_CPU
+    if named is None:
+        named = next((p for p in USUAL if Path(p).exists()), None)
+        if named is None:
+            raise EngineError(f"no SGLang here: engine.python names no interpreter and there is no .sglang; {install}")
+    found = shutil.which(named)
+    if found is None:
+        raise EngineError(f"engine.python: no interpreter {named!r}; make one: {install}")
+    # absolute, but not resolved: a virtual environment's python is a link whose place says which environment
+    return str(Path(found).absolute())
+
+
+@cache
+def versions(python: str) -> dict[str, str]:
+    """What that interpreter has of SGLang's parts. Raises EngineError if it does not start or has no SGLang."""
+    code = (
+        "import json, importlib.metadata as m\n"
+        f"wanted = {PACKAGES!r}\n"
+        "have = {(d.metadata['Name'] or '').lower().replace('_', '-'): d.version for d in m.distributions()}\n"
+        "print(json.dumps({n: have[n] for n in wanted if n in have}))"
+    )
+    try:
+        done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise EngineError(f"engine.python: {python} does not run: {error}") from None
+    if done.returncode:
+        raise EngineError(f"engine.python: {python} does not run: {(done.stderr.splitlines() or ['no message'])[-1]}")
+    found = json.loads(done.stdout)
+    if "sglang" not in found:
+        raise EngineError(f"engine.python: {python} has no sglang; run: {python} -m pip install sglang==0.5.9")
+    return dict(found)
+
+
+def command(
+    python: str, model: Path, port: int, arguments: Mapping[str, Any], *, gpu: bool, deterministic: bool
+) -> list[str]:
+    """The server's command line. `arguments` are SGLang's own, with _ or -; they go over ours.
+
+    Raises EngineError for one that is not the recipe's to give.
+    """
+    given = {name.replace("-", "_"): value for name, value in arguments.items()}
+    if taken := [name for name in OURS if name in given]:
+        raise EngineError(f"engine.arguments: {taken[0]!r} is not to be set here")
+    flags = FLAGS | ({} if gpu else CPU_FLAGS) | ({"enable_deterministic_inference": True} if deterministic else {})
+    flags |= given
+    out = [python, "-m", "sglang.launch_server", "--model-path", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    for name, value in flags.items():
+        flag = "--" + name.replace("_", "-")
+        if value is True:
+            out.append(flag)
+        elif value is not False and value is not None:
+            out += [flag, str(value)]
+    return out
+
+
+def serving_folder(model: Path, into: Path) -> Path:
+    """A folder of links to `model` whose JSON files also speak to transformers 4, which SGLang 0.5.9 pins.
+
+    transformers 5 writes `rope_parameters`, which 4 overlooks: it would take its default base, and answer nonsense
+    without a word. And it names tokenizer classes that 4 does not have, and lists tokens where 4 wants a mapping.
+    Raises EngineError for rotary parameters that differ by layer: 4 has no words for them.
+    """
+    shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(parents=True)
+    for file in model.iterdir():
+        if file.is_file() and file.suffix != ".gguf":  # a GGUF beside the weights would be taken for the model
+            os.symlink(file.resolve(), into / file.name)
+    config = json.loads((model / "config.json").read_text())
+    rope = config.get("rope_parameters") or {}
+    if any(isinstance(value, dict) for value in rope.values()):
+        raise EngineError(f"{model}: its rotary parameters differ by layer type, which cannot be told to SGLang 0.5.9")
+    if "rope_theta" in rope:
+        config.setdefault("rope_theta", rope["rope_theta"])
+        if rope.get("rope_type", "default") != "default":
+            config.setdefault("rope_scaling", {k: v for k, v in rope.items() if k != "rope_theta"})
+    if "dtype" in config:
+        config.setdefault("torch_dtype", config["dtype"])
+    _put(into / "config.json", config)
+    options = model / "tokenizer_config.json"
+    if options.is_file():
+        written = json.loads(options.read_text())
+        tokenizer = dict(written)
+        if tokenizer.get("tokenizer_class") == "TokenizersBackend":
+            tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
+        if isinstance(tokenizer.get("extra_special_tokens"), list):
+            tokenizer.setdefault("additional_special_tokens", tokenizer.pop("extra_special_tokens"))
+        if tokenizer != written:
+            _put(into / options.name, tokenizer)
+    return into
+
+
+def _put(path: Path, value: Any) -> None:
+    path.unlink(missing_ok=True)
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

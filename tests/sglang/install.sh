@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Builds the environment in which a real SGLang 0.5.9 server runs on a machine WITHOUT a GPU: slow, for tests only.
+#   tests/sglang/install.sh DIR     (9.4 GB of disk, three minutes, Debian on x86-64); use DIR/bin/sglang-python
+# With a GPU use a plain `pip install sglang==0.5.9` in an environment of its own instead (README, "With SGLang").
+#
+# sgl-kernel is published as a CUDA build only. It loads on a CPU machine once libcuda.so.1 can be found; Debian's
+# libcuda1 (non-free, 3 MB) brings one that finds no device. It is unpacked into DIR, not installed.
+set -euo pipefail
+dir=${1:?"usage: install.sh DIR"}
+here=$(cd "$(dirname "$0")" && pwd)
+stamp="$dir/.complete-$(sha256sum "$here/requirements.txt" "$here/install.sh" | sha256sum | cut -c1-16)"
+[ -e "$stamp" ] && exit 0
+
+mkdir -p "$dir"
+dir=$(cd "$dir" && pwd)
+[ -x "$dir/bin/python" ] || "${PYTHON:-python3}" -m venv "$dir"
+"$dir/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+"$dir/bin/pip" install --quiet --disable-pip-version-check --no-deps sglang==0.5.9 sgl-kernel==0.3.21
+
+if ! ldconfig -p | grep -q libcuda.so.1; then
+    rm -rf "$dir/apt" "$dir/libcuda"
+    mkdir -p "$dir/apt/lists/partial" "$dir/apt/archives/partial" "$dir/libcuda"
+    . /etc/os-release
+    mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -m1 '/debian/*$') ||
+        { echo "install.sh: apt knows no Debian mirror to take libcuda1 from; put libcuda.so.1 on the library path" >&2; exit 1; }
+    key=/usr/share/keyrings/debian-archive-keyring.gpg
+    echo "deb [signed-by=$key] $mirror $VERSION_CODENAME non-free" >"$dir/apt/sources.list"
+    apt=(-o "Dir::Etc::sourcelist=$dir/apt/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$dir/apt/lists"
+        -o "Dir::Cache::archives=$dir/apt/archives")
+    apt-get "${apt[@]}" -qq update
+    (cd "$dir/apt" && apt-get "${apt[@]}" -qq download libcuda1)
+    dpkg -x "$dir"/apt/libcuda1_*.deb "$dir/libcuda"
+    rm -rf "$dir/apt"
+fi
+
+# What the recipe names as engine.python: the environment's interpreter, with the driver library where it is found.
+cat >"$dir/bin/sglang-python" <<'WRAPPER'
+#!/bin/sh
+bin=$(cd "$(dirname "$0")" && pwd)
+driver="$bin/../libcuda/usr/lib/x86_64-linux-gnu/nvidia/current"
+[ -d "$driver" ] && export LD_LIBRARY_PATH="$driver${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+exec "$bin/python" "$@"
+WRAPPER
+chmod +x "$dir/bin/sglang-python"
+"$dir/bin/sglang-python" -c "import sgl_kernel"  # the part that fails without a driver library
+touch "$stamp"
