@@ -137,7 +137,7 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
             return train.run(folder, at["packs"], model, config, seed, config.save_dtype)
 
         made = {} if start == "base" else {"model": start}
-        chosen = _dump(config, without=("save_steps",)) | {"seed": seed}
+        chosen = config.changes_weights() | {"seed": seed}
         chosen |= {"base": base} if start == "base" else {}
         stage(f"train-{phase}", TRAIN_VERSION, chosen, train, packs=f"pack-{phase}", **made)
 

@@ -12,19 +12,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dpr_mini.types import UserError
+from dpr_mini import yamlfile
+from dpr_mini.yamlfile import Origin, RecipeError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(ge=0, le=4)]
 TopP = Annotated[float, Field(gt=0, le=1)]
-
-
-class RecipeError(UserError, ValueError):
-    """A mistake in a recipe or an override: one line that names file, line and mend."""
 
 
 class Section(BaseModel):
@@ -166,21 +162,52 @@ class Pack(Section):
 
 
 class Train(Section):
-    mode: Literal["full", "lora"] = "full"
+    mode: Literal["full", "lora", "qlora"] = "full"  # qlora: the frozen weights in 4 bits (arXiv 2305.14314)
+    backend: Literal["dpr_kernels", "liger", "unsloth", "plain"] = "dpr_kernels"  # what runs the layers
+    attention: Literal["auto", "reference", "torch", "flash_attn", "flex"] = "auto"  # packed; auto: torch's on a GPU
+    weights: Literal["float32", "bfloat16"] = "float32"  # full: what is updated; bfloat16 has no float32 masters
+    optimiser: Literal["adamw", "adamw8bit"] = "adamw"  # adamw8bit: moments in 8 bits (arXiv 2110.02861)
+    update_in_backward: bool = False  # each weight as soon as its gradient is there: gradients never all live at once
     epochs: Positive = 2
     learning_rate: float = Field(1e-5, gt=0, le=1)
     warmup_ratio: Share = 0.05
     min_lr_ratio: Share = 0.1  # where the cosine ends, as a share of the peak
     weight_decay: float = Field(0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
-    max_grad_norm: float = Field(1.0, gt=0)
+    max_grad_norm: float | None = Field(1.0, gt=0)  # null: no clipping
     rows_per_step: Positive = 1  # packed rows accumulated into one optimiser step
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matmuls; masters stay float32
-    gradient_checkpointing: bool = False
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matmuls
+    gradient_checkpointing: bool = False  # keep each layer's input alone and compute the layer again in backward
+    offload_checkpoints: bool = False  # those inputs wait in host memory
+    tiled_mlp: Positive | None = None  # slices of a row in which the MLP is computed
+    loss_chunk: Positive | None = None  # rows of logits that live at a time; none = chosen by the vocabulary
     save_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the finished weights
     lora_rank: Positive = 64
     save_steps: Positive = 50  # optimiser steps between checkpoints
+    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = "none"  # besides metrics.jsonl in the run folder
+    python: str | None = None  # backend unsloth: interpreter of its own environment
     init: Literal["continue", "restart"] = "continue"  # phase 2: from phase 1, or from the base (ours)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Train:
+        if self.offload_checkpoints and not self.gradient_checkpointing:
+            raise ValueError("offload_checkpoints needs gradient_checkpointing: true")
+        if self.mode != "full" and (self.weights != "float32" or self.update_in_backward):
+            raise ValueError(f"weights and update_in_backward are for mode: full, not {self.mode}: adapters are small")
+        if self.update_in_backward and (self.rows_per_step > 1 or self.max_grad_norm is not None):
+            raise ValueError(
+                "update_in_backward takes rows_per_step: 1 and max_grad_norm: null: "
+                "a weight is changed before the other gradients are known"
+            )
+        if self.tiled_mlp and self.backend not in ("dpr_kernels", "plain"):
+            raise ValueError(f"tiled_mlp is for backend: dpr_kernels or plain, not {self.backend}")
+        if self.python and self.backend != "unsloth":
+            raise ValueError(f"python is for backend: unsloth, not {self.backend}")
+        return self
+
+    def changes_weights(self) -> dict[str, Any]:
+        """What of this section the trained weights depend on, for stage keys: not what is saved or shown on the way."""
+        return self.model_dump(mode="json", exclude={"save_steps", "report_to", "python"})
 
 
 class Probe(Section):
@@ -233,7 +260,6 @@ class Recipe(Section):
         return source.count if source.count is None else max(1, round(source.count * self.scale))
 
 
-Origin = dict[tuple[Any, ...], str]  # key path -> "file:line" or the override that set it
 INHERIT = {"filter_2": "filter", "train_2": "train"}
 
 
@@ -243,41 +269,10 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
     `extends: other.yaml` takes that recipe and changes only what this one says (sections are merged key by key,
     lists are replaced). Relative names of files and models start from the folder of the recipe that is run.
     """
-    raw, origin = _read(Path(path))
+    raw, origin = yamlfile.read(Path(path))
     for override in overrides:
-        _apply(raw, override, origin)
+        yamlfile.override(raw, override, origin)
     return parse(raw, str(path), origin)
-
-
-def _read(path: Path, children: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Origin]:
-    """A recipe's mapping, merged into the one that it extends, and where each key came from."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe{_neighbours(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as text: {error}") from None
-    try:
-        raw, lines = yaml.safe_load(text), _lines(yaml.compose(text, Loader=yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
-    if not isinstance(raw, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping with sections such as 'problems:' and 'train:'")
-    origin = {key: f"{path}:{line}" for key, line in lines.items()}
-    if "extends" not in raw:
-        return raw, origin
-    parent = path.parent / str(raw.pop("extends"))
-    if parent.resolve() in {p.resolve() for p in (*children, path)}:
-        raise RecipeError(f"{origin[('extends',)]}: {path} extends itself")
-    below, theirs = _read(parent, (*children, path))
-    return _merge(below, raw), theirs | origin
-
-
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    both = {k: _merge(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)}
-    return {**below, **above, **both}
 
 
 def parse(raw: dict[str, Any], name: str, origin: Origin | None = None) -> Recipe:
@@ -289,46 +284,6 @@ def parse(raw: dict[str, Any], name: str, origin: Origin | None = None) -> Recip
         return Recipe.model_validate(raw)
     except ValidationError as error:
         raise RecipeError(_explain(error, origin or {}, name)) from None
-
-
-def _neighbours(path: Path) -> str:
-    found = sorted(p.as_posix() for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.as_posix(), found, 1, 0.5)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _lines(node: yaml.Node | None, at: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
-    """Key path -> line number (from 1) of every node in the file."""
-    if node is None:
-        return {}
-    found = {at: node.start_mark.line + 1}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            found |= _lines(value, (*at, key.value))
-            found[(*at, key.value)] = key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            found |= _lines(value, (*at, i))
-    return found
-
-
-def _apply(raw: dict[str, Any], override: str, origin: Origin) -> None:
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"override {override!r}: write it as section.key=value, e.g. train.epochs=1")
-    *parents, last = path = tuple(key.split("."))
-    at = raw
-    for part in parents:
-        at = at.setdefault(part, {})
-        if not isinstance(at, dict):
-            raise RecipeError(f"override {override!r}: {part!r} is a value, not a section")
-    try:
-        at[last] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise RecipeError(f"override {override!r}: the value is not valid YAML") from None
-    for known in [k for k in origin if k[: len(path)] == path]:
-        del origin[known]
-    origin[path] = f"override {override!r}"
 
 
 def _explain(error: ValidationError, origin: Origin, recipe: str) -> str:

@@ -26,7 +26,8 @@ LAYERS = [
     ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats"],
     ["structure", "regions", "latex", "algebra", "answers", "guards", "arithmetic"],
     ["model", "facts", "prompts", "progress", "overlap"],
-    ["recipe", "store"],
+    ["recipe", "store", "shapes"],
+    ["yamlfile"],
     ["types"],
 ]
 
