@@ -30,7 +30,7 @@ from dpr_kernels import linear_cross_entropy
 from torch import Tensor, nn
 
 from dpr_mini import progress, recipe, store
-from dpr_mini.training import TrainError
+from dpr_mini.training import TrainError, unsloth
 from dpr_mini.training.build import choose_dtype, load, save_model
 from dpr_mini.training.checkpoints import checkpoints, resume, save_checkpoint, trainable
 from dpr_mini.training.flops import Flops, matmul_rate
@@ -42,14 +42,23 @@ VERSION = 2
 
 
 def run(
-    folder: Path, packs: Path, model_dir: Path, config: recipe.Train, seed: int, out_dtype: str = "bfloat16"
+    folder: Path,
+    packs: Path,
+    model_dir: Path,
+    config: recipe.Train,
+    seed: int,
+    out_dtype: str = "bfloat16",
+    here: bool = False,
 ) -> dict[str, Any]:
     """Train the causal LM in `model_dir` on `packs`/rows.jsonl; leave a Hugging Face folder in `folder`/model.
 
     `out_dtype` ("bfloat16", "float32") is that of the saved weights. `folder`/metrics.jsonl gets one row a step.
     Called again on a half-done folder it resumes. Raises TrainError for rows without targets, a non-finite loss
     (naming the samples of the row), a model whose head is not a plain linear layer, or what cannot run here.
+    `here`: this is the process that Unsloth has to itself.
     """
+    if config.backend == "unsloth" and not here:
+        return unsloth.run_apart(folder, packs, model_dir, config, seed, out_dtype)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype, reason = choose_dtype(config, device)
     log, final = folder / "metrics.jsonl", folder / "model"
@@ -59,7 +68,10 @@ def run(
             raise TrainError(f"{packs / 'rows.jsonl'}: no rows to train on")
         print(f"train: {config.mode} on {config.backend}, {_name(dtype)} matmuls ({reason}), on {device}")
         torch.manual_seed(seed)  # adapters draw their start
-        model = load(model_dir, config, dtype, device)
+        if config.backend == "unsloth":
+            model = unsloth.load(model_dir, config, dtype, max(len(row.ids) for row in rows))
+        else:
+            model = load(model_dir, config, dtype, device)
         optimiser = Optimiser(trainable(model), config, seed)
         done = resume(folder, model, optimiser)
         with tracker(config.report_to, folder, config.model_dump(mode="json")) as report:
@@ -192,18 +204,22 @@ class Row:
 
 def row_loss(model: nn.Module, row: Row, normaliser: float, config: recipe.Train) -> Tensor:
     """Summed nll of the row's targets / normaliser. The head sees labelled positions only, never all logits at once."""
-    device = next(model.parameters()).device
-    starts = row.starts.to(device, non_blocking=True)
-    longest = int(row.starts.diff().max())
+    device, lengths = next(model.parameters()).device, row.starts.diff()
+    if config.backend == "unsloth":
+        documents = {"packed_seq_lengths": lengths.to(device)}
+    else:
+        starts, longest = row.starts.to(device, non_blocking=True), int(lengths.max())
+        documents = {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": longest, "max_length_k": longest}
     hidden = model.base_model(
         input_ids=row.ids.to(device)[None],
         position_ids=row.position_ids.to(device)[None],
-        cu_seq_lens_q=starts,
-        cu_seq_lens_k=starts,
-        max_length_q=longest,
-        max_length_k=longest,
         use_cache=False,
+        **documents,
     ).last_hidden_state[0]
+    if len(hidden) != len(row.ids):
+        raise TrainError(
+            f"{config.backend} gave {len(hidden)} of {len(row.ids)} positions; samples {row.samples[0]} ..."
+        )
     head = model.get_output_embeddings().weight
     chosen = hidden[row.positions.to(device)]
     impl = "liger" if config.backend == "liger" else "auto"
