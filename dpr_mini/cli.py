@@ -48,21 +48,33 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+def numbers(text: str | None) -> list[int] | None:
+    """ "0,1,2" as numbers. Raises UserError for anything else."""
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds {text!r}: write it as 0,1,2") from None
+
+
 @app.command()
 def run(
-    recipe: RecipePath,
-    overrides: Overrides = None,
+    words: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...", help="Recipes, then overrides.")],
     runs: Runs = Path("runs"),
     until: Annotated[str | None, typer.Option(help="Stop after this stage, e.g. filter-1.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Run every recipe with each of them, e.g. 0,1,2.")] = None,
 ) -> None:
-    """Run a recipe: do what is missing, resume what is torn, print where the report is.
+    """Run recipes: do what is missing, resume what is torn, print where the report is.
 
-    The same command after a crash or a Ctrl-C goes on where it stopped; a finished run does nothing.
+    The same command after a crash or a Ctrl-C goes on where it stopped; a finished run does nothing. Recipes with one
+    `store`, e.g. recipes/ablations/*.yaml, share every stage they have in common; `compare` sets them side by side.
     """
     with one_line_errors():
         from dpr_mini import runner
 
-        runner.run(recipe, overrides or [], runs, until)
+        paths = [Path(word) for word in words if "=" not in word]
+        runner.run(paths, [word for word in words if "=" in word], runs, until, numbers(seeds))
 
 
 @app.command()

@@ -153,12 +153,36 @@ class Filter(Section):
     """Rules in order; a rule is a name, or a name with options. The first that objects is the one recorded."""
 
     rules: tuple[str | dict[str, dict[str, Any]], ...] = ("answer_correct",)
-    limit: Positive | None = None  # keep at most this many in all, chosen by hash (for matched controls)
+    # keep at most this many in all, chosen by hash; or as many as that stage of `like` kept (for matched controls)
+    limit: Positive | Literal["filter-1", "filter-2"] | None = None
+
+
+class Filler(Section):
+    """Length control: later turns keep their number of tokens and the answer, and lose their words."""
+
+    text: str = " ."  # repeated; as in the empty chains of arXiv 2503.01307
+    answer: str = "\n{answer}"  # how the turn ends
+
+    @field_validator("text", "answer")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        if not value:
+            raise ValueError("must not be empty")
+        return value
 
 
 class Pack(Section):
     tokens_per_row: Positive = 8192
     mask_wrong_first: bool = True  # do not train on a first attempt that was wrong (arXiv 2502.19613)
+    # Trained tokens of all epochs together, to within one sample: samples are chosen by hash, and repeated where there
+    # are too few. A number, or the training stages of `like` whose tokens are added up (for matched controls).
+    trained_tokens: Positive | tuple[Literal["train-1", "train-2"], ...] | None = None
+    filler: Filler | None = None
+
+    @field_validator("trained_tokens", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class Train(Section):
@@ -234,13 +258,20 @@ class Evaluate(Section):
     top_p: TopP = 0.95
     max_new_tokens: Positive = 1024
     template: str = "solve"  # how the question is asked, before and after training
+    # Prompting at test time: a dialogue as in `dialogue.turns`, whose last answer counts. None: one turn, `template`.
+    turns: Annotated[tuple[tuple[str, ...], ...], Field(min_length=2)] | None = None
+
+
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
 class Recipe(Section):
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: FolderName
+    store: FolderName | None = None  # folder of its stages, for recipes that share some; none = the recipe's name
     seed: int = 0
     scale: float = Field(1.0, gt=0, le=1)  # the one dial: share of the problems
-    phases: Literal[1, 2] = 2
+    phases: tuple[Literal[1, 2], ...] = (1, 2)  # also 1 = [1] and 2 = [1, 2]; [2] starts from the base, [] scores it
+    like: Recipe | None = None  # the recipe whose run `filter.limit` and `pack.trained_tokens` name stages of
     needs: Needs = Needs()
     model: Model = Model()
     engine: EngineSection = EngineSection()
@@ -252,26 +283,66 @@ class Recipe(Section):
     probe: Probe = Probe()
     sample: Sampling = Sampling()
     filter_2: Filter = Filter()  # phase 2; keys not given are those of `filter`
+    pack_2: Pack = Pack()  # phase 2; keys not given are those of `pack`
     train_2: Train = Train()  # phase 2; keys not given are those of `train`
     evaluate: Evaluate = Evaluate()
+
+    @field_validator("phases", mode="before")
+    @classmethod
+    def _up_to(cls, value: Any) -> Any:
+        return tuple(range(1, value + 1)) if isinstance(value, int) and value in (1, 2) else value
+
+    @field_validator("phases")
+    @classmethod
+    def _in_order(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("each phase once, in order: [1, 2], [1], [2] or []")
+        return value
+
+    @model_validator(mode="after")
+    def _measured_against(self) -> Recipe:
+        sections = {"filter": self.filter.limit, "filter_2": self.filter_2.limit}
+        sections |= {"pack": self.pack.trained_tokens, "pack_2": self.pack_2.trained_tokens}
+        named = [name for name, value in sections.items() if value is not None and not isinstance(value, int)]
+        if self.like is None:
+            if named:
+                raise ValueError(f"{named[0]} names a stage of another run; say of which recipe: like: other.yaml")
+            return self
+        for key in ("folder", "model", "engine", "seed", "scale"):  # one store, and one engine for both
+            mine, theirs = getattr(self, key), getattr(self.like, key)
+            if mine != theirs:
+                key = "store" if key == "folder" else key
+                raise ValueError(f"like: {self.like.name} must have the same {key}, it has {theirs!s:.60}")
+        return self
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder that holds this recipe's stages."""
+        return self.store or self.name
 
     def count(self, source: Source) -> int | None:
         """Problems to take from a source once `scale` has shrunk them; at least one."""
         return source.count if source.count is None else max(1, round(source.count * self.scale))
 
 
-INHERIT = {"filter_2": "filter", "train_2": "train"}
+INHERIT = {"filter_2": "filter", "pack_2": "pack", "train_2": "train"}
 
 
-def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+def load(path: str | Path, overrides: Iterable[str] = (), _above: tuple[Path, ...] = ()) -> Recipe:
     """Read and validate a recipe. Raises RecipeError, one line, for anything wrong in it.
 
     `extends: other.yaml` takes that recipe and changes only what this one says (sections are merged key by key,
     lists are replaced). Relative names of files and models start from the folder of the recipe that is run.
+    `like: other.yaml` is read the same way, with the same overrides.
     """
     raw, origin = yamlfile.read(Path(path))
+    overrides = list(overrides)
     for override in overrides:
         yamlfile.override(raw, override, origin)
+    if isinstance(other := raw.get("like"), str):
+        if (target := Path(path).parent / other).resolve() in (seen := (*_above, Path(path).resolve())):
+            raise RecipeError(f"{origin[('like',)]}: {target} is measured against itself")
+        raw["like"] = load(target, [o for o in overrides if not o.startswith(("like=", "name="))], seen)
     return parse(raw, str(path), origin)
 
 

@@ -97,7 +97,7 @@ def test_command_line_is_frozen():
         for name, command in commands.items()
     }
     assert options == {
-        "run": ["--runs", "--until"],
+        "run": ["--runs", "--seeds", "--until"],
         "plan": ["--gpu", "--runs"],
         "show": ["--rows", "--seed"],
         "grade": ["--out"],

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from dpr_mini import behaviours, prompts
-from dpr_mini.chat import Template
-from dpr_mini.conversation import Conversation, hold, usage
+from dpr_mini import behaviours
+from dpr_mini.chat import Template, join_text
+from dpr_mini.conversation import Conversation, hold, script, usage
 from dpr_mini.engines.base import Engine, Sampling
 from dpr_mini.grade import Grader, first_result, last_number
 from dpr_mini.recipe import Evaluate
@@ -32,7 +32,7 @@ def run(
     engine: Engine,
     template: Template,
     config: Evaluate,
-    question: str,
+    templates: Mapping[str, str],
     bridges: Mapping[str, str],
     seed: int,
     title: str = "eval",
@@ -45,11 +45,11 @@ def run(
         Conversation(
             p.id,
             i,
-            ((config.template, prompts.fill(question, p.text)),),
+            script(config.turns or ((config.template,),), templates, p.text, number + i),
             greedy if i == GREEDY else drawn,
             seed_for(seed, "eval", p.id, i),
         )
-        for p in problems
+        for number, p in enumerate(problems)
         for i in samples
     ]
     answers = hold(folder / "rows.jsonl", engine, template, wanted, title, whole=True)
@@ -63,7 +63,11 @@ def run(
 
 
 def grade(answers: Sequence[Dialogue], problems: Sequence[Problem], bridges: Mapping[str, str]) -> list[dict[str, Any]]:
-    """One row an answer, sorted by id. `attempt_ok` is the verdict on what stands before the first bridge, or None."""
+    """One row an answer, sorted by id. `attempt_ok` is the verdict on what stands before the first bridge, or None.
+
+    Of a dialogue (`evaluate.turns`) the last turn's answer counts; `attempt_ok` is that of its first turn, `joined_ok`
+    that of the whole chain.
+    """
     by_id = {p.id: p for p in problems}
     cases = []
     for d in answers:
@@ -73,14 +77,16 @@ def grade(answers: Sequence[Dialogue], problems: Sequence[Problem], bridges: Map
             (f"{d.id}|first", gold, first_result(text)),
             (f"{d.id}|last", gold, last_number(text)),
         ]
-        if (before := first_attempt(text, bridges)) is not None:
+        if (before := d.turns[0].text if len(d.turns) > 1 else first_attempt(text, bridges)) is not None:
             cases.append((f"{d.id}|attempt", gold, before))
+        if len(d.turns) > 1:
+            cases.append((f"{d.id}|joined", gold, join_text(d, bridges)))
     with Grader() as grader:
         verdicts = dict(grader.grade_many(cases))
     rows = []
     for d in sorted(answers, key=lambda d: d.id):
-        problem, turn, final = by_id[d.problem_id], d.turns[-1], verdicts[f"{d.id}|final"]
-        attempt = verdicts.get(f"{d.id}|attempt")
+        problem, final = by_id[d.problem_id], verdicts[f"{d.id}|final"]
+        attempt, joined = verdicts.get(f"{d.id}|attempt"), verdicts.get(f"{d.id}|joined")
         rows.append(
             {
                 "id": d.id,
@@ -88,13 +94,14 @@ def grade(answers: Sequence[Dialogue], problems: Sequence[Problem], bridges: Map
                 "benchmark": problem.split,
                 "source": problem.source,
                 "sample": d.sample,
-                "tokens": len(turn.ids),
-                "finish": turn.finish,
+                "tokens": d.tokens,
+                "finish": d.finish,
                 **to_row(final),
                 "first_ok": verdicts[f"{d.id}|first"].ok,
                 "last_ok": verdicts[f"{d.id}|last"].ok,
                 "attempt_ok": attempt.ok if attempt else None,
-                "behaviours": behaviours.count(turn.text),
+                "joined_ok": joined.ok if joined else None,
+                "behaviours": behaviours.count("\n\n".join(t.text for t in d.turns)),
             }
         )
     return rows
@@ -113,6 +120,7 @@ def score(benchmark: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     mean, low, high = bootstrap(list(pass_rates(sampled).values()))
     tokens = np.array([r["tokens"] for r in sampled])
     revised = [r for r in sampled if r["attempt_ok"] is not None]
+    talked = [r for r in sampled if r.get("joined_ok") is not None]
     card = ScoreCard(
         benchmark=benchmark,
         n=len(pass_rates(sampled)),
@@ -135,6 +143,7 @@ def score(benchmark: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "behaviours": {
             name: share(r["behaviours"][name] > 0 for r in sampled) for name in behaviours.NAMES
         },
+        **({"joined": share(r["joined_ok"] for r in talked)} if talked else {}),
         "revised": len(revised),
         "wrong_to_right": share(not r["attempt_ok"] and r["status"] == "correct" for r in revised),
         "right_to_wrong": share(r["attempt_ok"] and r["status"] != "correct" for r in revised),
