@@ -19,6 +19,7 @@ from dpr_mini.store import Stage
 from dpr_mini.types import UserError
 
 LATEST = "latest.json"  # which stage folders the newest `run` of this recipe is made of
+SMALL = 0.05  # scale at which a dry run of a large model fits into a desktop's memory
 ARMS = "arms"  # where runs that share a store keep their latest.json and report, one folder each
 
 
@@ -66,6 +67,17 @@ def run(
         print(f"compare them: dpr-mini compare {root}")
     if failed:
         raise RunError(f"{len(failed)} of {len(asked)} runs are not complete: {'; '.join(failed)} (reasons above)")
+
+
+def dry_run(paths: Sequence[Path], overrides: Sequence[str]) -> None:
+    """Two training steps of every recipe on random weights and rows."""
+    from dpr_mini.rehearsal import rehearse
+
+    for path in paths:
+        recipe = recipes.load(path, overrides)
+        if recipe.scale > SMALL and (lack := doctor.missing_for(recipe.needs, None)):
+            raise RunError(f"{path} {lack}; a dry run without one wants a smaller model, e.g. scale={SMALL:g}")
+        rehearse(recipe, path.parent)
 
 
 def _run(path: Path, recipe: Recipe, runs: Path, until: str | None, at: Path) -> None:

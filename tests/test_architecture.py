@@ -20,6 +20,7 @@ DATA_HALF += [f"stages.{name}" for name in ("problems", "dialogue", "filters", "
 LAYERS = [
     ["cli"],
     ["runner", "show", "outside"],
+    ["rehearsal", "unsloth_process"],
     ["pipeline"],
     ["stages"],
     ["conversation", "judge", "rules", "reporting"],
@@ -97,7 +98,7 @@ def test_command_line_is_frozen():
         for name, command in commands.items()
     }
     assert options == {
-        "run": ["--runs", "--seeds", "--until"],
+        "run": ["--dry-run", "--runs", "--seeds", "--until"],
         "plan": ["--gpu", "--runs"],
         "show": ["--rows", "--seed"],
         "grade": ["--out"],

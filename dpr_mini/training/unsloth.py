@@ -2,9 +2,8 @@
 
 Unsloth patches transformers, peft and torch's checkpointing when it is imported and takes other versions of
 transformers than the rest of this project, so `train.python` names the interpreter of its environment. That process
-imports this file, runs the same stage on the same folders and leaves the same files; nothing else is exchanged.
-
-    python -m dpr_mini.training.unsloth JOB.json      (what `run_apart` starts)
+(`dpr_mini/unsloth_process.py`) runs the same stage on the same folders and leaves the same files; nothing else is
+exchanged.
 
 Unsloth is told the lengths of a row's documents (`packed_seq_lengths`) and their positions; with anything less, or
 with a mask besides, its layers let documents see each other (seen with 2026.10.9), and a row that is longer than the
@@ -13,13 +12,9 @@ length it was loaded for is cut off with a warning only. So both are always give
 
 from __future__ import annotations
 
-import ctypes
-import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +22,6 @@ from dpr_mini import recipe, store
 from dpr_mini.training import TrainError
 
 JOB, RESULT = "unsloth-job.json", "unsloth-result.json"
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 MEND = "see README, 'With Unsloth'"
 
 
@@ -47,7 +41,7 @@ def run_apart(folder: Path, packs: Path, model_dir: Path, config: recipe.Train, 
         "UNSLOTH_DISABLE_STATISTICS": "1",  # nothing goes over a network
         "HF_HUB_OFFLINE": "1",
     }
-    command = [config.python, "-m", "dpr_mini.training.unsloth", str(folder / JOB)]
+    command = [config.python, "-m", "dpr_mini.unsloth_process", str(folder / JOB)]
     code = subprocess.run(command, env=environment, check=False).returncode
     result = store.read_json(folder / RESULT) if (folder / RESULT).exists() else {}
     if code or "metrics" not in result:
@@ -89,28 +83,3 @@ def load(model_dir: Path, config: recipe.Train, dtype: Any, longest: int) -> Any
         if parameter.requires_grad:
             parameter.data = parameter.data.float() if not full or config.weights == "float32" else parameter.data
     return model
-
-
-def _child(job: Path) -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # a run that is killed must not go on here
-    if os.getppid() == 1:
-        sys.exit("the run that wanted this has ended")
-    import unsloth  # noqa: F401  before torch and transformers are loaded
-
-    from dpr_mini.stages import train
-
-    asked = json.loads(job.read_text(encoding="utf-8"))
-    folder = Path(asked["folder"])
-    config = recipe.Train.model_validate(asked["config"])
-    try:
-        metrics = train.run(
-            folder, Path(asked["packs"]), Path(asked["model_dir"]), config, asked["seed"], asked["dtype"], here=True
-        )
-    except TrainError as error:
-        store.write_json(folder / RESULT, {"error": str(error)})
-        sys.exit(1)
-    store.write_json(folder / RESULT, {"metrics": metrics})
-
-
-if __name__ == "__main__":
-    _child(Path(sys.argv[1]))
