@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import store
+from dpr_mini import progress, store
 from dpr_mini.model import EMBEDDED
 from dpr_mini.recipe import Recipe
 from dpr_mini.shapes import config_for
@@ -84,6 +84,7 @@ def _random_model(folder: Path, recipe: Recipe, base: Path) -> tuple[int, int]:
     config.num_hidden_layers = max(1, round(config.num_hidden_layers * recipe.scale))
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[: config.num_hidden_layers]
+    progress.quiet_transformers()
     torch.manual_seed(recipe.seed)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.save_pretrained(folder)

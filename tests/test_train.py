@@ -247,7 +247,6 @@ def test_non_finite_loss_stops_and_names_the_samples(llama, tmp_path):
     assert not (tmp_path / "out" / "model").exists()
 
 
-@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable.*deprecated")  # the new name is not in 5.17
 def test_gradient_checkpointing_changes_nothing(llama, tmp_path):
     for name, on in (("off", False), ("on", True)):
         go(tmp_path / name, llama, rows_of(2), gradient_checkpointing=on)

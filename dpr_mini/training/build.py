@@ -64,7 +64,9 @@ def _switch(model: nn.Module, config: recipe.Train) -> None:
     if config.offload_checkpoints:
         dpr_kernels.offload_checkpoints(model)
     elif config.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        # transformers' new name for it, which 5.17 does not have yet
+        enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
 
 
 def _check_head(model: nn.Module, model_dir: Path) -> None:
