@@ -172,13 +172,14 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
 
     # Phase 2: pi_sft's own pass rates decide how many samples each problem gets; SFT gives pi_rej.
     if recipe.phases == 2:
-        draws = {**_dump(recipe.probe), "question": question}
+        first_turn = templates[recipe.dialogue.turns[0][0]]  # as training samples have it; an evaluation may differ
+        draws = {**_dump(recipe.probe), "question": first_turn}
         engine_stage(
             "probe-2",
             difficulty.VERSION,
             draws,
             "train-1",
-            lambda folder, at, e, t: difficulty.probe(folder, _problems(at), e, t, recipe.probe, question, seed),
+            lambda folder, at, e, t: difficulty.probe(folder, _problems(at), e, t, recipe.probe, first_turn, seed),
             problems="problems",
         )
         engine_stage(
@@ -187,7 +188,7 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
             {**_dump(recipe.sample), "draw": draws},
             "train-1",
             lambda folder, at, e, t: difficulty.sample(
-                folder, _problems(at), at["probed"], e, t, recipe.sample, recipe.probe, question, seed
+                folder, _problems(at), at["probed"], e, t, recipe.sample, recipe.probe, first_turn, seed
             ),
             problems="problems",
             probed="probe-2",
@@ -223,24 +224,35 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
 
 
 def evaluation_only(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
-    """The two stages that score one model: its problems are the held-out ones alone."""
-    asked = _scaled(recipe)
-    question = {**prompts.TEMPLATES, **recipe.dialogue.templates}[recipe.evaluate.template]
-    bridges = {**prompts.BRIDGES, **recipe.dialogue.bridges}
+    """problems -> eval-0-answers -> eval-0: one model's score on the held-out problems alone.
 
-    def score(folder: Path, at: Inputs) -> dict[str, Any]:
+    Asking and grading are two stages, so that another grader or another limit grades the answers that are there.
+    """
+    asked, wanted = _scaled(recipe), recipe.evaluate
+    templates = {**prompts.TEMPLATES, **recipe.dialogue.templates}
+    bridges = {**prompts.BRIDGES, **recipe.dialogue.bridges}
+    _check(recipe, templates)
+    question = templates[wanted.template]
+
+    def ask(folder: Path, at: Inputs) -> dict[str, Any]:
         engine, template = owner.engine(owner.model())
         held_out = _problems(at, train=False)
-        scored = evaluate.run(folder, held_out, engine, template, recipe.evaluate, question, bridges, recipe.seed)
-        return {**scored, **_engine(engine)}
+        used = evaluate.answers(folder, held_out, engine, template, wanted, question, recipe.seed)
+        return {**used, **_engine(engine)}
+
+    def score(folder: Path, at: Inputs) -> dict[str, Any]:
+        return evaluate.cards(folder, at["answers"], _problems(at, train=False), bridges, wanted.grader)
 
     data = {"sources": _dump(asked), "files": _file_digests(asked, owner.base)}
     first = Stage(
         "problems", problems.VERSION, data, lambda folder, at: problems.run(folder, asked, owner.base, train=False)
     )
-    config = {**_dump(recipe.evaluate), "question": question, "bridges": bridges, "base": owner.identity()}
-    config |= {"engine": recipe.engine.changes_samples(), "seed": recipe.seed}
-    return {"problems": first, "eval-0": Stage("eval-0", evaluate.VERSION, config, score, {"problems": first})}
+    config = wanted.changes_answers() | {"question": question, "base": owner.identity(), "seed": recipe.seed}
+    config |= {"engine": recipe.engine.changes_samples()}
+    answers = Stage("eval-0-answers", evaluate.ANSWERS, config, ask, {"problems": first})
+    config = {"grader": _dump(wanted.grader), "bridges": bridges}
+    graded = Stage("eval-0", evaluate.VERSION, config, score, {"answers": answers, "problems": first})
+    return {stage.name: stage for stage in (first, answers, graded)}
 
 
 TRAIN_VERSION = 1  # kept here so that describing the graph does not import torch or matplotlib

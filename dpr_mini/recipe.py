@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from dpr_mini import yamlfile
+from dpr_mini import benchmarks, yamlfile
 from dpr_mini.yamlfile import Origin, RecipeError
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -90,6 +90,7 @@ class Columns(Section):
     text: str = "problem"
     answer: str = "answer"
     level: str = "level"
+    subject: str = "subject"
 
 
 class Source(Section):
@@ -129,9 +130,27 @@ class Decontaminate(Section):
 
 class Problems(Section):
     train: Annotated[tuple[Source, ...], Field(min_length=1)]
-    held_out: dict[str, tuple[Source, ...]] = {}  # benchmark name -> its sources; never trained on
+    # benchmark name -> its sources; never trained on. {benchmark: aime24, folder: DIR} is one by name (benchmarks.py).
+    held_out: dict[str, tuple[Source, ...]] = {}
     decontaminate: Decontaminate | None = Decontaminate()  # null: only equal problems are dropped
     near_duplicates: float | None = Field(None, gt=0, le=1)  # Jaccard similarity at which a training problem is dropped
+
+    @field_validator("held_out", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: [s for source in group for s in benchmarks.sources(source)] if isinstance(group, list) else group
+            for name, group in value.items()
+        }
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _never_trained_on(cls, value: Any) -> Any:
+        if isinstance(value, list) and any(isinstance(s, dict) and "benchmark" in s for s in value):
+            raise ValueError("a benchmark is held out, never trained on; name a file, hub data set or generator")
+        return value
 
 
 class Dialogue(Section):
@@ -227,13 +246,36 @@ class Sampling(Section):
     max_tries: Positive = 64  # draws a problem, the probe's included
 
 
+class Grading(Section):
+    """Limits for one answer that needs computer algebra. Another value grades the same answers again."""
+
+    timeout_s: float = Field(5.0, gt=0)  # wall-clock seconds; longer is the verdict "timeout"
+    memory_mib: int = Field(2048, ge=512)  # address space of a worker
+
+
 class Evaluate(Section):
+    preset: str = "ours"  # the field's settings by name (benchmarks.py); keys given here win over the preset's
     samples: Positive = 4  # k draws a problem at `temperature`
+    samples_of: dict[str, Positive] = {}  # benchmark name -> its own k
     greedy: bool = True  # one greedy answer besides
     temperature: Temperature = 0.7
     top_p: TopP = 0.95
     max_new_tokens: Positive = 1024
     template: str = "solve"  # how the question is asked, before and after training
+    system: str = ""  # the system turn; none = what the chat template puts there by itself
+    grader: Grading = Grading()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, value: Any) -> Any:
+        return benchmarks.preset(value) if isinstance(value, dict) else value
+
+    def k(self, benchmark: str) -> int:
+        return self.samples_of.get(benchmark, self.samples)
+
+    def changes_answers(self) -> dict[str, Any]:
+        """What of this section an answer depends on, for stage keys: not a preset's name, not how it is graded."""
+        return self.model_dump(mode="json", exclude={"preset", "grader"})
 
 
 class Recipe(Section):
@@ -254,6 +296,13 @@ class Recipe(Section):
     filter_2: Filter = Filter()  # phase 2; keys not given are those of `filter`
     train_2: Train = Train()  # phase 2; keys not given are those of `train`
     evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _samples_of_what_is_there(self) -> Recipe:
+        known = {*self.problems.held_out, *benchmarks.BENCHMARKS}
+        if unknown := sorted(self.evaluate.samples_of.keys() - known):
+            raise ValueError(f"evaluate.samples_of: no benchmark {unknown[0]!r}; there are: {', '.join(sorted(known))}")
+        return self
 
     def count(self, source: Source) -> int | None:
         """Problems to take from a source once `scale` has shrunk them; at least one."""

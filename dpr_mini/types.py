@@ -22,7 +22,10 @@ class UserError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One question with a known final answer. `split` is "train" or a held-out benchmark's name."""
+    """One question with a known final answer. `split` is "train" or a held-out benchmark's name.
+
+    `level` and `subject` are the data's own labels, "" where it has none.
+    """
 
     id: str
     source: str
@@ -30,6 +33,7 @@ class Problem:
     answer: str
     level: str = ""
     split: str = "train"
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,11 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class ScoreCard:
-    """One benchmark's result. `mean` is pass@1 over n problems x k samples; the interval is over problems."""
+    """One benchmark's result. `mean` is pass@1 over n problems x k samples; the interval is over problems.
+
+    `greedy` is None where no greedy answer was asked for besides the samples; `se` is the standard error of `mean`
+    over problems, None for a single one.
+    """
 
     benchmark: str
     n: int
@@ -152,11 +160,12 @@ class ScoreCard:
     mean: float
     low: float
     high: float
-    greedy: float
+    greedy: float | None
     truncated: float
     tokens_mean: float
     tokens_median: float
     tokens_p90: float
+    se: float | None = None
 
 
 def digest(*parts: Any) -> str:
