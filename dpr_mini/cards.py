@@ -78,15 +78,14 @@ class Lineage:
     def evaluations(self) -> dict[str, Path]:
         """ "base" or a training stage's name -> the folder of its evaluation, for what this lineage is made of."""
         found = {}
-        for name, folder in self.latest["stages"].items():
-            path = self.root / folder
+        for path in (self.root / folder for folder in self.latest["stages"].values()):
             if not (path / MANIFEST).exists() or "cards" not in (manifest := read_json(path / MANIFEST))["metrics"]:
                 continue
             if "answers" in manifest["inputs"]:  # asked and graded in two stages
                 manifest = read_json(path.parent / manifest["inputs"]["answers"] / MANIFEST)
             model = manifest["inputs"].get("model")
             if model is None or model in self.stages:
-                found["base" if model is None else self.stages[model]["stage"]] = self.root / folder
+                found["base" if model is None else self.stages[model]["stage"]] = path
         return found
 
 
@@ -255,13 +254,13 @@ def _data(lineage: Lineage) -> list[Block]:
         if m["stage"] == "problems":
             rows = [(name, str(n)) for name, n in m["metrics"]["sources"].items()]
             blocks.append(Table(("problems (split/source)", "n"), rows, f"{folder}/{MANIFEST}"))
-            asked = lineage.recipe["problems"]["decontaminate"]
-            rule = "only problems equal to a held-out one" if asked is None else (
-                f"problems equal to a held-out one, or with {asked['share']:.0%} of its {asked['ngram']}-grams")  # fmt: skip
+            rule, asked = "equal to a held-out one", lineage.recipe["problems"]["decontaminate"]
+            if asked:
+                rule += f", or with {asked['share']:.0%} of its {asked['ngram']}-grams,"
             held = sorted(lineage.recipe["problems"]["held_out"])
             dropped = _flat(m["metrics"]["dropped"]) or "none"
-            text = f"Decontamination against {', '.join(held) or 'nothing (no held-out problems)'}: {rule} are dropped"
-            blocks.append(Text(f"{text}. Dropped, by rule: {dropped}."))
+            text = f"Held out: {', '.join(held) or 'nothing'}. A training problem {rule} is dropped. Dropped, by rule: "
+            blocks.append(Text(f"{text}{dropped}."))
         elif "drops" in m["metrics"]:
             told = f"{m['stage']}: {m['metrics']['kept']} of {m['metrics']['dialogues']} dialogues kept"
             blocks.append(Text(f"{told}. Dropped, by rule: {_flat(m['metrics']['drops']) or 'none'}."))

@@ -172,7 +172,13 @@ def _hub(source: Source) -> Iterator[tuple[str, str, str, str]]:
         from datasets import load_dataset
     except ImportError:
         raise ProblemError(f"{source.hub}: hub data sets need datasets: pip install 'dpr-mini[data]'") from None
-    data = load_dataset(source.hub, source.subset, split=source.split, revision=source.revision)
+    try:
+        data = load_dataset(source.hub, source.subset, split=source.split, revision=source.revision)
+    except (OSError, ValueError) as error:  # no network, no such data set, subset, split or revision
+        why = (str(error).strip().splitlines() or [""])[0][:200]
+        raise ProblemError(
+            f"{source.hub}: cannot be had from the hub ({type(error).__name__}: {why}); name a local file instead"
+        ) from error
     for number, row in enumerate(data):
         yield _fields(row, source, f"{source.hub}[{source.split}] row {number}")
 
