@@ -85,7 +85,7 @@ def lines(card: Mapping[str, Any], asked: Evaluate) -> Iterator[str]:
         f"{card['benchmark']}: n={card['n']} k={k}, T={asked.temperature:g}, top-p {asked.top_p:g}, "
         f"at most {asked.max_new_tokens} tokens, preset {asked.preset}"
     )
-    yield f"  pass@1     {_estimate(card)}"
+    yield f"  pass@1      {_estimate(card)}"
     at = card["pass_at"] or {}
     for name, found in (
         (f"maj@{k}", card["maj"] if card["k"] > 1 else None),
@@ -93,10 +93,10 @@ def lines(card: Mapping[str, Any], asked: Evaluate) -> Iterator[str]:
         ("greedy, k=1", card["greedy_estimate"]),
     ):
         if found:
-            yield f"  {name:10} {_estimate(found)}"
+            yield f"  {name:11} {_estimate(found)}"
     by = ", ".join(f"{name} {of['mean']:.0f}" for name, of in card["lengths"].items() if of)
     yield (
-        f"  tokens     mean {card['tokens_mean']:.0f} ({by}), median {card['tokens_median']:.0f}, "
+        f"  tokens      mean {card['tokens_mean']:.0f} ({by}), median {card['tokens_median']:.0f}, "
         f"p90 {card['tokens_p90']:.0f}; truncated {card['truncated']:.1%}, unparsed {card['unparsed']:.1%}"
     )
     for kind in ("level", "subject"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dpr_mini.types import Difficulty, UserError
+from dpr_mini.types import UserError, wilson
 
 RESAMPLES = 4000
 GREEDY = -1  # the sample number of a greedy answer among graded rows
@@ -68,13 +68,15 @@ def standard_error(values: Sequence[float]) -> float | None:
 def estimate(rates: Sequence[float]) -> dict[str, Any]:
     """n, mean, low, high, se of one rate a problem: the bootstrap's interval and the standard error.
 
-    Where every problem failed (or none did) all resamples are equal and the bootstrap would claim certainty: there the
-    interval is Wilson's for n problems (Wilson 1927), e.g. [0, 0.114] for 0 of 30. Raises ValueError without a problem.
+    Where all problems have the same rate, as when none was solved, all resamples are equal and the bootstrap would
+    claim certainty: there the interval is Wilson's for n draws, e.g. [0, 0.114] for 0 of 30, and se is None.
+    Raises ValueError without a problem.
     """
     mean, low, high = bootstrap(rates)
-    if set(rates) in ({0.0}, {1.0}):
-        low, high = Difficulty("", len(rates), round(sum(rates))).interval
-    return {"n": len(rates), "mean": mean, "low": low, "high": high, "se": standard_error(rates)}
+    error = standard_error(rates)
+    if len(set(rates)) == 1:
+        (low, high), error = wilson(rates[0], len(rates)), None
+    return {"n": len(rates), "mean": mean, "low": low, "high": high, "se": error}
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:

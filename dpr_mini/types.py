@@ -110,12 +110,7 @@ class Difficulty:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson 95 % interval of the pass rate (Wilson 1927); (0, 1) where nothing was tried."""
-        if not self.tried:
-            return 0.0, 1.0
-        z, n, p = 1.959964, self.tried, self.rate
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return max(0.0, centre - half), min(1.0, centre + half)
+        return wilson(self.rate, self.tried)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +146,7 @@ class ScoreCard:
     """One benchmark's result. `mean` is pass@1 over n problems x k samples; the interval is over problems.
 
     `greedy` is None where no greedy answer was asked for besides the samples; `se` is the standard error of `mean`
-    over problems, None for a single one.
+    over problems, None where they do not differ.
     """
 
     benchmark: str
@@ -166,6 +161,16 @@ class ScoreCard:
     tokens_median: float
     tokens_p90: float
     se: float | None = None
+
+
+def wilson(rate: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a rate that n draws gave (Wilson 1927); (0, 1) for no draw."""
+    if not n:
+        return 0.0, 1.0
+    z = 1.959964
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def digest(*parts: Any) -> str:
