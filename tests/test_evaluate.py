@@ -111,7 +111,7 @@ def cast(problem, texts, gold):
 
 
 def test_votes_join_what_the_grader_takes_for_the_same():
-    texts = [r"\boxed{0.5}", r"\boxed{\frac{1}{2}}", r"\boxed{3}", r"\boxed{3.0}", r"\boxed{6/2}", "I do not know."]
+    texts = [r"\boxed{0.5}", r"\boxed{\frac{1}{2}}", r"\boxed{3}", r"\boxed{3.0}", r"\boxed{6/2}", ""]
     votes, card = cast("p", texts, "1/2")
     assert votes == ["0.5", "0.5", "3", "3", "3", None]
     assert card["maj"]["mean"] == 0, "three votes for a wrong number in three spellings outvote two right ones"
