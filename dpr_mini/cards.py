@@ -233,7 +233,7 @@ def _stages(lineage: Lineage) -> Table:
         (m["stage"], m["key"], str(m["version"]), f"{m['seconds']:,.1f}", _said(m["metrics"]), m["finished"])
         for m in lineage.stages.values()
     ]
-    note = "A key hashes the stage's version, its part of the recipe and the keys of its inputs: same key, same rows."
+    note = "A key hashes the stage's version, its part of the recipe and the keys of its inputs."
     head = ("stage", "key", "version", "seconds", "what came of it", "finished (UTC)")
     return Table(head, rows, "stage.json of each", note=note, prose=True)
 
