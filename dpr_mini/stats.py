@@ -119,7 +119,8 @@ def paired(before: Sequence[float], after: Sequence[float], seed: int = 0) -> di
     """Difference after - before on the same problems: mean, interval, and how many problems rose and fell.
 
     `se` is the standard error of the mean difference. `p_sign` is the two-sided exact sign test over the problems that
-    changed (1.0 where none did); with one answer a problem that is McNemar's exact test.
+    changed (1.0 where none did); with one answer a problem that is McNemar's exact test. Where no problem changed the
+    bootstrap would claim certainty: there the interval is what none of n leaves open for each direction (`wilson`).
     Raises ValueError for sequences of different length.
     """
     if len(before) != len(after):
@@ -127,6 +128,9 @@ def paired(before: Sequence[float], after: Sequence[float], seed: int = 0) -> di
     differences = [b - a for a, b in zip(before, after, strict=True)]
     mean, low, high = bootstrap(differences, seed)
     up, down = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    if not up and not down:
+        high = wilson(0.0, len(differences))[1]
+        low = -high
     return {"n": len(differences), "mean": mean, "low": low, "high": high, "se": standard_error(differences),
             "up": up, "down": down, "p_sign": sign_test(up, down)}  # fmt: skip
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dpr_mini import prompts
+from dpr_mini import pipeline, prompts
 from dpr_mini.benchmarks import BENCHMARKS, BOXED, PRESETS
 from dpr_mini.evaluation import held_out
 from dpr_mini.recipe import Evaluate, Problems, RecipeError, load, parse
@@ -102,6 +102,18 @@ def test_a_preset_can_be_an_override(tmp_path):
     path.write_text("name: r\nproblems: {train: [{file: t}]}\nevaluate: {temperature: 0.9}\n")
     found = load(path, ["evaluate.preset=long-cot"]).evaluate
     assert (found.temperature, found.max_new_tokens) == (0.9, 32768)
+
+
+def test_an_evaluations_preset_does_not_change_how_phase_2_asks():
+    """Phase 2 samples what training will use, so it asks as phase 1 did."""
+    model = {"name": str(Path(__file__).parents[1] / "recipes" / "smoke-model")}
+    asked = {"problems": {"train": [{"file": "t"}], "held_out": {"b": [{"file": "b"}]}}, "model": model}
+    recipes = [parse({"name": "r", **asked, "evaluate": {"preset": p}}, "made") for p in ("ours", "qwen-math")]
+    built = [pipeline.build(r, pipeline.Owner(r, Path())) for r in recipes]
+    keys = [{name: stage.key for name, stage in stages.items()} for stages in built]
+    assert {n for n in keys[0] if keys[0][n] != keys[1][n]} == {"eval-0", "eval-1", "eval-2", "report"}
+    assert built[1]["eval-0"].config["question"] == "{problem}"
+    assert built[1]["probe-2"].config["question"] == prompts.TEMPLATES["solve"]
 
 
 # ---------------------------------------------------------------- eval's --on and --data

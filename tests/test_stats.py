@@ -174,6 +174,12 @@ def test_paired_sees_a_difference_that_two_intervals_would_hide():
         paired([1, 0], [1])
 
 
+def test_two_models_that_agree_on_every_problem_are_not_certainly_equal():
+    found = paired([1, 0, 1] * 10, [1, 0, 1] * 10)
+    assert (found["mean"], found["p_sign"]) == (0, 1) and found["high"] == pytest.approx(0.1135, abs=1e-4)
+    assert found["low"] == -found["high"]
+
+
 def test_counts_of_mcnemar_with_one_answer_a_problem():
     before, after = [1, 1, 0, 0, 0, 0], [1, 0, 1, 1, 1, 0]
     assert crossed(before, after) == {"both": 1, "gained": 3, "lost": 1, "neither": 1}
