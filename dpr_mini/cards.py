@@ -182,11 +182,12 @@ def _scores(lineage: Lineage, stage: str) -> list[Block]:
     blocks: list[Block] = [Table(("benchmark", *cards), rows, source, note=note)]
     if "base" in found and stage != "base":
         before, after = (list(read_rows(found[label] / "graded.jsonl")) for label in ("base", stage))
+        compared = compare_graded(before, after, ("base", stage))
         pairs = [
             (b, kind, str(d["n"]), f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]", f"{d['p_sign']:.2g}",
              f"{d['up']} / {d['down']}")
-            for b, kinds in compare_graded(before, after, ("base", stage)).items()
-            for kind, d in kinds.items()
+            for b in cards[stage]
+            for kind, d in compared[b].items()
             if d
         ]  # fmt: skip
         head = ("benchmark", "answers", "n", f"{stage} - base", "p", "up / down")
