@@ -48,21 +48,39 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+def numbers(text: str | None) -> list[int] | None:
+    """ "0,1,2" as numbers. Raises UserError for anything else."""
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"--seeds {text!r}: write it as 0,1,2") from None
+
+
 @app.command()
 def run(
-    recipe: RecipePath,
-    overrides: Overrides = None,
+    words: Annotated[list[str], typer.Argument(metavar="RECIPE... [KEY=VALUE]...", help="Recipes, then overrides.")],
     runs: Runs = Path("runs"),
     until: Annotated[str | None, typer.Option(help="Stop after this stage, e.g. filter-1.")] = None,
+    seeds: Annotated[str | None, typer.Option(help="Run every recipe with each of them, e.g. 0,1,2.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Two training steps on random weights and rows.")] = False,
 ) -> None:
-    """Run a recipe: do what is missing, resume what is torn, print where the report is.
+    """Run recipes: do what is missing, resume what is torn, print where the report is.
 
-    The same command after a crash or a Ctrl-C goes on where it stopped; a finished run does nothing.
+    The same command after a crash or a Ctrl-C goes on where it stopped; a finished run does nothing. Recipes with one
+    `store`, e.g. recipes/ablations/*.yaml, share every stage they have in common; `compare` sets them side by side.
+    A --dry-run writes nothing and needs no download: it shows in a minute whether training can run here, and what
+    memory it takes. scale=0.1 shrinks its layers and rows.
     """
     with one_line_errors():
         from dpr_mini import runner
 
-        runner.run(recipe, overrides or [], runs, until)
+        paths, overrides = [Path(w) for w in words if "=" not in w], [w for w in words if "=" in w]
+        if dry_run:
+            runner.dry_run(paths, overrides)
+        else:
+            runner.run(paths, overrides, runs, until, numbers(seeds))
 
 
 @app.command()

@@ -7,12 +7,12 @@ each on its own clock. One turn is the special case that probing, sampling and e
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import progress
+from dpr_mini import progress, prompts
 from dpr_mini.chat import Template
 from dpr_mini.engines.base import Completion, Engine, EngineError, Request, RequestError, Sampling
 from dpr_mini.store import Rows, append_row, read_rows
@@ -75,6 +75,14 @@ class Failure:
     turn: int
     error: str
     refused: bool = False  # by us, before it was sent: the model has no room for it
+
+
+def script(
+    turns: Sequence[Sequence[str]], templates: Mapping[str, str], problem: str, turn_of: int
+) -> tuple[tuple[str, str], ...]:
+    """(template name, what is said) for each turn; candidate number `turn_of` modulo their number is chosen."""
+    names = [candidates[turn_of % len(candidates)] for candidates in turns]
+    return tuple((name, prompts.fill(templates[name], problem)) for name in names)
 
 
 def converse(engine: Engine, template: Template, waiting: Iterable[Conversation]) -> Iterator[Dialogue | Failure]:

@@ -4,6 +4,8 @@
                           -> probe-2 -> sample-2 -> filter-2 -> pack-2 -> train-2
     eval-0 (base), eval-1 (after train-1), eval-2 (after train-2) -> report
 
+`phases: [2]` leaves out the second half of the first line and starts from the base model; `[]` only scores it.
+
 Phase 1: the base model talks to itself about each problem, rules keep the good dialogues, SFT. Phase 2: the phase-1
 model is probed for its pass rate on each problem and sampled until a quota that grows with difficulty is met; the
 same rules, SFT again. `build` only describes this (`plan` prints it); `run` does what is missing.
@@ -11,7 +13,8 @@ same rules, SFT again. `build` only describes this (`plan` prints it); `run` doe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -80,16 +83,22 @@ class Owner:
 
 
 def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
-    """All stages in the order they run. Raises RecipeError for a template or rule that does not exist."""
+    """All stages in the order they run. Raises RecipeError for a template, rule or stage that does not exist."""
+    like = build(recipe.like, owner) if recipe.like else {}  # stages of another run that budgets are taken from
     templates = {**prompts.TEMPLATES, **recipe.dialogue.templates}
     bridges = {**prompts.BRIDGES, **recipe.dialogue.bridges}
     _check(recipe, templates)
-    question = templates[recipe.evaluate.template]
     engine, seed, base = recipe.engine.changes_samples(), recipe.seed, owner.identity()
     stages: dict[str, Stage] = {}
 
-    def stage(name: str, version: int, config: dict[str, Any], run: Callable[..., Any], **inputs: str) -> None:
+    def stage(
+        name: str, version: int, config: dict[str, Any], run: Callable[..., Any], *measured: str, **inputs: str
+    ) -> None:
+        """`measured` are stages of `like`: inputs of which only the metrics are read."""
+        if missing := [other for other in measured if other not in like]:
+            raise RecipeError(f"{recipe.name}: {name} is measured against {missing[0]}, which the other run lacks")
         known = {role: stages[other] for role, other in inputs.items()}
+        known |= {f"like {other}": like[other] for other in measured}
         stages[name] = Stage(name, version, config, run, known)
 
     def engine_stage(
@@ -110,24 +119,44 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
         engine_stage(
             title,
             evaluate.VERSION,
-            {**_dump(recipe.evaluate), "question": question, "bridges": bridges},
+            {**_dump(recipe.evaluate), "templates": _asked(recipe, templates), "bridges": bridges},
             model,
             lambda folder, at, e, t: evaluate.run(
-                folder, _problems(at, train=False), e, t, recipe.evaluate, question, bridges, seed, title
+                folder, _problems(at, train=False), e, t, recipe.evaluate, templates, bridges, seed, title
             ),
             problems="problems",
         )
 
+    def filtering(phase: int, inputs: dict[str, str]) -> None:
+        """filter-N: the dialogues of all `inputs` but the problems, graded and put through the rules."""
+        config = recipe.filter if phase == 1 else recipe.filter_2
+        measured = [config.limit] if isinstance(config.limit, str) else []
+
+        def run(folder: Path, at: Inputs) -> dict[str, Any]:
+            talks = [at[role] for role in inputs]
+            limit = _measure(at, measured, "kept") if measured else config.limit
+            quotas = at["sampled"] / "budgets.jsonl" if "sampled" in at else None
+            return filters.run(
+                folder, talks, at["problems"], config.model_copy(update={"limit": limit}), bridges, quotas=quotas
+            )
+
+        known = {**_dump(config), "bridges": bridges}
+        stage(f"filter-{phase}", filters.VERSION, known, run, *measured, **inputs, problems="problems")
+
     def training(phase: int, kept: str, start: str) -> None:
         """pack-N and train-N on the rows that `kept` left, starting from "base" or another training stage."""
-        config = recipe.train if phase == 1 else recipe.train_2
-        stage(
-            f"pack-{phase}",
-            pack.VERSION,
-            {**_dump(recipe.pack), "bridges": bridges, "tokenizer": base},
-            lambda folder, at: pack.run(folder, at["kept"], recipe.pack, Template.load(owner.model()), bridges),
-            kept=kept,
-        )
+        config, packing = (recipe.train, recipe.pack) if phase == 1 else (recipe.train_2, recipe.pack_2)
+        budget = packing.trained_tokens
+        measured = budget if isinstance(budget, tuple) else ()
+
+        def fill(folder: Path, at: Inputs) -> dict[str, Any]:
+            total = _measure(at, measured, "trained_tokens") if measured else budget
+            once = math.ceil(total / config.epochs) if total else None
+            return pack.run(folder, at["kept"], packing, Template.load(owner.model()), bridges, once)
+
+        known = {**_dump(packing), "bridges": bridges, "tokenizer": base}
+        known |= {"epochs": config.epochs} if budget else {}  # the budget is that of all epochs together
+        stage(f"pack-{phase}", pack.VERSION, known, fill, *measured, kept=kept)
 
         def train(folder: Path, at: Inputs) -> dict[str, Any]:
             from dpr_mini.stages import train
@@ -149,36 +178,32 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
         evaluation(0, "base")
 
     # Phase 1: the base model talks to itself; rules keep the good dialogues; SFT gives pi_sft.
-    used = {name: templates[name] for turn in recipe.dialogue.turns for name in turn}
-    engine_stage(
-        "dialogue-1",
-        dialogue.VERSION,
-        _dump(recipe.dialogue, without=("bridges",)) | {"templates": used},
-        "base",
-        lambda folder, at, e, t: dialogue.run(folder, _problems(at), e, t, recipe.dialogue, templates, seed),
-        problems="problems",
-    )
-    stage(
-        "filter-1",
-        filters.VERSION,
-        {**_dump(recipe.filter), "bridges": bridges},
-        lambda folder, at: filters.run(folder, [at["dialogues"]], at["problems"], recipe.filter, bridges),
-        dialogues="dialogue-1",
-        problems="problems",
-    )
-    training(1, "filter-1", "base")
-    if recipe.problems.held_out:
-        evaluation(1, "train-1")
+    sampler = "base"
+    if 1 in recipe.phases:
+        used = {name: templates[name] for turn in recipe.dialogue.turns for name in turn}
+        engine_stage(
+            "dialogue-1",
+            dialogue.VERSION,
+            _dump(recipe.dialogue, without=("bridges",)) | {"templates": used},
+            "base",
+            lambda folder, at, e, t: dialogue.run(folder, _problems(at), e, t, recipe.dialogue, templates, seed),
+            problems="problems",
+        )
+        filtering(1, {"dialogues": "dialogue-1"})
+        training(1, "filter-1", "base")
+        sampler = "train-1"
+        if recipe.problems.held_out:
+            evaluation(1, "train-1")
 
     # Phase 2: pi_sft's own pass rates decide how many samples each problem gets; SFT gives pi_rej.
-    if recipe.phases == 2:
+    if 2 in recipe.phases:
         first_turn = templates[recipe.dialogue.turns[0][0]]  # as training samples have it; an evaluation may differ
         draws = {**_dump(recipe.probe), "question": first_turn}
         engine_stage(
             "probe-2",
             difficulty.VERSION,
             draws,
-            "train-1",
+            sampler,
             lambda folder, at, e, t: difficulty.probe(folder, _problems(at), e, t, recipe.probe, first_turn, seed),
             problems="problems",
         )
@@ -186,30 +211,15 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
             "sample-2",
             difficulty.VERSION,
             {**_dump(recipe.sample), "draw": draws},
-            "train-1",
+            sampler,
             lambda folder, at, e, t: difficulty.sample(
                 folder, _problems(at), at["probed"], e, t, recipe.sample, recipe.probe, first_turn, seed
             ),
             problems="problems",
             probed="probe-2",
         )
-        stage(
-            "filter-2",
-            filters.VERSION,
-            {**_dump(recipe.filter_2), "bridges": bridges},
-            lambda folder, at: filters.run(
-                folder,
-                [at["probed"], at["sampled"]],
-                at["problems"],
-                recipe.filter_2,
-                bridges,
-                quotas=at["sampled"] / "budgets.jsonl",
-            ),
-            probed="probe-2",
-            sampled="sample-2",
-            problems="problems",
-        )
-        training(2, "filter-2", "train-1" if recipe.train_2.init == "continue" else "base")
+        filtering(2, {"probed": "probe-2", "sampled": "sample-2"})
+        training(2, "filter-2", sampler if recipe.train_2.init == "continue" else "base")
         if recipe.problems.held_out:
             evaluation(2, "train-2")
 
@@ -232,12 +242,11 @@ def evaluation_only(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
     templates = {**prompts.TEMPLATES, **recipe.dialogue.templates}
     bridges = {**prompts.BRIDGES, **recipe.dialogue.bridges}
     _check(recipe, templates)
-    question = templates[wanted.template]
 
     def ask(folder: Path, at: Inputs) -> dict[str, Any]:
         engine, template = owner.engine(owner.model())
         held_out = _problems(at, train=False)
-        used = evaluate.answers(folder, held_out, engine, template, wanted, question, recipe.seed)
+        used = evaluate.answers(folder, held_out, engine, template, wanted, templates, recipe.seed)
         return {**used, **_engine(engine)}
 
     def score(folder: Path, at: Inputs) -> dict[str, Any]:
@@ -247,15 +256,15 @@ def evaluation_only(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
     first = Stage(
         "problems", problems.VERSION, data, lambda folder, at: problems.run(folder, asked, owner.base, train=False)
     )
-    config = wanted.changes_answers() | {"question": question, "base": owner.identity(), "seed": recipe.seed}
-    config |= {"engine": recipe.engine.changes_samples()}
+    config = wanted.changes_answers() | {"templates": _asked(recipe, templates), "base": owner.identity()}
+    config |= {"engine": recipe.engine.changes_samples(), "seed": recipe.seed}
     answers = Stage("eval-0-answers", evaluate.ANSWERS, config, ask, {"problems": first})
     config = {"grader": _dump(wanted.grader), "bridges": bridges}
     graded = Stage("eval-0", evaluate.VERSION, config, score, {"answers": answers, "problems": first})
     return {stage.name: stage for stage in (first, answers, graded)}
 
 
-TRAIN_VERSION = 1  # kept here so that describing the graph does not import torch or matplotlib
+TRAIN_VERSION = 2  # kept here so that describing the graph does not import torch or matplotlib
 REPORT_VERSION = 1
 
 
@@ -267,14 +276,26 @@ def run(
 ) -> list[str]:
     """Bring the stages to completion in order, up to `until`; returns the names of those that had to run."""
     names = list(stages)[: list(stages).index(until) + 1] if until else list(stages)
-    ran = []
+    ran: list[str] = []
+
+    def bring(name: str, stage: Stage, place: str) -> None:
+        state = stage.state(root)
+        if state == "reuse":
+            return
+        for other in stage.inputs.values():  # complete by now, but for those of another run
+            bring(other.name, other, f"for {name}")
+        tell(f"[{place}] {name}: {'resuming' if state == 'resume' else 'running'}")
+        store.execute(stage, root, facts)
+        ran.append(name)
+
     for number, name in enumerate(names, 1):
-        state = stages[name].state(root)
-        if state != "reuse":
-            tell(f"[{number}/{len(names)}] {name}: {'resuming' if state == 'resume' else 'running'}")
-            store.execute(stages[name], root, facts)
-            ran.append(name)
+        bring(name, stages[name], f"{number}/{len(names)}")
     return ran
+
+
+def _measure(at: Inputs, measured: Iterable[str], metric: str) -> int:
+    """Sum of one metric over stages of another run."""
+    return sum(store.read_json(at[f"like {name}"] / store.MANIFEST)["metrics"][metric] for name in measured)
 
 
 def _engine(engine: Engine) -> dict[str, Any]:
@@ -302,12 +323,21 @@ def _file_digests(asked: Any, base: Path) -> dict[str, str]:
     return {s.file: file_digest(base / s.file) for s in sources if s.file and (base / s.file).is_file()}
 
 
+def _asked(recipe: Recipe, templates: Mapping[str, str]) -> dict[str, str]:
+    """The templates that an evaluation uses."""
+    turns = recipe.evaluate.turns or ((recipe.evaluate.template,),)
+    return {name: templates[name] for turn in turns for name in turn}
+
+
 def _check(recipe: Recipe, templates: Mapping[str, str]) -> None:
-    for name in {n for turn in recipe.dialogue.turns for n in turn} | {recipe.evaluate.template}:
+    turns = (*recipe.dialogue.turns, *(recipe.evaluate.turns or ()))
+    for name in sorted({n for turn in turns for n in turn} | {recipe.evaluate.template}):
         if name not in templates:
             raise RecipeError(f"{recipe.name}: no template {name!r}; there are: {', '.join(sorted(templates))}")
-    if any(not turn for turn in recipe.dialogue.turns):
-        raise RecipeError(f"{recipe.name}: dialogue.turns: every turn needs at least one template")
+    if any(not turn for turn in turns):
+        raise RecipeError(f"{recipe.name}: turns: every turn needs at least one template")
+    if not recipe.phases and not recipe.problems.held_out:
+        raise RecipeError(f"{recipe.name}: phases: [] only scores the base model, and problems.held_out has none")
     for section in (recipe.filter, recipe.filter_2):
         filters.build_rules(section.rules)
 

@@ -12,19 +12,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from dpr_mini import benchmarks, yamlfile
+from dpr_mini.sources import Positive, Problems, Section, Share, Source
 from dpr_mini.yamlfile import Origin, RecipeError
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(ge=0, le=4)]
 TopP = Annotated[float, Field(gt=0, le=1)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Needs(Section):
@@ -48,7 +43,7 @@ class Server(Section):
 
     python: str | None = None  # interpreter of SGLang's environment; none = .sglang/bin/python
     urls: tuple[str, ...] = ()  # running servers instead: replicas of one model, or a router
-    arguments: dict[str, bool | int | float | str | None] = {}  # SGLang's own, e.g. mem_fraction_static: 0.85
+    arguments: dict[str, bool | int | float | str | None] = Field({})  # SGLang's own, e.g. mem_fraction_static: 0.85
     deterministic: bool = False  # seeds count; needs a GPU and costs speed
     check_cache: bool = True  # prove at the start that a second turn is cached
     start_timeout: float = Field(900, gt=0)  # seconds until the server must answer
@@ -84,75 +79,6 @@ class EngineSection(Server):
         return {"kind": self.kind, **numeric} if numeric else self.kind
 
 
-class Columns(Section):
-    """Which fields of a row hold what."""
-
-    text: str = "problem"
-    answer: str = "answer"
-    level: str = "level"
-    subject: str = "subject"
-
-
-class Source(Section):
-    """Problems from exactly one of: a local file, a hub data set, a reasoning-gym generator."""
-
-    file: str | None = None  # .jsonl, .jsonl.gz or .parquet; relative to the recipe
-    hub: str | None = None  # a data set on the Hugging Face hub
-    generate: str | None = None  # a reasoning-gym task
-    revision: str | None = None  # hub: commit
-    subset: str | None = None  # hub: configuration name
-    split: str = "train"  # hub: split
-    columns: Columns = Columns()
-    options: dict[str, Any] = {}  # generate: the task's own options
-    # How the question is put: {text} is the source's own; a generator's metadata has names too, e.g. {expression}.
-    wording: str = "{text}"
-    level: str = ""  # difficulty label for the report where rows have none
-    count: Positive | None = None  # problems to take (times `scale`); none = all of a file
-    seed: int = 0  # generate: the task's seed
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Source:
-        if sum(x is not None for x in (self.file, self.hub, self.generate)) != 1:
-            raise ValueError("give exactly one of file, hub, generate")
-        if self.generate and self.count is None:
-            raise ValueError("generate needs a count")
-        if "{" not in self.wording:
-            raise ValueError("wording must say where the question goes, e.g. {text}")
-        return self
-
-
-class Decontaminate(Section):
-    """A training problem with this share of a held-out problem's n-grams is dropped (13: arXiv 2005.14165)."""
-
-    ngram: Positive = 13
-    share: float = Field(0.5, gt=0, le=1)  # ours
-
-
-class Problems(Section):
-    train: Annotated[tuple[Source, ...], Field(min_length=1)]
-    # benchmark name -> its sources; never trained on. {benchmark: aime24, folder: DIR} is one by name (benchmarks.py).
-    held_out: dict[str, tuple[Source, ...]] = {}
-    decontaminate: Decontaminate | None = Decontaminate()  # null: only equal problems are dropped
-    near_duplicates: float | None = Field(None, gt=0, le=1)  # Jaccard similarity at which a training problem is dropped
-
-    @field_validator("held_out", mode="before")
-    @classmethod
-    def _by_name(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        return {
-            name: [s for source in group for s in benchmarks.sources(source)] if isinstance(group, list) else group
-            for name, group in value.items()
-        }
-
-    @field_validator("train", mode="before")
-    @classmethod
-    def _never_trained_on(cls, value: Any) -> Any:
-        if isinstance(value, list) and any(isinstance(s, dict) and "benchmark" in s for s in value):
-            raise ValueError("a benchmark is held out, never trained on; name a file, hub data set or generator")
-        return value
-
-
 class Dialogue(Section):
     """Phase 1. Number of turns and every template are data: two turns are a limit the paper states."""
 
@@ -161,8 +87,8 @@ class Dialogue(Section):
         ("solve",),
         ("verify", "backtrack", "subgoals", "backward"),
     )  # per turn, the templates that take turns over samples (ours)
-    templates: dict[str, str] = {}  # name -> text, over the ones in prompts.py
-    bridges: dict[str, str] = {}  # name -> sentence that joins a turn to what came before
+    templates: dict[str, str] = Field({})  # name -> text, over the ones in prompts.py
+    bridges: dict[str, str] = Field({})  # name -> sentence that joins a turn to what came before
     temperature: Temperature = 0.8
     top_p: TopP = 0.95
     max_new_tokens: Positive = 512  # a turn
@@ -172,12 +98,36 @@ class Filter(Section):
     """Rules in order; a rule is a name, or a name with options. The first that objects is the one recorded."""
 
     rules: tuple[str | dict[str, dict[str, Any]], ...] = ("answer_correct",)
-    limit: Positive | None = None  # keep at most this many in all, chosen by hash (for matched controls)
+    # keep at most this many in all, chosen by hash; or as many as that stage of `like` kept (for matched controls)
+    limit: Positive | Literal["filter-1", "filter-2"] | None = None
+
+
+class Filler(Section):
+    """Length control: later turns keep their number of tokens and the answer, and lose their words."""
+
+    text: str = " ."  # repeated; as in the empty chains of arXiv 2503.01307
+    answer: str = "\n{answer}"  # how the turn ends
+
+    @field_validator("text", "answer")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        if not value:
+            raise ValueError("must not be empty")
+        return value
 
 
 class Pack(Section):
     tokens_per_row: Positive = 8192
     mask_wrong_first: bool = True  # do not train on a first attempt that was wrong (arXiv 2502.19613)
+    # Trained tokens of all epochs together, to within one sample: samples are chosen by hash, and repeated where there
+    # are too few. A number, or the training stages of `like` whose tokens are added up (for matched controls).
+    trained_tokens: Positive | tuple[Literal["train-1", "train-2"], ...] | None = None
+    filler: Filler | None = None
+
+    @field_validator("trained_tokens", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class Train(Section):
@@ -256,13 +206,15 @@ class Grading(Section):
 class Evaluate(Section):
     preset: str = "ours"  # the field's settings by name (benchmarks.py); keys given here win over the preset's
     samples: Positive = 4  # k draws a problem at `temperature`
-    samples_of: dict[str, Positive] = {}  # benchmark name -> its own k
+    samples_of: dict[str, Positive] = Field({})  # benchmark name -> its own k
     greedy: bool = True  # one greedy answer besides
     temperature: Temperature = 0.7
     top_p: TopP = 0.95
     max_new_tokens: Positive = 1024
     template: str = "solve"  # how the question is asked, before and after training
     system: str = ""  # the system turn; none = what the chat template puts there by itself
+    # Prompting at test time: a dialogue as in `dialogue.turns`, whose last answer counts. None: one turn, `template`.
+    turns: Annotated[tuple[tuple[str, ...], ...], Field(min_length=2)] | None = None
     grader: Grading = Grading()
 
     @model_validator(mode="before")
@@ -278,11 +230,16 @@ class Evaluate(Section):
         return self.model_dump(mode="json", exclude={"preset", "grader"})
 
 
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
 class Recipe(Section):
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: FolderName
+    store: FolderName | None = None  # folder of its stages, for recipes that share some; none = the recipe's name
     seed: int = 0
     scale: float = Field(1.0, gt=0, le=1)  # the one dial: share of the problems
-    phases: Literal[1, 2] = 2
+    phases: tuple[Literal[1, 2], ...] = (1, 2)  # also 1 = [1] and 2 = [1, 2]; [2] starts from the base, [] scores it
+    like: Recipe | None = None  # the recipe whose run `filter.limit` and `pack.trained_tokens` name stages of
     needs: Needs = Needs()
     model: Model = Model()
     engine: EngineSection = EngineSection()
@@ -294,6 +251,7 @@ class Recipe(Section):
     probe: Probe = Probe()
     sample: Sampling = Sampling()
     filter_2: Filter = Filter()  # phase 2; keys not given are those of `filter`
+    pack_2: Pack = Pack()  # phase 2; keys not given are those of `pack`
     train_2: Train = Train()  # phase 2; keys not given are those of `train`
     evaluate: Evaluate = Evaluate()
 
@@ -304,23 +262,62 @@ class Recipe(Section):
             raise ValueError(f"evaluate.samples_of: no benchmark {unknown[0]!r}; there are: {', '.join(sorted(known))}")
         return self
 
+    @field_validator("phases", mode="before")
+    @classmethod
+    def _up_to(cls, value: Any) -> Any:
+        return tuple(range(1, value + 1)) if isinstance(value, int) and value in (1, 2) else value
+
+    @field_validator("phases")
+    @classmethod
+    def _in_order(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("each phase once, in order: [1, 2], [1], [2] or []")
+        return value
+
+    @model_validator(mode="after")
+    def _measured_against(self) -> Recipe:
+        sections = {"filter": self.filter.limit, "filter_2": self.filter_2.limit}
+        sections |= {"pack": self.pack.trained_tokens, "pack_2": self.pack_2.trained_tokens}
+        named = [name for name, value in sections.items() if value is not None and not isinstance(value, int)]
+        if self.like is None:
+            if named:
+                raise ValueError(f"{named[0]} names a stage of another run; say of which recipe: like: other.yaml")
+            return self
+        for key in ("folder", "model", "engine", "seed", "scale"):  # one store, and one engine for both
+            mine, theirs = getattr(self, key), getattr(self.like, key)
+            if mine != theirs:
+                key = "store" if key == "folder" else key
+                raise ValueError(f"like: {self.like.name} must have the same {key}, it has {theirs!s:.60}")
+        return self
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder that holds this recipe's stages."""
+        return self.store or self.name
+
     def count(self, source: Source) -> int | None:
         """Problems to take from a source once `scale` has shrunk them; at least one."""
         return source.count if source.count is None else max(1, round(source.count * self.scale))
 
 
-INHERIT = {"filter_2": "filter", "train_2": "train"}
+INHERIT = {"filter_2": "filter", "pack_2": "pack", "train_2": "train"}
 
 
-def load(path: str | Path, overrides: Iterable[str] = ()) -> Recipe:
+def load(path: str | Path, overrides: Iterable[str] = (), _above: tuple[Path, ...] = ()) -> Recipe:
     """Read and validate a recipe. Raises RecipeError, one line, for anything wrong in it.
 
     `extends: other.yaml` takes that recipe and changes only what this one says (sections are merged key by key,
     lists are replaced). Relative names of files and models start from the folder of the recipe that is run.
+    `like: other.yaml` is read the same way, with the same overrides.
     """
     raw, origin = yamlfile.read(Path(path))
+    overrides = list(overrides)
     for override in overrides:
         yamlfile.override(raw, override, origin)
+    if isinstance(other := raw.get("like"), str):
+        if (target := Path(path).parent / other).resolve() in (seen := (*_above, Path(path).resolve())):
+            raise RecipeError(f"{origin[('like',)]}: {target} is measured against itself")
+        raw["like"] = load(target, [o for o in overrides if not o.startswith(("like=", "name="))], seen)
     return parse(raw, str(path), origin)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,33 +18,90 @@ from dpr_mini.store import Stage
 from dpr_mini.types import UserError
 
 LATEST = "latest.json"  # which stage folders the newest `run` of this recipe is made of
+SMALL = 0.05  # scale at which a dry run of a large model fits into a desktop's memory
+ARMS = "arms"  # where runs that share a store keep their latest.json and report, one folder each
 
 
 class RunError(UserError):
     """A run that cannot start, or a run folder that is none."""
 
 
-def run(path: Path, overrides: Sequence[str], runs: Path, until: str | None) -> None:
-    """Do what is missing and print where the report is."""
-    recipe = recipes.load(path, overrides)
-    if lack := doctor.missing_for(recipe.needs, None):
-        raise RunError(f"{path} {lack}; without one, run: dpr-mini run {recipe.needs.instead}")
-    root = runs / recipe.name
+def run(
+    paths: Sequence[Path],
+    overrides: Sequence[str],
+    runs: Path,
+    until: str | None = None,
+    seeds: Sequence[int] | None = None,
+) -> None:
+    """Do what is missing of every recipe, once for each seed, and print where the reports are.
+
+    Recipes with one `store` share every stage they have in common. All of them are read before anything starts. Where
+    there are several, one that cannot go on is named and the others are still run; RunError names them at the end.
+    """
+    if seeds is not None and any(o.startswith("seed=") for o in overrides):
+        raise RunError("give --seeds or seed=, not both")
+    turns = [[f"seed={seed}"] for seed in seeds] if seeds is not None else [[]]
+    asked = [(path, recipes.load(path, [*overrides, *turn])) for turn in turns for path in paths]
+    if not asked:
+        raise RunError("no recipe given; e.g. dpr-mini run recipes/smollm2-cpu.yaml")
+    homes: dict[Path, Path] = {}
+    for path, recipe in asked:
+        if lack := doctor.missing_for(recipe.needs, None):
+            raise RunError(f"{path} {lack}; without one, run: dpr-mini run {recipe.needs.instead}")
+        if (at := home(runs, recipe, len(asked) == 1)) in homes:
+            raise RunError(f"{homes[at]} and {path} are both {recipe.name} with seed {recipe.seed}; name them apart")
+        homes[at] = path
+    failed = []
+    for number, (path, recipe) in enumerate(asked, 1):
+        if len(asked) == 1:
+            _run(path, recipe, runs, until, home(runs, recipe, True))
+            return
+        print(f"== {number}/{len(asked)}: {recipe.name}, seed {recipe.seed}")
+        try:
+            _run(path, recipe, runs, until, home(runs, recipe, False))
+        except UserError as error:
+            failed.append(f"{recipe.name}, seed {recipe.seed}")
+            print(f"{failed[-1]}: {error}")
+    for root in sorted({runs / recipe.folder for _, recipe in asked}):
+        print(f"compare them: dpr-mini compare {root}")
+    if failed:
+        raise RunError(f"{len(failed)} of {len(asked)} runs are not complete: {'; '.join(failed)} (reasons above)")
+
+
+def dry_run(paths: Sequence[Path], overrides: Sequence[str]) -> None:
+    """Two training steps of every recipe on random weights and rows."""
+    from dpr_mini.rehearsal import rehearse
+
+    for path in paths:
+        recipe = recipes.load(path, overrides)
+        if recipe.scale > SMALL and (lack := doctor.missing_for(recipe.needs, None)):
+            raise RunError(f"{path} {lack}; a dry run without one wants a smaller model, e.g. scale={SMALL:g}")
+        rehearse(recipe, path.parent)
+
+
+def _run(path: Path, recipe: Recipe, runs: Path, until: str | None, at: Path) -> None:
+    root = runs / recipe.folder
     with pipeline.Owner(recipe, path.parent, root / "logs") as owner:
         stages = pipeline.build(recipe, owner)
         if until is not None and until not in stages:
-            raise RunError(f"no stage {until!r}; there are: {', '.join(stages)}")
+            raise RunError(f"{recipe.name} has no stage {until!r}; there are: {', '.join(stages)}")
         with lock(root):
-            remember(root, recipe, stages)
+            remember(at, root, recipe, stages)
             begun = time.monotonic()
             ran = pipeline.run(stages, root, until)
     done = [name for name, stage in stages.items() if stage.state(root) == "reuse"]
     if not ran:
         print(f"nothing to do: {len(done)} of {len(stages)} stages of {root} are complete")
     else:
-        print(f"{len(ran)} stages in {_time(time.monotonic() - begun)}, {len(done) - len(ran)} reused")
+        print(f"{len(ran)} stages in {_time(time.monotonic() - begun)}, {len(set(done) - set(ran))} reused")
     if "report" in done:
-        publish(root, stages["report"])
+        _publish(at, stages["report"].folder(root))
+
+
+def home(runs: Path, recipe: Recipe, alone: bool) -> Path:
+    """The run's own folder, with latest.json and report: that of the stages, or one below it where runs share them."""
+    root = runs / recipe.folder
+    return root if alone and recipe.name == recipe.folder else root / ARMS / f"{recipe.name}-seed{recipe.seed}"
 
 
 def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> None:
@@ -51,7 +109,7 @@ def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> N
     recipe = recipes.load(path, overrides)
     with pipeline.Owner(recipe, path.parent) as owner:
         stages = pipeline.build(recipe, owner)
-    root = runs / recipe.name
+    root = runs / recipe.folder
     for name, stage in stages.items():
         state = stage.state(root)
         print(f"{state:7} {name:11} {stage.folder(root)}")
@@ -70,7 +128,7 @@ def report(root: Path) -> None:
     folders = {n.replace("-", "_"): root / f for n, f in latest["stages"].items() if n != "report"}
     complete = {role: f for role, f in folders.items() if (f / store.MANIFEST).exists()}
     if not any(role.startswith("eval") for role in complete):
-        raise RunError(f"{root}: nothing to report yet; run: dpr-mini run {latest['path']}")
+        raise RunError(f"{root}: nothing to report yet; run {latest['recipe']['name']} again")
     folder = root / latest["stages"]["report"]
     folder.mkdir(exist_ok=True)
     reporting.run(folder, complete, latest["recipe"])
@@ -89,22 +147,19 @@ def lock(root: Path) -> Iterator[None]:
         yield
 
 
-def remember(root: Path, recipe: Recipe, stages: Mapping[str, Stage]) -> None:
-    """Note which folders this recipe's stages are, for `show`, `report` and `export`."""
-    folders = {name: stage.folder(root).name for name, stage in stages.items()}
+def remember(at: Path, root: Path, recipe: Recipe, stages: Mapping[str, Stage]) -> None:
+    """Note in the run's folder `at` which folders its stages are, relative to it, for `show`, `report`, `export`."""
+    folders = {name: os.path.relpath(stage.folder(root), at) for name, stage in stages.items()}
     latest = {"recipe": recipe.model_dump(mode="json"), "stages": folders}
-    if not (root / LATEST).exists() or store.read_json(root / LATEST) != latest:
-        store.write_json(root / LATEST, latest)
+    at.mkdir(parents=True, exist_ok=True)
+    if not (at / LATEST).exists() or store.read_json(at / LATEST) != latest:
+        store.write_json(at / LATEST, latest)
 
 
 def read_latest(root: Path) -> dict[str, Any]:
     if not (root / LATEST).exists():
         raise RunError(f"{root} is not a run's folder; look under runs/")
     return store.read_json(root / LATEST)
-
-
-def publish(root: Path, stage: Stage) -> None:
-    _publish(root, stage.folder(root))
 
 
 def _publish(root: Path, folder: Path) -> None:

@@ -20,14 +20,16 @@ DATA_HALF += [f"stages.{name}" for name in ("problems", "dialogue", "filters", "
 LAYERS = [
     ["cli"],
     ["runner", "show", "outside", "evaluation", "release"],
+    ["rehearsal", "unsloth_process"],
     ["pipeline"],
     ["stages"],
     ["conversation", "judge", "rules", "reporting", "cards"],
     ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats"],
     ["structure", "regions", "latex", "algebra", "answers", "guards", "arithmetic"],
+    ["training"],
     ["model", "facts", "prompts", "progress", "overlap"],
     ["recipe", "store", "shapes"],
-    ["yamlfile", "benchmarks"],
+    ["yamlfile", "benchmarks", "sources"],
     ["types"],
 ]
 
@@ -96,7 +98,7 @@ def test_command_line_is_frozen():
         for name, command in commands.items()
     }
     assert options == {
-        "run": ["--runs", "--until"],
+        "run": ["--dry-run", "--runs", "--seeds", "--until"],
         "plan": ["--gpu", "--runs"],
         "show": ["--rows", "--seed"],
         "grade": ["--out"],

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dpr_mini import engines, evaluation
+from dpr_mini import engines, evaluation, prompts
 from dpr_mini.chat import Template
 from dpr_mini.engines.scripted import ScriptedEngine
 from dpr_mini.grade import Grader
@@ -34,7 +34,7 @@ def by_seed(request):
 
 def ask(folder, template, fn=by_seed, config=ASKED, problems=PROBLEMS):
     with ScriptedEngine(fn, template.tokenizer, window=4) as engine:
-        told = evaluate.answers(folder, problems, engine, template, config, "{problem}", 0)
+        told = evaluate.answers(folder, problems, engine, template, config, prompts.TEMPLATES, 0)
     return told, engine
 
 

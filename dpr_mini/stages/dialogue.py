@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import prompts
 from dpr_mini.chat import Template
-from dpr_mini.conversation import Conversation, hold, usage
+from dpr_mini.conversation import Conversation, hold, script, usage
 from dpr_mini.engines.base import Engine, Sampling
 from dpr_mini.recipe import Dialogue
 from dpr_mini.types import Problem, seed_for
@@ -44,11 +43,3 @@ def run(
     ]
     held = hold(folder / "rows.jsonl", engine, template, wanted, "dialogue-1")
     return usage(held.values(), len(wanted))
-
-
-def script(
-    turns: Sequence[Sequence[str]], templates: Mapping[str, str], problem: str, turn_of: int
-) -> tuple[tuple[str, str], ...]:
-    """(template name, what is said) for each turn; candidate number `turn_of` modulo their number is chosen."""
-    names = [candidates[turn_of % len(candidates)] for candidates in turns]
-    return tuple((name, prompts.fill(templates[name], problem)) for name in names)

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import behaviours, prompts
-from dpr_mini.chat import Template
-from dpr_mini.conversation import Conversation, hold, usage
+from dpr_mini import behaviours
+from dpr_mini.chat import Template, join_text
+from dpr_mini.conversation import Conversation, hold, script, usage
 from dpr_mini.engines.base import Engine, Sampling
 from dpr_mini.grade import Grader, first_result, last_number
 from dpr_mini.recipe import Evaluate, Grading
@@ -34,13 +34,13 @@ def run(
     engine: Engine,
     template: Template,
     config: Evaluate,
-    question: str,
+    templates: Mapping[str, str],
     bridges: Mapping[str, str],
     seed: int,
     title: str = "eval",
 ) -> dict[str, Any]:
     """Both halves in one folder. Metrics hold one score card per benchmark and one for all."""
-    asked = answers(folder, problems, engine, template, config, question, seed, title)
+    asked = answers(folder, problems, engine, template, config, templates, seed, title)
     return {**asked, **cards(folder, folder, problems, bridges, config.grader)}
 
 
@@ -50,7 +50,7 @@ def answers(
     engine: Engine,
     template: Template,
     config: Evaluate,
-    question: str,
+    templates: Mapping[str, str],
     seed: int,
     title: str = "eval",
 ) -> dict[str, Any]:
@@ -64,12 +64,12 @@ def answers(
         Conversation(
             p.id,
             i,
-            ((config.template, prompts.fill(question, p.text)),),
+            script(config.turns or ((config.template,),), templates, p.text, number + i),
             greedy if i == GREEDY else drawn,
             seed_for(seed, "eval", p.id, i),
             config.system,
         )
-        for p in problems
+        for number, p in enumerate(problems)
         for i in [*range(config.k(p.split)), *([GREEDY] if config.greedy else [])]
     ]
     given = hold(folder / "rows.jsonl", engine, template, wanted, title, whole=True)
@@ -103,8 +103,9 @@ def grade(
 ) -> list[dict[str, Any]]:
     """One row an answer, sorted by id. `attempt_ok` is the verdict on what stands before the first bridge, or None.
 
-    `vote` is the answer that a sample stands for in a majority vote: the first of its problem's answers that the grader
-    takes for the same, None where nothing was found.
+    Of a dialogue (`evaluate.turns`) the last turn's answer counts; `attempt_ok` is that of its first turn, `joined_ok`
+    that of the whole chain. `vote` is the answer that a sample stands for in a majority vote: the first of its
+    problem's answers that the grader takes for the same, None where nothing was found.
     """
     by_id = {p.id: p for p in problems}
     cases = []
@@ -115,14 +116,16 @@ def grade(
             (f"{d.id}|first", gold, first_result(text)),
             (f"{d.id}|last", gold, last_number(text)),
         ]
-        if (before := first_attempt(text, bridges)) is not None:
+        if (before := d.turns[0].text if len(d.turns) > 1 else first_attempt(text, bridges)) is not None:
             cases.append((f"{d.id}|attempt", gold, before))
+        if len(d.turns) > 1:
+            cases.append((f"{d.id}|joined", gold, join_text(d, bridges)))
     with Grader(timeout_s=limits.timeout_s, memory_mib=limits.memory_mib) as grader:
         verdicts = dict(grader.grade_many(cases))
         rows = []
         for d in sorted(answers, key=lambda d: d.id):
-            problem, turn, final = by_id[d.problem_id], d.turns[-1], verdicts[f"{d.id}|final"]
-            attempt = verdicts.get(f"{d.id}|attempt")
+            problem, final = by_id[d.problem_id], verdicts[f"{d.id}|final"]
+            attempt, joined = verdicts.get(f"{d.id}|attempt"), verdicts.get(f"{d.id}|joined")
             rows.append(
                 {
                     "id": d.id,
@@ -132,13 +135,14 @@ def grade(
                     "level": problem.level,
                     "subject": problem.subject,
                     "sample": d.sample,
-                    "tokens": len(turn.ids),
-                    "finish": turn.finish,
+                    "tokens": d.tokens,
+                    "finish": d.finish,
                     **to_row(final),
                     "first_ok": verdicts[f"{d.id}|first"].ok,
                     "last_ok": verdicts[f"{d.id}|last"].ok,
                     "attempt_ok": attempt.ok if attempt else None,
-                    "behaviours": behaviours.count(turn.text),
+                    "joined_ok": joined.ok if joined else None,
+                    "behaviours": behaviours.count("\n\n".join(t.text for t in d.turns)),
                 }
             )
         cast = votes(rows, grader)
@@ -195,6 +199,7 @@ def score(benchmark: str, rows: Sequence[Row]) -> dict[str, Any]:
     main, length = estimate(list(pass_rates(sampled).values())), lengths([r["tokens"] for r in sampled])
     revised = [r for r in sampled if r["attempt_ok"] is not None]
     alone = estimate(list(pass_rates(greedy).values())) if greedy else None
+    talked = [r for r in sampled if r.get("joined_ok") is not None]
     card = ScoreCard(
         benchmark=benchmark,
         n=main["n"],
@@ -226,6 +231,7 @@ def score(benchmark: str, rows: Sequence[Row]) -> dict[str, Any]:
         "behaviours": {
             name: share(r["behaviours"][name] > 0 for r in sampled) for name in behaviours.NAMES
         },
+        **({"joined": share(r["joined_ok"] for r in talked)} if talked else {}),
         "revised": len(revised),
         "wrong_to_right": share(not r["attempt_ok"] and r["status"] == "correct" for r in revised),
         "right_to_wrong": share(r["attempt_ok"] and r["status"] != "correct" for r in revised),

@@ -2,18 +2,19 @@
 
 A sample is never split over rows, so the model sees every chain whole. A sample that is too long for a row, or that
 has nothing to learn from, gets a line in drops.jsonl. Every row that is written has targets: no 0/0 in the loss.
+For controls, samples can be cut or repeated to a budget of trained tokens, and later turns emptied of their words.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from dpr_mini import chat, recipe, store
-from dpr_mini.types import Dialogue, Drop, Pack, Sample, from_row
+from dpr_mini.types import Dialogue, Drop, Pack, Sample, Turn, digest, from_row
 
 VERSION = 1
 
@@ -59,12 +60,50 @@ def _lay(samples: Sequence[Sample]) -> Pack:
     )
 
 
+def spend(samples: Sequence[Sample], budget: int) -> list[Sample]:
+    """Samples of `budget` trained tokens in all, at most half a sample over or under it, but at least one sample.
+
+    They are taken in an order that is a hash of their id; where all of them are too few, they are taken again, in
+    another order. Each whole pass over them is like one more epoch.
+    """
+    taken, total, turn = [], 0, 0
+    while True:
+        for sample in sorted(samples, key=lambda s: digest(turn, s.id)):
+            if taken and total + targets(sample) / 2 > budget:
+                return taken
+            taken.append(sample)
+            total += targets(sample)
+        turn += 1
+
+
+def hollow(dialogue: Dialogue, answer: str, template: chat.Template, filler: recipe.Filler) -> Dialogue:
+    """The dialogue with the words of every later turn replaced by filler that ends in `answer`.
+
+    A turn keeps its number of tokens, or gets those that its answer alone needs.
+    """
+    end = template.encode(filler.answer.replace("{answer}", answer))
+    word = template.encode(filler.text)
+
+    def emptied(turn: Turn) -> Turn:
+        ids = (*(word * len(turn.ids))[: max(0, len(turn.ids) - len(end))], *end)
+        return replace(turn, ids=ids, text=template.decode(ids))
+
+    first, *later = dialogue.turns
+    return replace(dialogue, turns=(first, *map(emptied, later)))
+
+
 def run(
-    folder: Path, kept: Path, config: recipe.Pack, template: chat.Template, bridges: Mapping[str, str]
+    folder: Path,
+    kept: Path,
+    config: recipe.Pack,
+    template: chat.Template,
+    bridges: Mapping[str, str],
+    budget: int | None = None,
 ) -> dict[str, Any]:
     """Read `kept`/rows.jsonl, write rows.jsonl (asdict(Pack) with an id) and drops.jsonl (asdict(Drop)).
 
-    Metrics count rows, samples, tokens, trained tokens (targets), the share of row space that is filled, and drops.
+    `budget` is the number of trained tokens that one epoch should have. Metrics count rows, samples, tokens, trained
+    tokens (targets), the share of row space that is filled and drops; `samples` counts a repeated one each time.
     Raises StoreError where no sample is left to train on.
     """
     samples, drops, longest = [], [], 0
@@ -72,6 +111,8 @@ def run(
         dialogue = from_row(Dialogue, row["dialogue"])
         wrong_first = len(dialogue.turns) > 1 and row["verdicts"][0]["status"] != "correct"
         masked = frozenset({0}) if config.mask_wrong_first and wrong_first else frozenset()
+        if config.filler:
+            dialogue = hollow(dialogue, row["verdicts"][-1]["extracted"], template, config.filler)
         sample = chat.to_sample(dialogue, template, bridges, masked)
         longest = max(longest, len(sample.ids))
         if not targets(sample):
@@ -87,14 +128,16 @@ def run(
             f"{folder.name}: no sample left to train on: {kept.name} kept {len(drops)}, dropped here {len(drops)} "
             f"(longest {longest} tokens, pack.tokens_per_row {config.tokens_per_row})"
         )
-    packs, _ = best_fit(samples, config.tokens_per_row)
+    used = spend(samples, budget) if budget else samples
+    packs, _ = best_fit(used, config.tokens_per_row)
     store.write_rows(folder / "rows.jsonl", ({"id": f"row-{i:06d}", **asdict(p)} for i, p in enumerate(packs)))
     tokens = sum(len(p.ids) for p in packs)
     return {
         "rows": len(packs),
-        "samples": len(samples),
+        "samples": len(used),
+        "distinct_samples": len({s.id for s in used}),
         "tokens": tokens,
-        "trained_tokens": sum(targets(s) for s in samples),
+        "trained_tokens": sum(targets(s) for s in used),
         "fill": round(tokens / (len(packs) * config.tokens_per_row), 4),
         "dropped": len(drops),
         "longest": longest,
