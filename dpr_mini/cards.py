@@ -50,8 +50,9 @@ class Lineage:
         def visit(folder: Path) -> None:
             if folder.name not in found:
                 manifest = read_json(folder / MANIFEST)
-                for name in manifest["inputs"].values():
-                    visit(folder.parent / name)
+                for role, name in manifest["inputs"].items():
+                    if not role.startswith("like "):  # another run's stage, of which only a count was read
+                        visit(folder.parent / name)
                 found[folder.name] = manifest
 
         for stage in self.ends:

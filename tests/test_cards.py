@@ -193,6 +193,20 @@ def test_asked_and_graded_in_two_stages_is_still_found(copied, tmp_path):
     assert lineage(copied).evaluations == before and list(before) == ["base", "train-1", "train-2"]
 
 
+def test_a_run_that_shares_its_store_with_others(copied, tmp_path):
+    """Its latest.json lies below the stages' folder; a stage measured against another run's is not made of it."""
+    latest = read_json(copied / "latest.json")
+    arm = copied / "arms" / "small-seed0"
+    arm.mkdir(parents=True)
+    write_json(arm / "latest.json", latest | {"stages": {n: f"../../{f}" for n, f in latest["stages"].items()}})
+    manifest = read_json(folder_of(copied, "filter-1") / "stage.json")
+    manifest["inputs"]["like filter-1"] = "filter-1-0fthe0th"
+    write_json(folder_of(copied, "filter-1") / "stage.json", manifest)
+    _, body = exported(arm, tmp_path / "out")
+    assert "| benchmark | base | train-1 | train-2 |" in body and "0fthe0th" not in body
+    exported(arm, tmp_path / "data", "--format", "data")
+
+
 # ---------------------------------------------------------------- data
 
 
