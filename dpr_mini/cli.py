@@ -140,19 +140,27 @@ def filter(
 @app.command()
 def eval(
     model: Annotated[str, typer.Argument(help="The embedded model, a local folder, or a hub name.")],
-    on: Annotated[str, typer.Option(help="Benchmarks: gsm8k, math500, aime24, or JSONL files; comma-separated.")],
-    k: Annotated[int, typer.Option(help="Samples a problem.", min=1)] = 4,
-    limit: Annotated[int | None, typer.Option(help="Take only the first problems.", min=1)] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Length limit of an answer.", min=1)] = 1024,
-    temperature: Annotated[float, typer.Option(help="Of the samples.", min=0.0)] = 0.6,
+    on: Annotated[str, typer.Option(help="gsm8k, math500, aime24, aime25, olymmath or JSONL files; comma-separated.")],
+    overrides: Overrides = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of eval_gsm8k.jsonl ...; none: the hub.")] = None,
+    preset: Annotated[str | None, typer.Option(help="ours, qwen-math, qwen-boxed or long-cot.")] = None,
+    k: Annotated[int | None, typer.Option(help="Samples a problem.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Take only the first problems of each source.", min=1)] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Length limit of an answer.", min=1)] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the samples.", min=0.0)] = None,
     engine: Annotated[str, typer.Option(help="auto, openvino, hf or sglang.")] = "auto",
     runs: Runs = Path("runs"),
 ) -> None:
-    """Score any model: pass@1 over k samples with its interval, greedy, length, truncation."""
-    with one_line_errors():
-        from dpr_mini import runner
+    """Score any model: pass@1, maj@k, pass@k, greedy with their intervals; length, truncation, levels.
 
-        runner.evaluate(model, on.split(","), k, limit, max_new_tokens, temperature, engine, runs)
+    What is given here wins over the preset. The same command asks nothing twice; with another evaluate.grader.timeout_s
+    it grades the answers that are there.
+    """
+    with one_line_errors():
+        from dpr_mini.evaluation import evaluate
+
+        given = {"preset": preset, "samples": k, "max_new_tokens": max_new_tokens, "temperature": temperature}
+        evaluate(model, on.split(","), runs, data, limit, engine, overrides or [], **given)
 
 
 @app.command()
@@ -167,15 +175,21 @@ def report(run: RunFolder) -> None:
 @app.command()
 def export(
     run: RunFolder,
-    out: Annotated[Path, typer.Option(help="Folder (hf) or file (gguf) to write.")],
-    format: Annotated[str, typer.Option(help="hf (safetensors) or gguf (F16, for llama.cpp and Ollama).")] = "hf",
-    stage: Annotated[str | None, typer.Option(help="train-1 or train-2; the last one by default.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write; for gguf also a file NAME.gguf, without a card.")],
+    format: Annotated[
+        str, typer.Option(help="hf (safetensors), gguf (F16, for llama.cpp and Ollama), data (kept dialogues).")
+    ] = "hf",
+    stage: Annotated[str | None, typer.Option(help="E.g. train-1 or filter-2; the last model, all data.")] = None,
+    push: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Also upload to this hub repository.")] = None,
 ) -> None:
-    """Copy a trained model out of a run, to use elsewhere."""
-    with one_line_errors():
-        from dpr_mini import runner
+    """Take a trained model or the kept dialogues out of a run, with a card: recipe, lineage, scores.
 
-        runner.export(run, out, format, stage)
+    Only --push leaves this machine; it uses the login of `hf auth login`, and a new repository is private.
+    """
+    with one_line_errors():
+        from dpr_mini import release
+
+        release.export(run, out, format, stage, push)
 
 
 @app.command()

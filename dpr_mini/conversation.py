@@ -25,13 +25,17 @@ REFUSED = 0.5  # share that may outgrow the model's context: their number says s
 
 @dataclass
 class Conversation:
-    """One dialogue under way. `script` is (instruction, what is said) per turn; `seed` is the dialogue's own."""
+    """One dialogue under way. `script` is (instruction, what is said) per turn; `seed` is the dialogue's own.
+
+    `system` is the system turn before the first; "" leaves it to the chat template.
+    """
 
     problem_id: str
     sample: int
     script: tuple[tuple[str, str], ...]
     sampling: Sampling
     seed: int
+    system: str = ""
     turns: list[Turn] = field(default_factory=list)
     prefix: tuple[int, ...] = ()  # the prompt of the turn under way
 
@@ -50,7 +54,7 @@ class Conversation:
         if self.turns:
             self.prefix = (*self.prefix, *self.turns[-1].ids, *template.follow_up(said))
         else:
-            self.prefix = template.opening(said)
+            self.prefix = template.opening(said, self.system)
         return Request(self.id, self.prefix, self.sampling, seed_for(self.seed, len(self.turns)))
 
     def take(self, done: Completion) -> None:

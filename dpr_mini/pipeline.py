@@ -88,7 +88,6 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
     templates = {**prompts.TEMPLATES, **recipe.dialogue.templates}
     bridges = {**prompts.BRIDGES, **recipe.dialogue.bridges}
     _check(recipe, templates)
-    question = templates[recipe.evaluate.template]
     engine, seed, base = recipe.engine.changes_samples(), recipe.seed, owner.identity()
     stages: dict[str, Stage] = {}
 
@@ -198,13 +197,14 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
 
     # Phase 2: pi_sft's own pass rates decide how many samples each problem gets; SFT gives pi_rej.
     if 2 in recipe.phases:
-        draws = {**_dump(recipe.probe), "question": question}
+        first_turn = templates[recipe.dialogue.turns[0][0]]  # as training samples have it; an evaluation may differ
+        draws = {**_dump(recipe.probe), "question": first_turn}
         engine_stage(
             "probe-2",
             difficulty.VERSION,
             draws,
             sampler,
-            lambda folder, at, e, t: difficulty.probe(folder, _problems(at), e, t, recipe.probe, question, seed),
+            lambda folder, at, e, t: difficulty.probe(folder, _problems(at), e, t, recipe.probe, first_turn, seed),
             problems="problems",
         )
         engine_stage(
@@ -213,7 +213,7 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
             {**_dump(recipe.sample), "draw": draws},
             sampler,
             lambda folder, at, e, t: difficulty.sample(
-                folder, _problems(at), at["probed"], e, t, recipe.sample, recipe.probe, question, seed
+                folder, _problems(at), at["probed"], e, t, recipe.sample, recipe.probe, first_turn, seed
             ),
             problems="problems",
             probed="probe-2",
@@ -234,24 +234,34 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
 
 
 def evaluation_only(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
-    """The two stages that score one model: its problems are the held-out ones alone."""
-    asked = _scaled(recipe)
+    """problems -> eval-0-answers -> eval-0: one model's score on the held-out problems alone.
+
+    Asking and grading are two stages, so that another grader or another limit grades the answers that are there.
+    """
+    asked, wanted = _scaled(recipe), recipe.evaluate
     templates = {**prompts.TEMPLATES, **recipe.dialogue.templates}
     bridges = {**prompts.BRIDGES, **recipe.dialogue.bridges}
+    _check(recipe, templates)
 
-    def score(folder: Path, at: Inputs) -> dict[str, Any]:
+    def ask(folder: Path, at: Inputs) -> dict[str, Any]:
         engine, template = owner.engine(owner.model())
         held_out = _problems(at, train=False)
-        scored = evaluate.run(folder, held_out, engine, template, recipe.evaluate, templates, bridges, recipe.seed)
-        return {**scored, **_engine(engine)}
+        used = evaluate.answers(folder, held_out, engine, template, wanted, templates, recipe.seed)
+        return {**used, **_engine(engine)}
+
+    def score(folder: Path, at: Inputs) -> dict[str, Any]:
+        return evaluate.cards(folder, at["answers"], _problems(at, train=False), bridges, wanted.grader)
 
     data = {"sources": _dump(asked), "files": _file_digests(asked, owner.base)}
     first = Stage(
         "problems", problems.VERSION, data, lambda folder, at: problems.run(folder, asked, owner.base, train=False)
     )
-    config = {**_dump(recipe.evaluate), "templates": _asked(recipe, templates), "bridges": bridges}
-    config |= {"base": owner.identity(), "engine": recipe.engine.changes_samples(), "seed": recipe.seed}
-    return {"problems": first, "eval-0": Stage("eval-0", evaluate.VERSION, config, score, {"problems": first})}
+    config = wanted.changes_answers() | {"templates": _asked(recipe, templates), "base": owner.identity()}
+    config |= {"engine": recipe.engine.changes_samples(), "seed": recipe.seed}
+    answers = Stage("eval-0-answers", evaluate.ANSWERS, config, ask, {"problems": first})
+    config = {"grader": _dump(wanted.grader), "bridges": bridges}
+    graded = Stage("eval-0", evaluate.VERSION, config, score, {"answers": answers, "problems": first})
+    return {stage.name: stage for stage in (first, answers, graded)}
 
 
 TRAIN_VERSION = 2  # kept here so that describing the graph does not import torch or matplotlib

@@ -14,22 +14,22 @@ from dpr_mini.cli import app
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "dpr_mini").rglob("*.py"))
 DATA_HALF = ["types", "recipe", "store", "grade", "behaviours", "chat", "conversation", "pipeline", "runner"]
-DATA_HALF += ["outside", "overlap"]
+DATA_HALF += ["outside", "overlap", "evaluation", "release", "cards", "benchmarks"]
 DATA_HALF += [f"stages.{name}" for name in ("problems", "dialogue", "filters", "difficulty", "pack", "evaluate")]
 # a module may import from its own layer and from those after it
 LAYERS = [
     ["cli"],
-    ["runner", "show", "outside"],
+    ["runner", "show", "outside", "evaluation", "release"],
     ["rehearsal", "unsloth_process"],
     ["pipeline"],
     ["stages"],
-    ["conversation", "judge", "rules", "reporting"],
+    ["conversation", "judge", "rules", "reporting", "cards"],
     ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats"],
     ["structure", "regions", "latex", "algebra", "answers", "guards", "arithmetic"],
     ["training"],
     ["model", "facts", "prompts", "progress", "overlap"],
     ["recipe", "store", "shapes"],
-    ["yamlfile"],
+    ["yamlfile", "benchmarks", "sources"],
     ["types"],
 ]
 
@@ -103,9 +103,19 @@ def test_command_line_is_frozen():
         "show": ["--rows", "--seed"],
         "grade": ["--out"],
         "filter": ["--out", "--recipe", "--rules"],
-        "eval": ["--engine", "--k", "--limit", "--max-new-tokens", "--on", "--runs", "--temperature"],
+        "eval": [
+            "--data",
+            "--engine",
+            "--k",
+            "--limit",
+            "--max-new-tokens",
+            "--on",
+            "--preset",
+            "--runs",
+            "--temperature",
+        ],
         "report": [],
-        "export": ["--format", "--out", "--stage"],
+        "export": ["--format", "--out", "--push", "--stage"],
         "doctor": [],
     }
 
