@@ -173,6 +173,7 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
     # Phase 2: pi_sft's own pass rates decide how many samples each problem gets; SFT gives pi_rej.
     if recipe.phases == 2:
         draws = {**_dump(recipe.probe), "question": question}
+        sampling = recipe.sample.scaled(recipe.scale)
         engine_stage(
             "probe-2",
             difficulty.VERSION,
@@ -184,10 +185,10 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
         engine_stage(
             "sample-2",
             difficulty.VERSION,
-            {**_dump(recipe.sample), "draw": draws},
+            {**_dump(sampling), "draw": draws},
             "train-1",
             lambda folder, at, e, t: difficulty.sample(
-                folder, _problems(at), at["probed"], e, t, recipe.sample, recipe.probe, question, seed
+                folder, _problems(at), at["probed"], e, t, sampling, recipe.probe, question, seed
             ),
             problems="problems",
             probed="probe-2",

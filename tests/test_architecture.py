@@ -14,7 +14,7 @@ from dpr_mini.cli import app
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "dpr_mini").rglob("*.py"))
 DATA_HALF = ["types", "recipe", "store", "grade", "behaviours", "chat", "conversation", "pipeline", "runner"]
-DATA_HALF += ["outside", "overlap"]
+DATA_HALF += ["outside", "overlap", "budgets", "simulate"]
 DATA_HALF += [f"stages.{name}" for name in ("problems", "dialogue", "filters", "difficulty", "pack", "evaluate")]
 # a module may import from its own layer and from those after it
 LAYERS = [
@@ -22,8 +22,8 @@ LAYERS = [
     ["runner", "show", "outside"],
     ["pipeline"],
     ["stages"],
-    ["conversation", "judge", "rules", "reporting"],
-    ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats"],
+    ["conversation", "judge", "rules", "reporting", "simulate"],
+    ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats", "budgets"],
     ["structure", "regions", "latex", "algebra", "answers", "guards", "arithmetic"],
     ["model", "facts", "prompts", "progress", "overlap"],
     ["recipe", "store", "shapes"],
