@@ -28,8 +28,8 @@ Start = Callable[[np.random.Generator], tuple[Floats, Counts]]  # true pass rate
 
 GRID = np.sin(np.linspace(0, np.pi / 2, 101)) ** 2  # pass rates: equal weights on them are Jeffreys' prior
 ROUNDS, RESAMPLES = 300, 40  # of EM, and of problems: enough for 95 % intervals to hold about 90 % of runs (tests)
-REPLICAS = (20, 200)  # fewest and most; PROBLEMS says where between
-PROBLEMS = 100_000  # problems played in all replicas of one strategy
+REPLICAS = (20, 100)  # fewest and most; PROBLEMS says where between
+PROBLEMS = 40_000  # problems played in all replicas of one strategy
 HARD = ("0", "0-0.25")  # the hardest bins
 # Share of problems in percent by pass rate. Made (ours) so that DART-Math's published costs on GSM8K and MATH with a
 # 7B model come out: arXiv 2407.13690 and its authors' notes; the test has the figures.
@@ -122,7 +122,9 @@ def read(path: Path, samples: int) -> Start:
     other is a JSON list of pass rates. Raises SimulationError or StoreError, one line, for anything else.
     """
     if path.suffix == ".jsonl":
-        return probed([_difficulty(where, row) for where, row in foreign_rows(path)], samples)
+        if not (rows := [_difficulty(where, row) for where, row in foreign_rows(path)]):
+            raise SimulationError(f"{path}: no rows")
+        return probed(rows, samples)
     try:
         rates = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
