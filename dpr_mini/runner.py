@@ -60,7 +60,7 @@ def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> N
             for change in _readable(store.changes(stage, root)):
                 print(f"        {'':11} {change}")
     for line in simulate.planned(recipe, stages, root):
-        print(line)
+        print(f"        {line}")
     if lack := doctor.missing_for(recipe.needs, _gib(gpu)):
         raise RunError(f"{path} {lack}; without one, run: dpr-mini run {recipe.needs.instead}")
 

@@ -225,8 +225,8 @@ def table(start: Start, config: Sampling, seed: int = 0) -> list[str]:
         "  ".join(c.ljust(w) if not i else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True)))
         for row in (head, *rows)
     ] + [
-        f"quota {config.quota}, at most {config.max_tries} draws a problem; the strategies after {config.target} have "
-        f"{budget:,} draws in all",
+        f"quota {config.quota}, at most {config.max_tries} draws a problem; those after {config.target} may draw "
+        f"{budget:,} in all",
         "± is where 95 % of runs end; hard: problems with at most 0.25 right in the probe",
     ]
 
@@ -240,17 +240,17 @@ def planned(recipe: Recipe, stages: Mapping[str, Stage], root: Path) -> list[str
     probe, problems = sampling.inputs["probed"], sampling.inputs["problems"]
     if probe.state(root) == "reuse":
         path = probe.folder(root) / budgets.RATES
-        return ["", f"sample-2, expected from {path.parent.name}:", *table(read(path, samples), config)]
+        return [f"sample-2, expected from {path.parent.name}:", *table(read(path, samples), config)]
     counts = [recipe.count(source) for source in recipe.problems.train]
     if problems.state(root) == "reuse":
         n = problems.manifest(root)["metrics"]["splits"]["train"]
     else:
         n = sum(c for c in counts if c) if all(counts) else None
     if n is None and config.budget is not None:
-        return ["", "sample-2: what to expect of sample.budget is known once the problems are: run --until problems"]
+        return ["sample-2: what to expect of sample.budget is known once the problems are: run --until problems"]
     told = "for each 1,000 problems" if n is None else f"for {n:,} problems"
-    told += " if their pass rates were those ASSUMED for a 7B model on GSM8K and MATH (no probe yet)"
-    return ["", f"sample-2, expected {told}:", *table(assumed(n or 1000, samples), config)]
+    told += ", pass rates ASSUMED, a 7B model's on GSM8K and MATH: no probe yet"
+    return [f"sample-2, expected {told}:", *table(assumed(n or 1000, samples), config)]
 
 
 def _cells(found: Forecast) -> Iterator[str]:

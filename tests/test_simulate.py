@@ -260,10 +260,10 @@ def test_the_table_has_every_strategy_at_equal_draws():
     lines = simulate.table(simulate.assumed(100, 4), Sampling(quota=4, max_tries=16, budget=900))
     assert [line.split()[0] for line in lines[1:7]] == list(TARGETS)
     assert all(int(line.split()[1]) <= 900 for line in lines[1:7])
-    assert "quota 4, at most 16 draws a problem" in lines[7] and "900 draws in all" in lines[7]
+    assert "quota 4, at most 16 draws a problem" in lines[7] and "may draw 900 in all" in lines[7]
     assert max(map(len, lines)) <= 120
     own = simulate.table(simulate.assumed(100, 4), Sampling(target="vrt", max_tries=9))
-    assert own[1].split()[:4] == ["vrt", "900", "±", "0"] and "900 draws in all" in own[7]
+    assert own[1].split()[:4] == ["vrt", "900", "±", "0"] and "may draw 900 in all" in own[7]
 
 
 def test_the_table_of_a_budget_below_the_probe_says_so():
@@ -292,28 +292,36 @@ def smoke(tmp_path):
 def test_a_plan_says_where_its_pass_rates_come_from(smoke, tmp_path):
     read, stages, finish = smoke
     told = simulate.planned(read, stages, tmp_path)
-    assert told[1].startswith("sample-2, expected for 210 problems if their pass rates were those ASSUMED")
+    assert told[0].startswith("sample-2, expected for 210 problems, pass rates ASSUMED")
     finish("problems", {"splits": {"train": 207}})
-    assert "for 207 problems if" in simulate.planned(read, stages, tmp_path)[1]
+    assert "for 207 problems, pass" in simulate.planned(read, stages, tmp_path)[0]
     finish("probe-2", rates=[{"problem_id": f"p{i}", "tried": 3, "correct": i % 4} for i in range(20)])
     told = simulate.planned(read, stages, tmp_path)
-    assert told[1] == f"sample-2, expected from {stages['probe-2'].folder(tmp_path).name}:"
-    assert told[3].startswith("prop2diff")
+    assert told[0] == f"sample-2, expected from {stages['probe-2'].folder(tmp_path).name}:"
+    assert told[2].startswith("prop2diff")
     finish("sample-2")
     assert simulate.planned(read, stages, tmp_path) == []
+
+
+def test_the_budget_shrinks_with_the_scale(tmp_path):
+    read = recipe.load(ROOT / "recipes/smoke.yaml", ["scale=0.5", "sample.budget=3000"])
+    with pipeline.Owner(read, ROOT / "recipes") as owner:
+        stages = pipeline.build(read, owner)
+    assert stages["sample-2"].config["budget"] == 1500
+    assert any("may draw 1,500 in all" in line for line in simulate.planned(read, stages, tmp_path))
 
 
 def test_a_plan_of_unknown_problems(tmp_path):
     """Problems of a file are not counted before they are loaded."""
     given = {"name": "x", "model": {"name": "smoke-model"}, "problems": {"train": [{"file": "none.jsonl"}]}}
     for more, said in (
-        ({}, "for each 1,000 problems if their pass rates were those ASSUMED"),
+        ({}, "for each 1,000 problems, pass rates ASSUMED"),
         ({"budget": 5000}, "is known once the problems are: run --until problems"),
     ):
         read = recipe.parse({**given, "sample": more}, "x")
         with pipeline.Owner(read, ROOT / "recipes") as owner:
             stages = pipeline.build(read, owner)
-        assert said in simulate.planned(read, stages, tmp_path)[1]
+        assert said in simulate.planned(read, stages, tmp_path)[0]
 
 
 def test_one_phase_has_nothing_to_plan(tmp_path):
