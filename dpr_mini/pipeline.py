@@ -199,6 +199,7 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
     if 2 in recipe.phases:
         first_turn = templates[recipe.dialogue.turns[0][0]]  # as training samples have it; an evaluation may differ
         draws = {**_dump(recipe.probe), "question": first_turn}
+        sampling = recipe.sample.scaled(recipe.scale)
         engine_stage(
             "probe-2",
             difficulty.VERSION,
@@ -210,10 +211,10 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
         engine_stage(
             "sample-2",
             difficulty.VERSION,
-            {**_dump(recipe.sample), "draw": draws},
+            {**_dump(sampling), "draw": draws},
             sampler,
             lambda folder, at, e, t: difficulty.sample(
-                folder, _problems(at), at["probed"], e, t, recipe.sample, recipe.probe, first_turn, seed
+                folder, _problems(at), at["probed"], e, t, sampling, recipe.probe, first_turn, seed
             ),
             problems="problems",
             probed="probe-2",

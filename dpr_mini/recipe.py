@@ -189,11 +189,25 @@ class Probe(Section):
 
 
 class Sampling(Section):
-    """Phase 2: how many correct samples each problem should end up with (DART-Math, arXiv 2407.13690)."""
+    """Phase 2: how many correct samples each problem should end up with. Formulas and sources: budgets.py."""
 
-    target: Literal["prop2diff", "uniform"] = "prop2diff"
-    quota: Positive = 8  # correct samples for the hardest problem (prop2diff) or for each (uniform)
+    target: Literal["prop2diff", "uniform", "vrt", "cap", "boundary", "gvm"] = "prop2diff"
+    quota: Positive = 8  # correct samples: of the hardest problem (prop2diff), of each (uniform), at most (cap)
     max_tries: Positive = 64  # draws a problem, the probe's included
+    budget: Positive | None = None  # draws in all, the probe's included (times `scale`); null: no such limit
+    dynamic: bool = True  # pass rates, and so targets, estimated anew every round (our reading); false: the probe's
+    give_up: float | None = Field(None, gt=0, lt=1)  # stop where one more right answer is less likely (ours)
+
+    @model_validator(mode="after")
+    def _something_to_share(self) -> Sampling:
+        if self.target in ("boundary", "gvm") and self.budget is None:
+            raise ValueError(f"target: {self.target} shares out a number of draws: give sample.budget")
+        return self
+
+    def scaled(self, scale: float) -> Sampling:
+        """The same for `scale` times as many problems."""
+        budget = self.budget if self.budget is None else max(1, round(self.budget * scale))
+        return self.model_copy(update={"budget": budget})
 
 
 class Grading(Section):

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import doctor, pipeline, store
+from dpr_mini import doctor, pipeline, simulate, store
 from dpr_mini import recipe as recipes
 from dpr_mini.recipe import Recipe, RecipeError
 from dpr_mini.store import Stage
@@ -116,6 +116,8 @@ def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> N
         if state != "reuse":
             for change in _readable(store.changes(stage, root)):
                 print(f"        {'':11} {change}")
+    for line in simulate.planned(recipe, stages, root):
+        print(f"        {line}")
     if lack := doctor.missing_for(recipe.needs, _gib(gpu)):
         raise RunError(f"{path} {lack}; without one, run: dpr-mini run {recipe.needs.instead}")
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Finish = Literal["stop", "length", "error"]
 Status = Literal["correct", "wrong", "unparsed", "timeout"]
+Stop = Literal["met", "spent", "gave_up", "unanswered"]
 
 
 class UserError(Exception):
@@ -115,11 +116,19 @@ class Difficulty:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What phase 2 wants for one problem: `wanted` correct samples within `max_tries` draws."""
+    """What phase 2 wanted of one problem and what that took, the probe's draws included.
+
+    `wanted` correct samples; draws `asked`, answers `drawn` (an engine may fail a draw), of these `right`; `tokens`
+    generated for it; `stop` is why no more was drawn, see budgets.step.
+    """
 
     problem_id: str
     wanted: int
-    max_tries: int
+    asked: int
+    drawn: int
+    right: int
+    tokens: int
+    stop: Stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dpr_mini.cli import app
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "dpr_mini").rglob("*.py"))
 DATA_HALF = ["types", "recipe", "store", "grade", "behaviours", "chat", "conversation", "pipeline", "runner"]
-DATA_HALF += ["outside", "overlap", "evaluation", "release", "cards", "benchmarks"]
+DATA_HALF += ["outside", "overlap", "evaluation", "release", "cards", "benchmarks", "budgets", "simulate"]
 DATA_HALF += [f"stages.{name}" for name in ("problems", "dialogue", "filters", "difficulty", "pack", "evaluate")]
 # a module may import from its own layer and from those after it
 LAYERS = [
@@ -23,8 +23,8 @@ LAYERS = [
     ["rehearsal", "unsloth_process"],
     ["pipeline"],
     ["stages"],
-    ["conversation", "judge", "rules", "reporting", "cards"],
-    ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats"],
+    ["conversation", "judge", "rules", "reporting", "cards", "simulate"],
+    ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats", "budgets"],
     ["structure", "regions", "latex", "algebra", "answers", "guards", "arithmetic"],
     ["training"],
     ["model", "facts", "prompts", "progress", "overlap"],
