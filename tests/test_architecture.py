@@ -14,12 +14,12 @@ from dpr_mini.cli import app
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "dpr_mini").rglob("*.py"))
 DATA_HALF = ["types", "recipe", "store", "grade", "behaviours", "chat", "conversation", "pipeline", "runner"]
-DATA_HALF += ["outside", "overlap"]
+DATA_HALF += ["outside", "overlap", "compare"]
 DATA_HALF += [f"stages.{name}" for name in ("problems", "dialogue", "filters", "difficulty", "pack", "evaluate")]
 # a module may import from its own layer and from those after it
 LAYERS = [
     ["cli"],
-    ["runner", "show", "outside"],
+    ["runner", "show", "outside", "compare"],
     ["pipeline"],
     ["stages"],
     ["conversation", "judge", "rules", "reporting"],
@@ -102,6 +102,7 @@ def test_command_line_is_frozen():
         "grade": ["--out"],
         "filter": ["--out", "--recipe", "--rules"],
         "eval": ["--engine", "--k", "--limit", "--max-new-tokens", "--on", "--runs", "--temperature"],
+        "compare": ["--baseline", "--out"],
         "report": [],
         "export": ["--format", "--out", "--stage"],
         "doctor": [],
