@@ -255,7 +255,7 @@ def evaluation_only(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
 
 
 TRAIN_VERSION = 1  # kept here so that describing the graph does not import torch or matplotlib
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 
 
 def run(

@@ -86,12 +86,16 @@ class Results:
         """The same file of all stages whose role begins so, for a note under a table."""
         return ", ".join(self.source(role, file) for role in self.at if role.startswith(prefix))
 
+    @property
+    def evaluations(self) -> list[str]:
+        """Roles of the evaluations that are there, one for each of `models`."""
+        return [role for role in LABELS if role in self.at]
+
     @cached_property
     def models(self) -> list[Model]:
         return [
-            Model(label, self.at[role], self.metrics(role)["cards"], list(self.rows(role, "graded.jsonl")))
-            for role, label in LABELS.items()
-            if role in self.at
+            Model(LABELS[role], self.at[role], self.metrics(role)["cards"], list(self.rows(role, "graded.jsonl")))
+            for role in self.evaluations
         ]
 
     @cached_property
