@@ -82,9 +82,8 @@ class Lineage:
         for path in (self.root / folder for folder in self.latest["stages"].values()):
             if not (path / MANIFEST).exists() or "cards" not in (manifest := read_json(path / MANIFEST))["metrics"]:
                 continue
-            if "answers" in manifest["inputs"]:  # asked and graded in two stages
-                manifest = read_json(path.parent / manifest["inputs"]["answers"] / MANIFEST)
-            model = manifest["inputs"].get("model")
+            asked = read_json(path.parent / manifest["inputs"]["answers"] / MANIFEST)
+            model = asked["inputs"].get("model")
             if model is None or model in self.stages:
                 found["base" if model is None else self.stages[model]["stage"]] = path
         return found

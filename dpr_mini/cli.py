@@ -164,6 +164,21 @@ def eval(
 
 
 @app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Runs, or an experiment's folder.")],
+    baseline: Annotated[
+        str | None, typer.Option(help="The arm to compare with; the untouched model by default.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write into; the first RUN by default.")] = None,
+) -> None:
+    """Set runs side by side: pass@1 with intervals, paired differences, bins by difficulty, what each cost."""
+    with one_line_errors():
+        from dpr_mini import compare as comparing
+
+        comparing.compare(folders, out, baseline)
+
+
+@app.command()
 def report(run: RunFolder) -> None:
     """Write a run's report again (report.html, report.md) and print where it is."""
     with one_line_errors():

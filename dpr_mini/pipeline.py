@@ -2,7 +2,7 @@
 
     problems -> dialogue-1 -> filter-1 -> pack-1 -> train-1
                           -> probe-2 -> sample-2 -> filter-2 -> pack-2 -> train-2
-    eval-0 (base), eval-1 (after train-1), eval-2 (after train-2) -> report
+    eval-0 (base), eval-1 (after train-1), eval-2 (after train-2), each behind its eval-N-answers -> report
 
 `phases: [2]` leaves out the second half of the first line and starts from the base model; `[]` only scores it.
 
@@ -115,15 +115,26 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
         stage(name, version, config, body, **made, **inputs)
 
     def evaluation(number: int, model: str) -> None:
-        title = f"eval-{number}"
+        """eval-N-answers asks the model, eval-N grades what it said: another grader needs no new answers."""
+        title, wanted = f"eval-{number}", recipe.evaluate
         engine_stage(
+            f"{title}-answers",
+            evaluate.ANSWERS,
+            wanted.changes_answers() | {"templates": _asked(recipe, templates)},
+            model,
+            lambda folder, at, e, t: evaluate.answers(
+                folder, _problems(at, train=False), e, t, wanted, templates, seed, title
+            ),
+            problems="problems",
+        )
+        stage(
             title,
             evaluate.VERSION,
-            {**_dump(recipe.evaluate), "templates": _asked(recipe, templates), "bridges": bridges},
-            model,
-            lambda folder, at, e, t: evaluate.run(
-                folder, _problems(at, train=False), e, t, recipe.evaluate, templates, bridges, seed, title
+            {"grader": _dump(wanted.grader), "bridges": bridges},
+            lambda folder, at: evaluate.cards(
+                folder, at["answers"], _problems(at, train=False), bridges, wanted.grader
             ),
+            answers=f"{title}-answers",
             problems="problems",
         )
 
@@ -266,7 +277,7 @@ def evaluation_only(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
 
 
 TRAIN_VERSION = 2  # kept here so that describing the graph does not import torch or matplotlib
-REPORT_VERSION = 1
+REPORT_VERSION = 2
 
 
 def run(

@@ -129,7 +129,7 @@ def report(root: Path) -> None:
     latest = read_latest(root)
     folders = {n.replace("-", "_"): root / f for n, f in latest["stages"].items() if n != "report"}
     complete = {role: f for role, f in folders.items() if (f / store.MANIFEST).exists()}
-    if not any(role.startswith("eval") for role in complete):
+    if not any(re.fullmatch(r"eval_\d", role) for role in complete):
         raise RunError(f"{root}: nothing to report yet; run {latest['recipe']['name']} again")
     folder = root / latest["stages"]["report"]
     folder.mkdir(exist_ok=True)

@@ -14,12 +14,12 @@ from dpr_mini.cli import app
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "dpr_mini").rglob("*.py"))
 DATA_HALF = ["types", "recipe", "store", "grade", "behaviours", "chat", "conversation", "pipeline", "runner"]
-DATA_HALF += ["outside", "overlap", "evaluation", "release", "cards", "benchmarks", "budgets", "simulate"]
+DATA_HALF += ["outside", "overlap", "evaluation", "release", "cards", "benchmarks", "budgets", "simulate", "compare"]
 DATA_HALF += [f"stages.{name}" for name in ("problems", "dialogue", "filters", "difficulty", "pack", "evaluate")]
 # a module may import from its own layer and from those after it
 LAYERS = [
     ["cli"],
-    ["runner", "show", "outside", "evaluation", "release"],
+    ["runner", "show", "outside", "evaluation", "release", "compare"],
     ["rehearsal", "unsloth_process"],
     ["pipeline"],
     ["stages"],
@@ -114,6 +114,7 @@ def test_command_line_is_frozen():
             "--runs",
             "--temperature",
         ],
+        "compare": ["--baseline", "--out"],
         "report": [],
         "export": ["--format", "--out", "--push", "--stage"],
         "doctor": [],

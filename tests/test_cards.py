@@ -181,18 +181,6 @@ def test_a_model_that_was_not_evaluated_claims_nothing(copied, tmp_path):
     assert "model-index" not in front and "was not evaluated in its run: nothing is claimed" in body
 
 
-def test_asked_and_graded_in_two_stages_is_still_found(copied, tmp_path):
-    """As `eval` has it: the graded stage reads an answers stage, and that one knows the model."""
-    before = lineage(copied).evaluations
-    for name in ("eval-0", "eval-2"):
-        path = folder_of(copied, name) / "stage.json"
-        manifest = read_json(path)
-        (asked := copied / f"{name}-answers-00000000").mkdir()
-        write_json(asked / "stage.json", manifest)
-        write_json(path, manifest | {"inputs": {"answers": asked.name, "problems": manifest["inputs"]["problems"]}})
-    assert lineage(copied).evaluations == before and list(before) == ["base", "train-1", "train-2"]
-
-
 def test_a_run_that_shares_its_store_with_others(copied, tmp_path):
     """Its latest.json lies below the stages' folder; a stage measured against another run's is not made of it."""
     latest = read_json(copied / "latest.json")

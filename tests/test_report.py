@@ -1,20 +1,25 @@
-"""The report on a run made by hand: its numbers, its words, and that nothing in it is trusted or fetched."""
+"""The report on a run made by hand: its numbers, its words, that nothing in it is trusted or fetched, how it looks."""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
+import socket
 import subprocess
+import threading
 from collections import Counter
+from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 
 from dpr_mini import recipe as recipes
+from dpr_mini.reporting import answers, samples
 from dpr_mini.reporting.results import Results, inside_bin, verdict
 from dpr_mini.stages import report
 from dpr_mini.stages.evaluate import score
@@ -114,26 +119,33 @@ def make(root: Path) -> tuple[dict[str, Path], dict[str, Any]]:
     sampled = turns(1) | {"target": "prop2diff", "met": 2, "spent": 1, "never_solved": 1, "bins": bins}
     keep = [kept("p1#0", "single_right", (f"seven {EVIL}",)), kept("p2#1", "single_right", ("x",))]
     talk = [kept("p0#0", "confirmed", ("a", "b")), kept("p4#0", "corrected", ("MENDED", "b"))]
+    asked = {role: (turns(1), {"rows": [dialogue(r["id"], (f"{role} {EVIL}",)) for r in graded(role)]})
+             for role in RIGHT}  # fmt: skip
     evals = {
-        role: (turns(1) | {"cards": {
+        role: ({"cards": {
             **{b: score(b, [r for r in graded(role) if r["benchmark"] == b]) for b in ("easy", "hard")},
             "all": score("all", graded(role)),
-        }}, {"graded": graded(role)}) for role in RIGHT
+        }}, {"graded": graded(role)})
+        for role in RIGHT
     }  # fmt: skip
+    probed = [dialogue(name, (f"drawn {EVIL}",)) for name in ("p0#0", "p1#0", "p2#0", "p3#0")]
     stages: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "problems": ({"splits": {"train": 4, "easy": N}, "sources": {"train/made": 4}, "dropped": {"duplicate": 1}},
                      {"rows": problems}),
+        "eval_0_answers": asked["eval_0"],
         "eval_0": evals["eval_0"],
         "dialogue_1": (turns(2), {"rows": talks}),
         "filter_1": (filtering(2, drops), {"rows": talk, "drops": drops}),
         "pack_1": (packed, {}),
         "train_1": (trained, {"metrics": loss}),
+        "eval_1_answers": asked["eval_1"],
         "eval_1": evals["eval_1"],
-        "probe_2": (turns(1), {}),
-        "sample_2": (sampled, {"budgets": budgets}),
+        "probe_2": (turns(1), {"rows": probed}),
+        "sample_2": (sampled, {"budgets": budgets, "rows": [dialogue("p2#1", ("x",))]}),
         "filter_2": (filtering(2, drops[:1]), {"rows": keep, "drops": drops[:1]}),
         "pack_2": (packed, {}),
         "train_2": (trained, {"metrics": loss}),
+        "eval_2_answers": asked["eval_2"],
         "eval_2": evals["eval_2"],
     }  # fmt: skip
     return {r: stage(root, r, m, f) for r, (m, f) in stages.items()}, recipe.model_dump(mode="json")
@@ -243,7 +255,7 @@ def test_model_text_is_inert_and_nothing_is_fetched(written: tuple[str, str, dic
     page, text, _ = written
     parsed = Page()
     parsed.feed(page)
-    assert parsed.tags["svg"] == 6
+    assert parsed.tags["svg"] == 11
     assert not any(parsed.tags[t] for t in ("script", "img", "link", "iframe", "object", "base"))
     assert all(link.startswith("#") for link in parsed.links), set(parsed.links)
     assert "http://" not in page and "https://" not in page and "@import" not in page
@@ -255,7 +267,7 @@ def test_model_text_is_inert_and_nothing_is_fetched(written: tuple[str, str, dic
 
 def test_phase_one_alone(made: tuple[dict[str, Path], dict[str, Any]], tmp_path: Path) -> None:
     at = {role: folder for role, folder in made[0].items() if not role.endswith("2")}
-    found = report.run(tmp_path, at, {**made[1], "phases": 1})
+    found = report.run(tmp_path, at, {**made[1], "phases": [1]})
     assert found["headline"]["pass@1"]["easy"] == {"base": 0.2, "phase 1": 0.7}
     text = (tmp_path / "report.md").read_text()
     assert "in 1 of 1 phases" in text and "phase 2 vs" not in text and "Difficulty (phase 2)" not in text
@@ -282,22 +294,206 @@ def test_few_problems_claim_nothing() -> None:
     assert verdict({"n": 10, "low": 0.0, "high": 1.0}) == "no change shown"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [400, 1100])
-def test_it_renders_in_a_browser(folder: Path, tmp_path: Path, width: int) -> None:
-    browser = shutil.which("chromium")
-    if browser is None:
-        pytest.skip("no chromium here")
-    shot = tmp_path / "shot.png"
-    flags = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-             "disable-component-update", "disable-sync", "hide-scrollbars", f"window-size={width},1800",
-             f"user-data-dir={tmp_path / 'browser'}", f"screenshot={shot}")  # fmt: skip
-    page = (folder / "report.html").as_uri()
-    subprocess.run([browser, *(f"--{f}" for f in flags), page], check=True, timeout=120, capture_output=True)
+def test_every_bar_and_number_leads_to_its_dialogues(written: tuple[str, str, dict[str, Any]]) -> None:
+    page = written[0]
+    anchors = re.findall(r'<section class="samples" id="(\w+)">', page)
+    links = re.findall(r'(?:xlink:)?href="#(s[0-9a-f]{10})"', page)
+    assert len(set(anchors)) == len(anchors) and set(links) == set(anchors), "no link into nothing, no group unreached"
+    bars = re.findall(r'xlink:href="#(s[0-9a-f]{10})"', page)
+    # bars of zero height stay bars: 3 models x 3 benchmarks, x (all, right, wrong), x 1 behaviour; drops; 3 + 3 bins
+    assert len(bars) >= 9 + 9 + 3
+    group = page[page.index(f'id="{bars[0]}"') :]
+    group = group[: group.index("</section>")]
+    assert "base on easy: sampled answers" in group and "6 of 40" in group and "8 of these right" in group
+    assert group.count("graded correct") + group.count("graded wrong") == 6 == group.count("expected answer")
+    assert "eval-0-0a1b2c3d/graded.jsonl" in group and "&lt;script&gt;" in group
+
+
+def test_samples_are_of_what_they_say(made: tuple[dict[str, Path], dict[str, Any]]) -> None:
+    groups = samples.groups(Results(made[0]))
+    rows = {r["id"]: r for r in graded("eval_1")}
+    for word, right in (("right", True), ("wrong", False)):
+        names = [s.title.split(",")[0] for s in groups[word, "phase 1"].samples]
+        assert len(names) == 6 and all((rows[n]["status"] == "correct") is right for n in names)
+    assert ("answers", "phase 1", "nothing") not in groups
+    mended = groups["wrong to right", "phase 2"]
+    assert {s.title.split("#")[0] for s in mended.samples} == {"easy00", "hard00"} and len(mended.samples) == 4
+    assert ("right to wrong", "phase 2") not in groups, "nothing to show"
+    drop = groups["dropped", "filter_1", "false_arithmetic"]
+    assert [s.turns[-1][2] for s in drop.samples if s.title.startswith("p2#0")] == ["false_arithmetic: 2+2=5"]
+    assert [s.title.split(",")[0] for s in groups["kept", "0"].samples] == ["p1#0"]
+    assert groups["kept", "0.25-0.5"].samples[0].turns[-1][2] == "x", "from sample-2"
+
+
+def test_a_dialogue_that_is_gone_is_named(made: tuple[dict[str, Path], dict[str, Any]], tmp_path: Path) -> None:
+    write_rows(made[0]["eval_1_answers"] / "rows.jsonl", [])
+    with pytest.raises(StoreError, match=r"eval-1-answers-0a1b2c3d/rows\.jsonl: no dialogue"):
+        report.run(tmp_path, *made)
+
+
+def test_long_texts_are_cut_and_say_so() -> None:
+    assert samples._cut("x" * 5001).endswith("x ... (1 more characters)")
+
+
+def test_growth_is_measured_by_phase_and_verdict(made: tuple[dict[str, Path], dict[str, Any]]) -> None:
+    base, first, _ = Results(made[0]).models
+    # graded(): tokens are 10 x (1 + phase) + number of the problem; the base is right on easy 0-3 and hard 0-9
+    assert answers.by_verdict(base)["all"][0] == pytest.approx(10 + 9.5)
+    assert answers.by_verdict(base)["right"][0] == pytest.approx(10 + np.mean([*range(4), *range(10)]))
+    assert answers.by_verdict(first)["wrong"][0] == pytest.approx(20 + np.mean([*range(14, 20), *range(10, 20)]))
+
+
+def test_time_and_tokens_of_every_stage(made: tuple[dict[str, Path], dict[str, Any]]) -> None:
+    seconds, tokens = answers.spent(Results(made[0]))
+    assert sum(sum(by.values()) for by in seconds.values()) == 16 * 2.0
+    assert tokens["new"]["dialogue-1"] == 160 and tokens["prompts"]["dialogue-1"] == 200
+    assert tokens["trained"] == {"train-1": 180, "train-2": 180}
+
+
+@pytest.mark.parametrize(
+    ("phases", "without", "lead"),
+    [
+        ([2], ("dialogue_1", "filter_1", "pack_1", "train_1", "eval_1_answers", "eval_1"),
+         "in 1 of 1 phases (phase 2 alone)"),
+        ([], (*(f"{s}_1" for s in ("dialogue", "filter", "pack", "train")), "eval_1_answers", "eval_1",
+              *(f"{s}_2" for s in ("probe", "sample", "filter", "pack", "train")), "eval_2_answers", "eval_2"),
+         "as it is, untrained"),
+    ],
+)  # fmt: skip
+def test_any_choice_of_phases_has_its_report(
+    made: tuple[dict[str, Path], dict[str, Any]], tmp_path: Path, phases: list[int], without: tuple[str, ...], lead: str
+) -> None:
+    at = {role: folder for role, folder in made[0].items() if role not in without}
+    report.run(tmp_path, at, {**made[1], "phases": phases})
+    text = (tmp_path / "report.md").read_text()
+    assert lead in text and "Not evaluated" not in text and "phase 1 vs" not in text
+
+
+# ---------------------------------------------------------------- in a real browser
+
+
+QUIET = ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+         "disable-component-update", "disable-sync", "disable-default-apps", "hide-scrollbars")  # fmt: skip
+
+
+@dataclass
+class Visit:
+    """`dom` after scripts have run, `console` messages, `hosts` that anything was asked of."""
+
+    dom: str
+    console: list[str]
+    hosts: set[str]
+
+
+@dataclass
+class Browser:
+    path: str
+    profile: Path
+    own: set[str] = field(default_factory=set)  # hosts that it asks by itself
+
+    def visit(self, url: str, *flags: str) -> Visit:
+        """Open `url` with every request for the network led into a trap, which answers none."""
+        with socket.create_server(("127.0.0.1", 0)) as trap:
+            asked: list[str] = []
+            threading.Thread(target=_serve, args=(trap, asked), daemon=True).start()
+            proxy = f"proxy-server=http://127.0.0.1:{trap.getsockname()[1]}"
+            every = (*QUIET, proxy, "proxy-bypass-list=<-loopback>", f"user-data-dir={self.profile}",
+                     "enable-logging=stderr", *(flags or ("dump-dom",)))  # fmt: skip
+            done = subprocess.run(
+                [self.path, *(f"--{f}" for f in every), url], check=True, timeout=120, capture_output=True, text=True
+            )
+        console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+        return Visit(done.stdout, console, {_host(line) for line in asked} - self.own)
+
+
+def open_browser(profile: Path) -> Browser:
+    """Skips the test where no Chromium is installed."""
+    path = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip("no chromium here (Debian: apt install chromium)")
+    browser = Browser(path, profile)
+    browser.own |= browser.visit("about:blank").hosts
+    return browser
+
+
+def _serve(trap: socket.socket, asked: list[str]) -> None:
+    while True:
+        try:
+            caller, _ = trap.accept()
+        except OSError:  # the visit is over
+            return
+        with caller:
+            asked.append(caller.recv(4096).partition(b"\r\n")[0].decode("latin-1"))
+
+
+def _host(request: str) -> str:
+    """ "GET http://host/x HTTP/1.1" or "CONNECT host:443 HTTP/1.1" -> host"""
+    target = f"{request} ".split(" ")[1]
+    return urlsplit(target if "//" in target else f"//{target}").hostname or request
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
+    return open_browser(tmp_path_factory.mktemp("profile"))
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Path:
+    return folder / "report.html"
+
+
+def picture(browser: Browser, url: str, shot: Path, width: int, height: int = 1800) -> np.ndarray:
+    """Grey values (height, width) in 0..1."""
     from matplotlib.image import imread
 
-    pixels = imread(shot)
-    assert pixels.shape[:2] == (1800, width)
-    ink = (pixels[..., :3].mean(axis=2) < 0.9).mean()
-    assert 0.01 < ink < 0.5, "the page is blank, or black"
-    assert shot.stat().st_size > 30_000
+    browser.visit(url, f"window-size={width},{height}", f"screenshot={shot}")
+    pixels = imread(shot)[..., :3].mean(axis=2)
+    assert pixels.shape == (height, width)
+    return pixels
+
+
+@pytest.mark.browser
+def test_the_trap_catches_what_it_is_for(browser: Browser, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.html"
+    bad.write_text('<img src="http://example.invalid/x.png"><script>console.error("boom"); nothing.here</script>')
+    visit = browser.visit(bad.as_uri())
+    assert visit.hosts == {"example.invalid"}
+    assert any("boom" in line for line in visit.console) and any("ReferenceError" in line for line in visit.console)
+
+
+@pytest.mark.browser
+def test_it_says_nothing_and_asks_nobody(browser: Browser, page: Path) -> None:
+    visit = browser.visit(page.as_uri())
+    asked = visit.hosts and visit.hosts & browser.visit(page.as_uri()).hosts  # what the page asks, it asks again
+    assert (visit.console, asked) == ([], set())
+    assert visit.dom.count("<svg") == page.read_text().count("<svg") == 11
+    assert visit.dom.rstrip().endswith("</html>") and "<h2>Conditions</h2>" in visit.dom
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [400, 1100])
+def test_it_renders_on_a_phone_and_on_a_desk(browser: Browser, page: Path, tmp_path: Path, width: int) -> None:
+    pixels = picture(browser, page.as_uri(), tmp_path / "shot.png", width)
+    assert 0.01 < (pixels < 0.9).mean() < 0.5, "the page is blank, or black"
+    assert (pixels[:, -3:] > 0.9).all(), "something sticks out at the right"
+
+
+@pytest.mark.browser
+def test_a_click_lays_the_dialogues_over_the_page_and_close_takes_them_away(
+    browser: Browser, page: Path, tmp_path: Path
+) -> None:
+    anchor = re.search(r'xlink:href="(#s[0-9a-f]{10})"', page.read_text())[1]
+    before, after, closed = (
+        picture(browser, page.as_uri() + to, tmp_path / f"{i}.png", 400, 900)
+        for i, to in enumerate(("", anchor, "#closed"))
+    )
+    assert (before != after).mean() > 0.02
+    assert np.array_equal(before, closed)
+
+
+@pytest.mark.browser
+def test_it_prints(browser: Browser, page: Path, tmp_path: Path) -> None:
+    printed = tmp_path / "report.pdf"
+    browser.visit(page.as_uri(), "no-pdf-header-footer", f"print-to-pdf={printed}")
+    pages = len(re.findall(rb"/Type\s*/Page\b", printed.read_bytes()))
+    assert 4 <= pages <= 30, "dialogues behind the numbers are not printed"

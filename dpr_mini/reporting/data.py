@@ -7,13 +7,14 @@ from dataclasses import fields
 from typing import Any
 
 from dpr_mini.reporting.document import Block, Section, Table, Talk
+from dpr_mini.reporting.figures import Link
 from dpr_mini.reporting.results import GENERATING, Bin, Results
 from dpr_mini.store import StoreError
 
 ORDER = ("drawn", "right", "wrong,", "right,", "kept", "kept:", "problems", "packed:")  # first words, down the funnel
 
 
-def funnel(results: Results) -> Section:
+def funnel(results: Results, to: Link) -> Section:
     blocks: list[Block] = []
     if "problems" in results.at:
         found = results.metrics("problems")
@@ -34,7 +35,10 @@ def funnel(results: Results) -> Section:
         head = ("rule", *(f"phase {role[-1]}" for role in results.drops))
         note = "The first rule that objects is counted; quota and limit are no faults, enough were kept already."
         source = ", ".join(results.source(role, "drops.jsonl") for role in results.drops)
-        blocks.append(Table(head, table, source, "Dropped, by rule", note))
+        links = {
+            (i, j): to("dropped", role, rule) for i, rule in enumerate(rules) for j, role in enumerate(results.drops, 1)
+        }
+        blocks.append(Table(head, table, source, "Dropped, by rule", note, links=links))
     return Section("Data", blocks + _costs(results))
 
 
@@ -92,7 +96,7 @@ def _costs(results: Results) -> list[Block]:
     return blocks
 
 
-def difficulty(results: Results) -> Section:
+def difficulty(results: Results, to: Link) -> Section:
     if not results.bins:
         return Section("Difficulty (phase 2)")
     plain, kept = sum(b.plain for b in results.bins), sum(b.kept for b in results.bins)
@@ -112,7 +116,9 @@ def difficulty(results: Results) -> Section:
         "sampling on the probe alone would keep; % kept: of what is trained on, after the rules."
     )
     source = ", ".join([results.source("sample_2", "budgets.jsonl"), results.source("filter_2", "rows.jsonl")])
-    return Section("Difficulty (phase 2)", [Table(head.split(" | "), rows, source, note=note)])
+    links = {(i, 2): to("probed", b.label) for i, b in enumerate(results.bins)}
+    links |= {(i, 7): to("kept", b.label) for i, b in enumerate(results.bins)}
+    return Section("Difficulty (phase 2)", [Table(head.split(" | "), rows, source, note=note, links=links)])
 
 
 def excerpts(results: Results) -> Section:

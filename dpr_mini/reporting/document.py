@@ -7,7 +7,7 @@ HTML template escapes everything but the figures' SVG, Markdown puts model text 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -39,6 +39,7 @@ class Table:
     title: str = ""
     note: str = ""
     prose: bool = False  # cells hold words: left-aligned and wrapped
+    links: Mapping[tuple[int, int], str] = field(default_factory=dict)  # (row, column) -> "#id" of its samples
     kind: ClassVar[str] = "table"
 
 
@@ -62,6 +63,26 @@ class Talk:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """One dialogue behind a number: (css class, label, what was said) per turn, unedited."""
+
+    title: str
+    turns: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Dialogues behind one number; laid over the page when a link to `anchor` is followed, not in print."""
+
+    anchor: str
+    title: str
+    samples: Sequence[Sample]
+    note: str
+    source: str
+    kind: ClassVar[str] = "samples"
+
+
+@dataclass(frozen=True)
 class Fold:
     """Long text behind a line to click on."""
 
@@ -70,7 +91,7 @@ class Fold:
     kind: ClassVar[str] = "fold"
 
 
-Block = Text | Points | Table | Figures | Talk | Fold
+Block = Text | Points | Table | Figures | Talk | Samples | Fold
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,19 @@ import numpy as np
 from dpr_mini.reporting.results import Bin
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from matplotlib.axes import Axes
+    from matplotlib.patches import Patch
 
+Link = Callable[..., str]  # what a bar is of -> "#id" of its samples on the page, or ""
 COLOURS = {"base": "#8b93a1", "phase 1": "#3b7dc4", "phase 2": "#e0812f"}
 INK = "#010203"  # stands for the page's text colour
 WIDTH, HEIGHT = 4.7, 3.1  # inches; about the width of a phone at 72 units an inch
+
+
+def nowhere(*_: str) -> str:
+    return ""
 
 
 @contextmanager
@@ -66,7 +72,7 @@ def _inline(svg: str, name: str) -> str:
     return svg.replace(INK, "currentColor").strip()
 
 
-def accuracy(cards: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+def accuracy(cards: Mapping[str, Mapping[str, Mapping[str, Any]]], to: Link = nowhere) -> list[str]:
     """Pass@1 by benchmark and model with interval bars. `cards`: model -> benchmark -> card."""
     made: list[str] = []
     benchmarks = list(next(iter(cards.values())))
@@ -77,7 +83,8 @@ def accuracy(cards: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
             means = np.array([by[b]["mean"] for b in benchmarks])
             bars = np.array([[by[b]["mean"] - by[b]["low"], by[b]["high"] - by[b]["mean"]] for b in benchmarks]).T
             # The percentile interval of a skewed bootstrap may miss its mean by a hair.
-            on.bar(at, means, width * 0.92, color=COLOURS[model], label=model)
+            drawn = on.bar(at, means, width * 0.92, color=COLOURS[model], label=model)
+            _link(drawn, (to("answers", model, b) for b in benchmarks))
             on.errorbar(at, means, bars.clip(min=0), fmt="none", ecolor=INK, capsize=2.5, linewidth=1)
         first = next(iter(cards.values()))
         on.set_xticks(range(len(benchmarks)), [f"{b}\nn={first[b]['n']}, k={first[b]['k']}" for b in benchmarks])
@@ -87,7 +94,7 @@ def accuracy(cards: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
     return made
 
 
-def difficulty(bins: Sequence[Bin]) -> list[str]:
+def difficulty(bins: Sequence[Bin], to: Link = nowhere) -> list[str]:
     """Responses by the probe's pass rate, before and after the quota: in all, and per problem."""
     made: list[str] = []
     names = {"right in the probe (no quota)": "#4aa39a", "kept under the quota": "#8d68c9"}
@@ -99,7 +106,8 @@ def difficulty(bins: Sequence[Bin]) -> list[str]:
         with axes(name, made) as on:
             for i, (label, colour) in enumerate(names.items()):
                 values = [(b.kept if i else b.plain) / (b.problems if per else 1) for b in bins]
-                on.bar(np.arange(len(bins)) + (i - 0.5) * 0.4, values, 0.37, color=colour, label=label)
+                drawn = on.bar(np.arange(len(bins)) + (i - 0.5) * 0.4, values, 0.37, color=colour, label=label)
+                _link(drawn, (to("kept" if i else "probed", b.label) for b in bins))
             if per:
                 wanted = [b.wanted / b.problems for b in bins]
                 on.scatter(range(len(bins)), wanted, 90, marker="_", color=INK, zorder=3, label="quota")
@@ -131,6 +139,87 @@ def length(tokens: Mapping[str, Sequence[int]]) -> list[str]:
     return made
 
 
+def growth(lengths: Mapping[str, Mapping[str, tuple[float, float, float] | None]], to: Link = nowhere) -> list[str]:
+    """Mean length of the answers that are "all", "right", "wrong", by model. `lengths`: model -> which -> interval."""
+    made: list[str] = []
+    which = list(next(iter(lengths.values())))
+    width = 0.8 / len(lengths)
+    with axes("growth", made) as on:
+        for i, (model, by) in enumerate(lengths.items()):
+            there = [w for w in which if by[w]]
+            at = np.array([which.index(w) for w in there]) + (i - (len(lengths) - 1) / 2) * width
+            means, low, high = np.array([by[w] for w in there]).T
+            drawn = on.bar(at, means, width * 0.92, color=COLOURS[model], label=model)
+            _link(drawn, (to(w, model) or to("answers", model, w) for w in there))
+            on.errorbar(at, means, [(means - low).clip(0), (high - means).clip(0)], fmt="none", ecolor=INK, capsize=2.5)
+        first = next(iter(lengths.values()))["all"]
+        if first and first[0]:
+            on.axhline(4 * first[0], color=INK, linewidth=0.8, linestyle="--")
+            on.annotate("4 x base", (1, 4 * first[0]), (0, 2), ("axes fraction", "data"), "offset points", ha="right")
+        on.set_xticks(range(len(which)), [f"{w} answers" for w in which])
+        on.set(ylabel="tokens, mean", title="Length of answers by phase and by correctness")
+        _legend_below(on, len(lengths))
+    return made
+
+
+def behaviours(shares: Mapping[str, Mapping[str, float]], counts: Mapping[str, int], to: Link = nowhere) -> list[str]:
+    """Share of sampled answers that show each behaviour. `shares`: model -> behaviour -> share; `counts`: answers."""
+    made: list[str] = []
+    names = list(next(iter(shares.values())))
+    width = 0.8 / len(shares)
+    with axes("behaviours", made) as on:
+        for i, (model, by) in enumerate(shares.items()):
+            at = np.arange(len(names)) + (i - (len(shares) - 1) / 2) * width
+            label = f"{model}, n={counts[model]}"
+            drawn = on.bar(at, [by[n] for n in names], width * 0.92, color=COLOURS[model], label=label)
+            _link(drawn, (to(n, model) for n in names))
+        on.set_xticks(range(len(names)), names)
+        top = max(max(by.values()) for by in shares.values())
+        on.set(ylabel="share of answers", ylim=(0, top * 1.1 or 1), title="Behaviours in the answers (a lower bound)")
+        _legend_below(on, len(shares))
+    return made
+
+
+def revisions(counts: Mapping[str, Mapping[str, int]], answers: Mapping[str, int], to: Link = nowhere) -> list[str]:
+    """Answers that change their verdict after a first attempt. `counts`: model -> "wrong to right" ... -> answers."""
+    made: list[str] = []
+    names = list(next(iter(counts.values())))
+    width = 0.8 / len(counts)
+    with axes("revisions", made) as on:
+        for i, (model, by) in enumerate(counts.items()):
+            at = np.arange(len(names)) + (i - (len(counts) - 1) / 2) * width
+            label = f"{model}, {answers[model]} go on"
+            drawn = on.bar(at, [by[n] for n in names], width * 0.92, color=COLOURS[model], label=label)
+            on.bar_label(drawn, fontsize=8)
+            _link(drawn, (to(n, model) for n in names))
+        on.set_xticks(range(len(names)), names)
+        on.set(ylabel="answers", title="First attempt against final answer, in one response")
+        on.margins(y=0.15)
+        _legend_below(on, len(counts))
+    return made
+
+
+def spending(title: str, unit: str, by: Mapping[str, Mapping[str, float]], order: Sequence[str]) -> list[str]:
+    """What each stage took, in `unit`, split by kind. `by`: kind -> stage -> amount; `order`: all stages."""
+    made: list[str] = []
+    stages = [stage for stage in order if any(stage in amounts for amounts in by.values())][::-1]
+    colours = ("#4aa39a", "#8d68c9", "#b5bcc6")
+    with axes(unit, made, height=1.3 + 0.2 * max(len(stages), 3)) as on:
+        on.set_label("lying")
+        left = np.zeros(len(stages))
+        for (kind, amounts), colour in zip(by.items(), colours, strict=False):
+            values = np.array([amounts.get(stage, 0) for stage in stages])
+            label = f"{kind}, {values.sum():,.0f} in all"
+            on.barh(range(len(stages)), values, 0.7, left=left, color=colour, label=label)
+            left += values
+        on.set_yticks(range(len(stages)), stages)
+        on.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        on.locator_params(axis="x", nbins=6)
+        on.set(xlabel=unit, title=title)
+        _legend_below(on, 1 if len(by) > 2 else 2)
+    return made
+
+
 def losses(steps: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     """Training loss by optimiser step: every step pale, the running mean over a tenth of the steps strong."""
     made: list[str] = []
@@ -142,12 +231,13 @@ def losses(steps: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
             smooth = np.convolve(loss, np.ones(window) / window, "valid")
             at = np.arange(window - 1, len(loss)) - (window - 1) / 2
             on.plot(at, smooth, color=COLOURS[model], linewidth=1.8, label=f"{model}, n={len(loss)} steps")
+        on.xaxis.get_major_locator().set_params(integer=True)
         on.set(xlabel="optimiser step", ylabel="loss, nats a token", title="Training loss")
         _legend_below(on, 2)
     return made
 
 
-def drops(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+def drops(counts: Mapping[str, Mapping[str, int]], to: Link = nowhere) -> list[str]:
     """Dialogues dropped by rule. `counts`: model that was trained on the rest -> rule -> dropped."""
     made: list[str] = []
     rules = list(dict.fromkeys(rule for by in counts.values() for rule in sorted(by, key=lambda r: -by[r])))[::-1]
@@ -158,12 +248,20 @@ def drops(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
             at = np.arange(len(rules)) + (0.5 * (len(counts) - 1) - i) * height * 2
             bars = on.barh(at, [by.get(r, 0) for r in rules], height * 1.8, color=COLOURS[model])
             bars.set_label(f"{model}, n={sum(by.values())}")
+            _link(bars, (to("dropped", f"filter_{model[-1]}", r) for r in rules))
             on.bar_label(bars, [f" {by[r]}" if by.get(r) else "" for r in rules], fontsize=8)
         on.set_yticks(range(len(rules)), rules)
         on.margins(x=0.12)
         on.set(xlabel="dropped dialogues", title="Drops by rule (the first rule that objects)")
         _legend_below(on, 2)
     return made
+
+
+def _link(bars: Iterable[Patch], urls: Iterable[str]) -> None:
+    """Make each bar a link, where it has something to lead to."""
+    for bar, url in zip(bars, urls, strict=True):
+        if url:
+            bar.set_url(url)
 
 
 def _legend_below(on: Axes, columns: int) -> None:

@@ -28,22 +28,6 @@ VERSION = 4  # version of the graded rows and cards
 Row = Mapping[str, Any]
 
 
-def run(
-    folder: Path,
-    problems: Sequence[Problem],
-    engine: Engine,
-    template: Template,
-    config: Evaluate,
-    templates: Mapping[str, str],
-    bridges: Mapping[str, str],
-    seed: int,
-    title: str = "eval",
-) -> dict[str, Any]:
-    """Both halves in one folder. Metrics hold one score card per benchmark and one for all."""
-    asked = answers(folder, problems, engine, template, config, templates, seed, title)
-    return {**asked, **cards(folder, folder, problems, bridges, config.grader)}
-
-
 def answers(
     folder: Path,
     problems: Sequence[Problem],

@@ -1,7 +1,7 @@
 """The report: what improved, what did not, under which conditions. Every claim has an interval, every number a file.
 
 Writes `report.html` (one page, nothing loaded from anywhere), `report.md` (the same blocks) and `scorecards.json`.
-`results.py` has the numbers, `figures.py` the drawings, `document.py` the page.
+`results.py` has the numbers, `figures.py` the drawings, `samples.py` the dialogues behind them, `document.py` the page.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
-from dpr_mini.reporting import data, figures
-from dpr_mini.reporting.document import Block, Figures, Fold, Points, Section, Table, Text, render
-from dpr_mini.reporting.results import COMPARISONS, FEWEST, GENERATING, Results, lengths
+from dpr_mini.reporting import answers, data, samples
+from dpr_mini.reporting.document import Block, Fold, Points, Section, Table, Text, render
+from dpr_mini.reporting.figures import Link
+from dpr_mini.reporting.results import COMPARISONS, FEWEST, GENERATING, Results
 from dpr_mini.store import write_json, write_text
 
-VERSION = 1
+VERSION = 2
 NAMES = {
     "official": "official",
     "first_result": "first result",
@@ -34,17 +35,20 @@ def run(folder: Path, at: Mapping[str, Path], recipe: dict[str, Any]) -> dict[st
     Raises StoreError for a stage whose files do not fit together.
     """
     results = Results(at)
+    groups = samples.groups(results)
+    to = samples.linker({key: group.anchor for key, group in groups.items()})
     sections = [
-        _headline(results, recipe),
+        _headline(results, recipe, to),
         _verdicts(results),
-        _format_or_arithmetic(results),
-        _figures(results),
-        _lengths(results, recipe),
-        _behaviours(results),
-        data.funnel(results),
-        data.difficulty(results),
+        _format_or_arithmetic(results, to),
+        answers.gallery(results, to),
+        answers.length_table(results, recipe, to),
+        answers.behaviour_table(results, to),
+        data.funnel(results, to),
+        data.difficulty(results, to),
         data.excerpts(results),
         _conditions(results, recipe),
+        Section("", list(groups.values())),
     ]
     title, lead = f"dpr-mini: {recipe['name']}", _lead(results, recipe)
     for name in ("report.html", "report.md"):
@@ -54,23 +58,28 @@ def run(folder: Path, at: Mapping[str, Path], recipe: dict[str, Any]) -> dict[st
 
 
 def _lead(results: Results, recipe: Mapping[str, Any]) -> str:
-    done = 2 if "train_2" in results.at else 1 if "train_1" in results.at else 0
+    phases = recipe["phases"]
+    done = f"{sum(f'train_{i}' in results.at for i in phases)} of {len(phases)} phases"
+    done += " (phase 2 alone)" if list(phases) == [2] else ""
     engines = sorted({results.metrics(r)["engine"] for r in GENERATING if r in results.at})
     text = (
-        f"{recipe['model']['name']} taught itself in {done} of {recipe['phases']} phases (arXiv 2601.05616, with our "
-        f"own prompts, rules and settings), seed {recipe['seed']}, scale {recipe['scale']:g}, "
-        f"engine {', '.join(engines)}."
+        f"{recipe['model']['name']} "
+        + (f"taught itself in {done}" if phases else "as it is, untrained")
+        + " (arXiv 2601.05616, with our own prompts, rules and settings), "
+        f"seed {recipe['seed']}, scale {recipe['scale']:g}, engine {', '.join(engines)}."
     )
     if not results.models:
         return text + " Nothing was evaluated: the recipe has no held-out problems, or the run has not come that far."
-    missing = [label for label in ("base", "phase 1", "phase 2") if label not in {m.label for m in results.models}]
+    wanted = ["base", *(f"phase {i}" for i in phases)]
+    missing = [label for label in wanted if label not in {m.label for m in results.models}]
+    text += " Underlined numbers and most bars can be clicked: they show dialogues behind them."
     return text + (f" Not evaluated: {', '.join(missing)}." if missing else "")
 
 
 # ---------------------------------------------------------------- accuracy
 
 
-def _headline(results: Results, recipe: Mapping[str, Any]) -> Section:
+def _headline(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
     models, asked = results.models, recipe["evaluate"]
     if not models:
         return Section("Accuracy")
@@ -82,10 +91,13 @@ def _headline(results: Results, recipe: Mapping[str, Any]) -> Section:
     table = Table(
         ("benchmark", *(m.label for m in models)),
         rows,
-        results.sources("eval"),
+        results.graded(),
         note=f"pass@1: mean over n problems of the share of k samples that are right, T={asked['temperature']:g}, "
         f"top-p {asked['top_p']:g}, at most {asked['max_new_tokens']} new tokens; in brackets the 95 % bootstrap "
         "interval over problems. Greedy: one answer at T=0.",
+        links={
+            (i, j): to("answers", m.label, b) for i, b in enumerate(results.benchmarks) for j, m in enumerate(models, 1)
+        },
     )
     blocks: list[Block] = [table]
     if len(models) > 1:
@@ -102,7 +114,7 @@ def _headline(results: Results, recipe: Mapping[str, Any]) -> Section:
         note = "Differences on the same problems, 95 % bootstrap interval over problems; p: exact two-sided sign test "
         note += "over the problems whose pass rate changed."
         head = ("comparison", "benchmark", "pass@1", "greedy", "p (pass@1)")
-        blocks.append(Table(head, rows, results.sources("eval", "graded.jsonl"), "Paired differences", note))
+        blocks.append(Table(head, rows, results.graded("graded.jsonl"), "Paired differences", note))
     return Section("Accuracy", blocks)
 
 
@@ -134,10 +146,10 @@ def _verdicts(results: Results) -> Section:
     return Section("What the numbers say", [Points(points), *plain, Text(caution)])
 
 
-def _format_or_arithmetic(results: Results) -> Section:
+def _format_or_arithmetic(results: Results, to: Link) -> Section:
     if not results.models:
         return Section("Format or arithmetic?")
-    rows, revisions = [], []
+    rows, revisions, links = [], [], {}
     for b in results.benchmarks:
         for m in results.models:
             c = m.cards[b]
@@ -149,8 +161,11 @@ def _format_or_arithmetic(results: Results) -> Section:
                 last = sum(r["status"] == "correct" for r in each if r["attempt_ok"] is not None) / c["revised"]
                 share = f"{c['revised']} of {len(each)}"
                 changes = (f"{c[k]:.3f}" for k in ("wrong_to_right", "right_to_wrong"))
+                if b == results.overall:
+                    links |= {(len(revisions), 5): to("wrong to right", m.label)}
+                    links |= {(len(revisions), 6): to("right to wrong", m.label)}
                 revisions.append((b, m.label, share, f"{first:.3f}", f"{last:.3f}", *changes))
-    source = results.sources("eval")
+    source = results.graded()
     blocks: list[Block] = [
         Text(
             "A model can gain by writing its answer where the grader looks (format), or by getting more answers right. "
@@ -170,7 +185,7 @@ def _format_or_arithmetic(results: Results) -> Section:
         b = results.overall
         rows = [(f"{y} vs {x}", *(_difference(results.difference(x, y, b, m), "\n") for m in NAMES)) for x, y in pairs]
         note = "Paired differences with 95 % bootstrap intervals over problems; format: official minus last number."
-        graded = results.sources("eval", "graded.jsonl")
+        graded = results.graded("graded.jsonl")
         blocks.append(Table(("comparison", *NAMES.values()), rows, graded, f"The change by scorer, {b}", note))
         blocks.append(Points([("", _split(results, x, y)) for x, y in pairs]))
     if revisions:
@@ -184,7 +199,8 @@ def _format_or_arithmetic(results: Results) -> Section:
             "right to wrong",
         )
         note = "Answers with a joining sentence of the training chains in them: the text before it against the whole."
-        blocks.append(Table(head, revisions, source, "First attempt and final answer in one response", note))
+        title = "First attempt and final answer in one response"
+        blocks.append(Table(head, revisions, source, title, note, links=links))
     else:
         blocks.append(Text("No answer of any model revises itself with one of the training chains' joining sentences."))
     return Section("Format or arithmetic?", blocks)
@@ -211,79 +227,6 @@ def _split(results: Results, before: str, after: str) -> str:
         (False, False): f"these problems cannot tell whether this {what} is one of format",
     }[shown["last_number"], shown["format"]]
     return f"{head}; {'; '.join(seen)}. So {meaning} (format {_difference(found['format'])})."
-
-
-# ---------------------------------------------------------------- figures, lengths, behaviours
-
-
-def _figures(results: Results) -> Section:
-    found: list[tuple[str, str]] = []
-
-    def add(svgs: list[str], *captions: str) -> None:
-        found.extend(zip(svgs, captions, strict=True))
-
-    if results.models:
-        add(figures.accuracy({m.label: m.cards for m in results.models}), f"From {results.sources('eval')}.")
-    if results.bins:
-        told = "Left bars: right among the probe's equal draws for every problem, before the rules. "
-        source = f"From {results.source('sample_2', 'budgets.jsonl')}, {results.source('filter_2', 'rows.jsonl')}."
-        add(figures.difficulty(results.bins), told + source, "The same for each problem; dashes: the quota. " + source)
-    if results.models:
-        tokens = {m.label: [r["tokens"] for r in m.answers()] for m in results.models}
-        add(figures.length(tokens), f"x: ratio of means to {next(iter(tokens))}. From graded.jsonl of the evaluations.")
-    trained = {f"phase {i}": f"train_{i}" for i in (1, 2) if f"train_{i}" in results.at}
-    if trained:
-        steps = {label: list(results.rows(role, "metrics.jsonl")) for label, role in trained.items()}
-        add(figures.losses(steps), f"From {', '.join(results.source(r, 'metrics.jsonl') for r in trained.values())}.")
-    if any(results.drops.values()):
-        counts = {f"phase {role[-1]}": by for role, by in results.drops.items()}
-        add(figures.drops(counts), f"From {', '.join(results.source(r, 'drops.jsonl') for r in results.drops)}.")
-    return Section("Figures", [Figures(found)] if found else [])
-
-
-def _lengths(results: Results, recipe: Mapping[str, Any]) -> Section:
-    rows = []
-    for b in results.benchmarks:
-        for which in ("all", "right", "wrong") if b == results.overall else ("all",):
-            base = None
-            for m in results.models:
-                answers = [
-                    r for r in m.answers(b) if which == "all" or (r["status"] == "correct") == (which == "right")
-                ]
-                found = lengths(answers)
-                base = found if m is results.models[0] else base
-                ratio = f"{found['mean'] / base['mean']:.2f}" if found and base and base["mean"] else "-"
-                cells = [f"{found[k]:.1f}" for k in ("mean", "median", "p90")] if found else ["-"] * 3
-                cut = f"{found['truncated']:.1%}" if found else "-"
-                rows.append((b, which, m.label, str(found["n"] if found else 0), *cells, ratio, cut))
-    if not rows:
-        return Section("Length of answers")
-    head = ("benchmark", "answers", "model", "n", "mean", "median", "p90", f"x {results.models[0].label}", "truncated")
-    note = (
-        f"Generated tokens of the sampled answers, cut at {recipe['evaluate']['max_new_tokens']}. Right answers come "
-        "from easier problems: compare right with right over models, not right with wrong. The paper's authors report "
-        "chains more than 4 times longer after training."
-    )
-    return Section("Length of answers", [Table(head, rows, results.sources("eval", "graded.jsonl"), note=note)])
-
-
-def _behaviours(results: Results) -> Section:
-    shares = {f"{m.label}, answers": m.cards[results.overall]["behaviours"] for m in results.models}
-    for role in results.drops:
-        found = results.metrics(role)
-        shares |= {f"{role.replace('_', '-')}, drawn": found["behaviours"]}
-        shares |= {f"{role.replace('_', '-')}, kept": found["kept_behaviours"]}
-    if not shares:
-        return Section("Behaviours")
-    names = list(next(iter(shares.values())))
-    rows = [(label, *(f"{by[n]:.1%}" for n in names)) for label, by in shares.items()]
-    note = (
-        "Share of responses that show the behaviour: word patterns, a lower bound (behaviours.py; precision and recall "
-        "on labelled snippets: bench/results/behaviours.json). An announcement that only repeats what stands there, "
-        "such as 'Let me check: 6 * 3 = 18' after 6 * 3 = 18, does not count."
-    )
-    source = ", ".join(results.source(r) for r in results.at if r.startswith("eval") or r in results.drops)
-    return Section("Behaviours", [Table(("responses", *names), rows, source, note=note)])
 
 
 # ---------------------------------------------------------------- conditions

@@ -1,0 +1,147 @@
+"""The report's sections on answers: the figures, how long they are, which behaviours they show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dpr_mini.reporting import figures
+from dpr_mini.reporting.document import Figures, Section, Table
+from dpr_mini.reporting.figures import Link
+from dpr_mini.reporting.results import GENERATING, Model, Results, Row, lengths
+from dpr_mini.stats import bootstrap, pass_rates
+
+
+def gallery(results: Results, to: Link) -> Section:
+    """Every figure with where its numbers come from."""
+    found: list[tuple[str, str]] = []
+
+    def add(svgs: list[str], *captions: str) -> None:
+        found.extend(zip(svgs, captions, strict=True))
+
+    if results.models:
+        cards, graded = results.graded(), results.graded("graded.jsonl")
+        add(figures.accuracy({m.label: m.cards for m in results.models}, to), f"From {cards}.")
+        add(
+            figures.growth({m.label: by_verdict(m) for m in results.models}, to),
+            "Means over problems with 95 % bootstrap intervals. Right answers come from easier problems: compare one "
+            f"kind over models. Dashes: the paper's authors claim chains more than 4 times longer. From {graded}.",
+        )
+        tokens = {m.label: [r["tokens"] for r in m.answers()] for m in results.models}
+        add(figures.length(tokens), f"x: ratio of means to {next(iter(tokens))}. From {graded}.")
+        shares = {m.label: m.cards[results.overall]["behaviours"] for m in results.models}
+        counts = {label: len(values) for label, values in tokens.items()}
+        add(figures.behaviours(shares, counts, to), f"Word patterns (behaviours.py). From {cards}.")
+        if any(m.cards[results.overall]["revised"] for m in results.models):
+            revised = {m.label: m.cards[results.overall]["revised"] for m in results.models}
+            changed = {m.label: changes(m.answers()) for m in results.models}
+            told = "Answers that go on after a first attempt: its verdict against that of the whole. "
+            add(figures.revisions(changed, revised, to), f"{told}From {graded}.")
+    if results.bins:
+        told = "Left bars: right among the probe's equal draws for every problem, before the rules. "
+        source = f"From {results.source('sample_2', 'budgets.jsonl')}, {results.source('filter_2', 'rows.jsonl')}."
+        each = "The same for each problem; dashes: the quota. "
+        add(figures.difficulty(results.bins, to), told + source, each + source)
+    if any(results.drops.values()):
+        dropped = {f"phase {role[-1]}": by for role, by in results.drops.items() if by}
+        add(
+            figures.drops(dropped, to),
+            f"From {', '.join(results.source(r, 'drops.jsonl') for r in results.drops)}.",
+        )
+    trained = {f"phase {i}": f"train_{i}" for i in (1, 2) if f"train_{i}" in results.at}
+    if trained:
+        steps = {label: list(results.rows(role, "metrics.jsonl")) for label, role in trained.items()}
+        add(figures.losses(steps), f"From {', '.join(results.source(r, 'metrics.jsonl') for r in trained.values())}.")
+    seconds, tokens_spent = spent(results)
+    order = [role.replace("_", "-") for role in results.at]
+    add(figures.spending("Time by stage", "seconds", seconds, order), "From stage.json of every stage.")
+    if tokens_spent:
+        told = "New: generated; trained: seen in training, all epochs; prompts are counted as often as they were sent."
+        drawn = figures.spending("Tokens by stage", "tokens", tokens_spent, order)
+        add(drawn, f"{told} From stage.json of the stages named.")
+    return Section("Figures", [Figures(found)])
+
+
+def by_verdict(model: Model) -> dict[str, tuple[float, float, float] | None]:
+    """(mean, low, high) tokens of all, right and wrong sampled answers; a problem's are averaged first."""
+    sampled = model.answers()
+    kinds = {
+        "all": sampled,
+        "right": [r for r in sampled if r["status"] == "correct"],
+        "wrong": [r for r in sampled if r["status"] != "correct"],
+    }
+    mean = {kind: list(pass_rates(rows, lambda r: r["tokens"]).values()) for kind, rows in kinds.items()}
+    return {kind: bootstrap(values) if values else None for kind, values in mean.items()}
+
+
+def changes(rows: Sequence[Row]) -> dict[str, int]:
+    """Answers whose first attempt and final answer differ in verdict."""
+    final = [(r["attempt_ok"], r["status"] == "correct") for r in rows if r["attempt_ok"] is not None]
+    return {
+        "wrong to right": sum(after and not before for before, after in final),
+        "right to wrong": sum(before and not after for before, after in final),
+    }
+
+
+def spent(results: Results) -> tuple[dict[str, dict[str, float]], dict[str, dict[str, float]]]:
+    """({kind: {stage: seconds}}, {kind: {stage: tokens}}); kinds without any are left out."""
+    seconds: dict[str, dict[str, float]] = {"generating": {}, "training": {}, "other": {}}
+    tokens: dict[str, dict[str, float]] = {"new": {}, "trained": {}, "prompts": {}}
+    for role, manifest in results.manifests.items():
+        name, metrics = role.replace("_", "-"), manifest["metrics"]
+        kind = "generating" if role in GENERATING else "training" if role.startswith("train") else "other"
+        seconds[kind][name] = manifest["seconds"]
+        if kind == "generating":
+            tokens["new"][name] = metrics["tokens"]
+            tokens["prompts"][name] = sum(t["prompt_tokens"] for t in metrics["turns"])
+        elif kind == "training":
+            tokens["trained"][name] = metrics["tokens"]
+    return {k: v for k, v in seconds.items() if v}, {k: v for k, v in tokens.items() if v}
+
+
+def length_table(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
+    rows, links = [], {}
+    for b in results.benchmarks:
+        for which in ("all", "right", "wrong") if b == results.overall else ("all",):
+            base = None
+            for m in results.models:
+                answers = [
+                    r for r in m.answers(b) if which == "all" or (r["status"] == "correct") == (which == "right")
+                ]
+                found = lengths(answers)
+                base = found if m is results.models[0] else base
+                ratio = f"{found['mean'] / base['mean']:.2f}" if found and base and base["mean"] else "-"
+                cells = [f"{found[k]:.1f}" for k in ("mean", "median", "p90")] if found else ["-"] * 3
+                cut = f"{found['truncated']:.1%}" if found else "-"
+                links[len(rows), 4] = to("answers", m.label, b) if which == "all" else to(which, m.label)
+                rows.append((b, which, m.label, str(found["n"] if found else 0), *cells, ratio, cut))
+    if not rows:
+        return Section("Length of answers")
+    head = ("benchmark", "answers", "model", "n", "mean", "median", "p90", f"x {results.models[0].label}", "truncated")
+    note = (
+        f"Generated tokens of the sampled answers, cut at {recipe['evaluate']['max_new_tokens']}. Right answers come "
+        "from easier problems: compare right with right over models, not right with wrong. The paper's authors report "
+        "chains more than 4 times longer after training."
+    )
+    source = results.graded("graded.jsonl")
+    return Section("Length of answers", [Table(head, rows, source, note=note, links=links)])
+
+
+def behaviour_table(results: Results, to: Link) -> Section:
+    shares = {f"{m.label}, answers": m.cards[results.overall]["behaviours"] for m in results.models}
+    for role in results.drops:
+        found = results.metrics(role)
+        shares |= {f"{role.replace('_', '-')}, drawn": found["behaviours"]}
+        shares |= {f"{role.replace('_', '-')}, kept": found["kept_behaviours"]}
+    if not shares:
+        return Section("Behaviours")
+    names = list(next(iter(shares.values())))
+    rows = [(label, *(f"{by[n]:.1%}" for n in names)) for label, by in shares.items()]
+    links = {(i, j): to(n, m.label) for i, m in enumerate(results.models) for j, n in enumerate(names, 1)}
+    note = (
+        "Share of responses that show the behaviour: word patterns, a lower bound (behaviours.py; precision and recall "
+        "on labelled snippets: bench/results/behaviours.json). An announcement that only repeats what stands there, "
+        "such as 'Let me check: 6 * 3 = 18' after 6 * 3 = 18, does not count."
+    )
+    source = ", ".join(results.source(r) for r in (*results.evaluations, *results.drops))
+    return Section("Behaviours", [Table(("responses", *names), rows, source, note=note, links=links)])

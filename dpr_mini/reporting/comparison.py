@@ -1,0 +1,176 @@
+"""The comparison of an experiment's arms in words and in one figure. `numbers` is what comparison.json holds."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from dpr_mini.reporting.document import Block, Points, Section, Table, Text, render
+
+Numbers = Mapping[str, Any]
+COSTS = {
+    "sampled_answers": "answers sampled",
+    "kept": "kept",
+    "trained_tokens": "tokens trained",
+    "steps": "steps",
+    "seconds_sampling": "s sampling",
+    "seconds_training": "s training",
+    "seconds_evaluation": "s evaluation",
+}
+
+
+def page(numbers: Numbers) -> str:
+    """comparison.md: arms over all problems, by benchmark and bin, what they cost, how it was made."""
+    overall, baseline = _overall(numbers), numbers["baseline"]
+    sections = [
+        Section("Arms", [_arms(numbers), *_left_out(numbers)]),
+        Section(f"Differences to {baseline}", _slices(numbers)),
+        Section("What it cost", [_costs(numbers)]),
+        Section("Conditions", [_conditions(numbers), Points([("", text) for text in _differing(numbers)])]),
+    ]
+    seeds = sorted({s for arm in numbers["arms"].values() for s in arm["seeds"]})
+    score = numbers["arms"][baseline]["scores"][overall]
+    lead = (
+        f"{len(numbers['arms'])} arms on the same {score['n']} held-out problems, seeds {', '.join(map(str, seeds))}, "
+        f"{score['k']} samples a problem and seed. Brackets: 95 % bootstrap interval over problems, a problem's "
+        "samples and seeds averaged first. Over seeds: the lowest and the highest; no interval has that spread in it."
+    )
+    text = render("report.md", "Comparison", lead, sections)
+    return f"{text.rstrip()}\n\n![difference to {baseline}](comparison.svg)\n"
+
+
+def brief(numbers: Numbers) -> str:
+    """The table of arms as lines for a terminal."""
+    table = _arms(numbers)
+    rows = [[cell.replace("\n", " ") for cell in row] for row in (table.head, *table.rows)]
+    wide = [max(len(row[i]) for row in rows) for i in range(len(table.head))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)).rstrip() for row in rows)
+
+
+def _arms(numbers: Numbers) -> Table:
+    overall, rows = _overall(numbers), []
+    for name, arm in numbers["arms"].items():
+        s = arm["scores"][overall]
+        seeds = s["per_seed"].values()
+        spread = f"{min(seeds):.3f} to {max(seeds):.3f}" if len(seeds) > 1 else "one seed"
+        greedy = "-" if s["greedy"] is None else f"{s['greedy']:.3f}"
+        d, g = (_find(numbers, name, overall, m) for m in ("pass@1", "greedy"))
+        rows.append((name, f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]", spread, greedy, difference(d),
+                     sign(d), difference(g), f"{s['tokens_mean']:.1f}", f"{s['truncated']:.1%}"))  # fmt: skip
+    baseline = numbers["baseline"]
+    head = ("arm", "pass@1", "over seeds", "greedy", f"pass@1 - {baseline}", "sign test", f"greedy - {baseline}")
+    note = f"Benchmark {overall}. Sign test: exact, two-sided, over the problems whose pass rate changed."
+    return Table((*head, "tokens", "truncated"), rows, "graded.jsonl of the evaluations in comparison.json", note=note)
+
+
+def _left_out(numbers: Numbers) -> list[Block]:
+    runs = numbers["left_out"]
+    return [Text(f"Not complete and left out: {'; '.join(runs)}.")] if runs else []
+
+
+def _slices(numbers: Numbers) -> list[Block]:
+    blocks: list[Block] = []
+    first = numbers["arms"][numbers["baseline"]]["scores"]
+    rows = []
+    for name, arm in numbers["arms"].items():
+        cells = []
+        for s in first:
+            d = _find(numbers, name, s, "pass@1")
+            cells.append(f"{arm['scores'][s]['mean']:.3f}" + (f"\n{difference(d)}\n{sign(d)}" if d else ""))
+        rows.append((name, *cells))
+    head = ("arm", *(f"{s}\nn={score['n']}" for s, score in first.items()))
+    note = "; ".join(f"{name}: {text}" for name, text in numbers["bins"].items() if name in first) + "."
+    blocks.append(Table(head, rows, "the same answers", note=note.capitalize()))
+    count = sum(d["measure"] == "pass@1" for d in numbers["differences"])
+    blocks.append(
+        Text(
+            f"Each of the {count} differences has a 95 % interval of its own: about {count * 0.05:.0f} of so many "
+            "would exclude zero by chance."
+        )
+    )
+    return blocks
+
+
+def _costs(numbers: Numbers) -> Table:
+    rows = [(name, *(f"{arm['costs'][c]:,.0f}" for c in COSTS)) for name, arm in numbers["arms"].items()]
+    note = "As if each arm had been run alone, means over seeds; tokens trained on, in all epochs together."
+    return Table(("arm", *COSTS.values()), rows, "stage.json of the stages that lead to each evaluation", note=note)
+
+
+def _conditions(numbers: Numbers) -> Table:
+    def text(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return ", ".join(f"{k} {text(v)}" for k, v in value.items() if v not in ("", None))
+        return "; ".join(map(text, value)) if isinstance(value, list) else str(value)
+
+    rows = [(name, text(value)) for name, value in numbers["conditions"].items() if name != "recipe"]
+    return Table(("what", "value"), rows, "stage.json of every stage", prose=True)
+
+
+def _differing(numbers: Numbers) -> list[str]:
+    """What each arm's recipe says otherwise than the first one's."""
+    found = []
+    for name, arm in numbers["arms"].items():
+        values = ", ".join(f"{k}={v}" for k, v in arm["differs"].items() if k != "name")
+        found.append(f"{name}: {values}" if values else f"{name}: the recipe in comparison.json")
+    return found
+
+
+def figure(numbers: Numbers) -> str:
+    """One SVG: pass@1 of every arm and its difference to the baseline; small dots are single seeds."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    overall, names = _overall(numbers), list(numbers["arms"])
+    ink, strong = "#6b7280", "#3b7dc4"  # legible on white and on black
+    style = {"svg.fonttype": "none", "svg.hashsalt": "comparison", "text.parse_math": False, "font.size": 9}
+    style |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink)
+    with matplotlib.rc_context(style):
+        fig = Figure(figsize=(8.4, 1.2 + 0.32 * len(names)), layout="constrained")
+        FigureCanvasSVG(fig)
+        left, right = fig.subplots(1, 2, sharey=True)
+        for row, name in enumerate(names):
+            score, found = numbers["arms"][name]["scores"][overall], _find(numbers, name, overall, "pass@1")
+            for on, value in ((left, score), (right, found)):
+                if value:
+                    on.plot([value["low"], value["high"]], [row, row], color=strong, linewidth=1.6)
+                    on.plot(value["mean"], row, "o", color=strong, markersize=6)
+                    seeds = list(value["per_seed"].values())
+                    on.plot(seeds, [row + 0.28] * len(seeds), "o", color=ink, markersize=2.5)
+        left.set_yticks(range(len(names)), names)
+        left.invert_yaxis()
+        right.axvline(0, color=ink, linewidth=0.8)
+        score = numbers["arms"][numbers["baseline"]]["scores"][overall]
+        left.set(xlabel=f"pass@1, {overall}, n={score['n']}, k={score['k']}")
+        right.set(xlabel=f"pass@1 - {numbers['baseline']}, paired")
+        for on in (left, right):
+            on.grid(axis="x", alpha=0.25, linewidth=0.6)
+            on.spines[["top", "right"]].set_visible(False)
+        fig.suptitle("95 % intervals over problems; small dots: seeds", fontsize=9)
+        file = io.StringIO()
+        fig.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return file.getvalue()
+
+
+def difference(found: Mapping[str, Any] | None) -> str:
+    return f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]" if found else "-"
+
+
+def sign(found: Mapping[str, Any] | None) -> str:
+    if not found:
+        return "-"
+    p = "p < 0.001" if found["p_sign"] < 0.001 else f"p = {found['p_sign']:.3f}"
+    return f"{p}, {found['up']} up, {found['down']} down"
+
+
+def _overall(numbers: Numbers) -> str:
+    """All benchmarks together, or the only one."""
+    scores = numbers["arms"][numbers["baseline"]]["scores"]
+    return "all" if "all" in scores else next(iter(scores))
+
+
+def _find(numbers: Numbers, arm: str, on: str, measure: str) -> Mapping[str, Any] | None:
+    keys = (arm, on, measure)
+    return next((d for d in numbers["differences"] if (d["arm"], d["on"], d["measure"]) == keys), None)
