@@ -4,7 +4,8 @@
 #   bench/gpu.sh                 all three parts, one after the other
 #   bench/gpu.sh tests           one part; each ends within 8 minutes and goes on where it stopped when run again
 #
-# Needs no network and no install, only torch, triton and transformers (tests also pytest); uses what else is there.
+# Needs no network and no install, only torch, triton and transformers (tests also pytest, train also pydantic); uses
+# what else is there: peft, accelerate, liger-kernel; bitsandbytes for 8-bit AdamW and QLoRA; DPR_MINI_UNSLOTH=PYTHON.
 #   OUT=folder        results (bench/results); earlier ones in bench/results are copied there and extended
 #   WHEELS=folder     wheels of what is missing, installed into a temporary folder of this run
 #   PYTHON=python3    SECONDS_EACH=460    FORCE_CPU=1: the same at tiny sizes without a GPU, to try this script (OUT: /tmp/dpr-gpu-trial)
@@ -18,7 +19,8 @@ out=${out:-bench/results}
 mkdir -p "$out"
 
 site=$(mktemp -d)
-trap 'rm -rf "$site"' EXIT
+models=$(mktemp -d)  # models of random weights, 18 GB in all
+trap 'rm -rf "$site" "$models"' EXIT
 if [ -n "${WHEELS:-}" ]; then
     "$python" -m pip install -q --no-index --no-deps --no-compile --no-cache-dir --target "$site" "$WHEELS"/*.whl || exit 1
 fi
@@ -74,18 +76,32 @@ kernels() {
 }
 
 train() {
-    local file="train-$device.json"
+    if ! "$python" -c 'import pydantic, yaml' 2>/dev/null; then
+        echo "gpu.sh: train: pydantic or pyyaml is not installed" \
+            "(WHEELS=folder with pydantic, pydantic-core, annotated-types, typing-inspection)" >&2
+        return 1
+    fi
+    local file="train-$device.json" small=qwen2.5-1.5b large=qwen2.5-7b
     resumable "$file"
     one() {
-        timeout -k 10 "$(left)" "$python" bench/train.py "$@" --budget-seconds $(($(left) * 9 / 10)) --out "$out/$file"
+        timeout -k 10 "$(left)" "$python" bench/train.py "$@" --models "$models" \
+            --budget-seconds $(($(left) * 9 / 10)) --out "$out/$file"
     }
     if [ -n "$tiny" ]; then
-        one --model tiny --tokens 64 --document 48 --steps 1 --backends ours plain
-    else
-        one --model 1.5B --tokens 8192 32768 --backends ours plain liger &&
-            one --model 7B --mode lora --tokens 8192 32768 --backends ours liger &&
-            one --model 7B --mode lora --tokens 32768 --backends ours+offload+tiled --longest
+        local size=(--model tiny --tokens 256 --document 96 --tile 64 --steps 1)
+        one "${size[@]}" --mode full32 --ladder &&
+            one "${size[@]}" --mode full lora qlora --arms ours liger unsloth
+        return
     fi
+    # What matters most comes first; where the time ends, the next run goes on.
+    one --model $small --mode full lora --tokens 8192 32768 --arms ours liger plain &&
+        one --model $large --mode lora --tokens 8192 32768 --arms ours liger unsloth liger+packed &&
+        one --model $large --mode full --tokens 32768 --arms ours+offload &&
+        one --model $large --mode lora --tokens 131072 --arms ours+offload+tiled &&
+        one --model $large --mode qlora --tokens 16384 --arms ours --cap 24 &&
+        one --model $small --mode lora --tokens 32768 --ladder &&
+        one --model $large --mode lora --tokens 131072 --arms ours+offload+tiled --longest &&
+        one --model $small --mode full lora qlora --tokens 8192 --arms ours+offload+tiled --cap 12 16 24 --longest
 }
 
 bad=()
