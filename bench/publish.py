@@ -81,7 +81,7 @@ def summary(results: Results, recipe: dict[str, Any], seconds: float) -> str:
             f"One run, seed {recipe['seed']}; intervals: 95 % bootstrap over problems; p: exact sign test. "
             f"T={recipe['evaluate']['temperature']:g}, top-p {recipe['evaluate']['top_p']:g}. "
             f"{machine['cores']} cores of {machine['cpu']}, no GPU, {seconds / 60:.1f} minutes for all stages; "
-            f"torch {versions['torch']}, {results.metrics('eval_0')['engine']}. "
+            f"torch {versions['torch']}, {results.metrics('eval_0_answers')['engine']}. "
             f"Raw: [`bench/results/{name}.json`](bench/results/{name}.json).",
             "",
             f"Mean answer length: {' -> '.join(f'{t:.0f}' for t in tokens)} tokens. "

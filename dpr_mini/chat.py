@@ -90,9 +90,10 @@ class Template:
         except TemplateError as error:
             raise ChatError(f"{self.folder}: the chat template refused the dialogue: {error}") from None
 
-    def opening(self, text: str) -> tuple[int, ...]:
-        """Prompt ids of the first turn, the generation prompt included."""
-        return self.encode(self.render([{"role": "user", "content": text}]))
+    def opening(self, text: str, system: str = "") -> tuple[int, ...]:
+        """Prompt ids of the first turn, the generation prompt included. Without `system` it is the template's own."""
+        before = [{"role": "system", "content": system}] if system else []
+        return self.encode(self.render([*before, {"role": "user", "content": text}]))
 
     def follow_up(self, text: str) -> tuple[int, ...]:
         """Ids that close the assistant's turn, say `text`, and open the next one. They begin with `end`."""

@@ -64,17 +64,23 @@ def run(
     runs: Runs = Path("runs"),
     until: Annotated[str | None, typer.Option(help="Stop after this stage, e.g. filter-1.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Run every recipe with each of them, e.g. 0,1,2.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Two training steps on random weights and rows.")] = False,
 ) -> None:
     """Run recipes: do what is missing, resume what is torn, print where the report is.
 
     The same command after a crash or a Ctrl-C goes on where it stopped; a finished run does nothing. Recipes with one
     `store`, e.g. recipes/ablations/*.yaml, share every stage they have in common; `compare` sets them side by side.
+    A --dry-run writes nothing and needs no download: it shows in a minute whether training can run here, and what
+    memory it takes. scale=0.1 shrinks its layers and rows.
     """
     with one_line_errors():
         from dpr_mini import runner
 
-        paths = [Path(word) for word in words if "=" not in word]
-        runner.run(paths, [word for word in words if "=" in word], runs, until, numbers(seeds))
+        paths, overrides = [Path(w) for w in words if "=" not in w], [w for w in words if "=" in w]
+        if dry_run:
+            runner.dry_run(paths, overrides)
+        else:
+            runner.run(paths, overrides, runs, until, numbers(seeds))
 
 
 @app.command()
@@ -134,19 +140,27 @@ def filter(
 @app.command()
 def eval(
     model: Annotated[str, typer.Argument(help="The embedded model, a local folder, or a hub name.")],
-    on: Annotated[str, typer.Option(help="Benchmarks: gsm8k, math500, aime24, or JSONL files; comma-separated.")],
-    k: Annotated[int, typer.Option(help="Samples a problem.", min=1)] = 4,
-    limit: Annotated[int | None, typer.Option(help="Take only the first problems.", min=1)] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Length limit of an answer.", min=1)] = 1024,
-    temperature: Annotated[float, typer.Option(help="Of the samples.", min=0.0)] = 0.6,
+    on: Annotated[str, typer.Option(help="gsm8k, math500, aime24, aime25, olymmath or JSONL files; comma-separated.")],
+    overrides: Overrides = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of eval_gsm8k.jsonl ...; none: the hub.")] = None,
+    preset: Annotated[str | None, typer.Option(help="ours, qwen-math, qwen-boxed or long-cot.")] = None,
+    k: Annotated[int | None, typer.Option(help="Samples a problem.", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="Take only the first problems of each source.", min=1)] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Length limit of an answer.", min=1)] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of the samples.", min=0.0)] = None,
     engine: Annotated[str, typer.Option(help="auto, openvino, hf or sglang.")] = "auto",
     runs: Runs = Path("runs"),
 ) -> None:
-    """Score any model: pass@1 over k samples with its interval, greedy, length, truncation."""
-    with one_line_errors():
-        from dpr_mini import runner
+    """Score any model: pass@1, maj@k, pass@k, greedy with their intervals; length, truncation, levels.
 
-        runner.evaluate(model, on.split(","), k, limit, max_new_tokens, temperature, engine, runs)
+    What is given here wins over the preset. The same command asks nothing twice; with another evaluate.grader.timeout_s
+    it grades the answers that are there.
+    """
+    with one_line_errors():
+        from dpr_mini.evaluation import evaluate
+
+        given = {"preset": preset, "samples": k, "max_new_tokens": max_new_tokens, "temperature": temperature}
+        evaluate(model, on.split(","), runs, data, limit, engine, overrides or [], **given)
 
 
 @app.command()
@@ -176,15 +190,21 @@ def report(run: RunFolder) -> None:
 @app.command()
 def export(
     run: RunFolder,
-    out: Annotated[Path, typer.Option(help="Folder (hf) or file (gguf) to write.")],
-    format: Annotated[str, typer.Option(help="hf (safetensors) or gguf (F16, for llama.cpp and Ollama).")] = "hf",
-    stage: Annotated[str | None, typer.Option(help="train-1 or train-2; the last one by default.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write; for gguf also a file NAME.gguf, without a card.")],
+    format: Annotated[
+        str, typer.Option(help="hf (safetensors), gguf (F16, for llama.cpp and Ollama), data (kept dialogues).")
+    ] = "hf",
+    stage: Annotated[str | None, typer.Option(help="E.g. train-1 or filter-2; the last model, all data.")] = None,
+    push: Annotated[str | None, typer.Option(metavar="OWNER/NAME", help="Also upload to this hub repository.")] = None,
 ) -> None:
-    """Copy a trained model out of a run, to use elsewhere."""
-    with one_line_errors():
-        from dpr_mini import runner
+    """Take a trained model or the kept dialogues out of a run, with a card: recipe, lineage, scores.
 
-        runner.export(run, out, format, stage)
+    Only --push leaves this machine; it uses the login of `hf auth login`, and a new repository is private.
+    """
+    with one_line_errors():
+        from dpr_mini import release
+
+        release.export(run, out, format, stage, push)
 
 
 @app.command()

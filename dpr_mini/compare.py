@@ -159,7 +159,8 @@ class Comparison:
 def costs(run: Run, evaluation: str) -> dict[str, float]:
     """What the stages that lead to `evaluation` asked, kept, trained on (tokens of all epochs) and took (seconds)."""
     upto = list(run.stages)[: list(run.stages).index(evaluation) + 1]
-    done = {n: run.manifest(n) for n in upto if not n.startswith("eval-") or n == evaluation}
+    both = (f"{evaluation}-answers", evaluation)
+    done = {n: run.manifest(n) for n in upto if not n.startswith("eval-") or n in both}
     asked = [done[n]["metrics"] for n in SAMPLING if n in done]
     trained = [done[n]["metrics"] for n in TRAINING if n in done]
 
@@ -174,7 +175,7 @@ def costs(run: Run, evaluation: str) -> dict[str, float]:
         "steps": sum(m["steps"] for m in trained),
         "seconds_sampling": seconds(SAMPLING),
         "seconds_training": seconds(TRAINING),
-        "seconds_evaluation": seconds([evaluation]),
+        "seconds_evaluation": seconds(both),
     }
 
 

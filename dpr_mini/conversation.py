@@ -25,13 +25,17 @@ REFUSED = 0.5  # share that may outgrow the model's context: their number says s
 
 @dataclass
 class Conversation:
-    """One dialogue under way. `script` is (instruction, what is said) per turn; `seed` is the dialogue's own."""
+    """One dialogue under way. `script` is (instruction, what is said) per turn; `seed` is the dialogue's own.
+
+    `system` is the system turn before the first; "" leaves it to the chat template.
+    """
 
     problem_id: str
     sample: int
     script: tuple[tuple[str, str], ...]
     sampling: Sampling
     seed: int
+    system: str = ""
     turns: list[Turn] = field(default_factory=list)
     prefix: tuple[int, ...] = ()  # the prompt of the turn under way
 
@@ -50,7 +54,7 @@ class Conversation:
         if self.turns:
             self.prefix = (*self.prefix, *self.turns[-1].ids, *template.follow_up(said))
         else:
-            self.prefix = template.opening(said)
+            self.prefix = template.opening(said, self.system)
         return Request(self.id, self.prefix, self.sampling, seed_for(self.seed, len(self.turns)))
 
     def take(self, done: Completion) -> None:
@@ -117,16 +121,24 @@ def converse(engine: Engine, template: Template, waiting: Iterable[Conversation]
 
 
 def hold(
-    path: Path, engine: Engine, template: Template, wanted: Iterable[Conversation], title: str, whole: bool = False
+    path: Path,
+    engine: Engine,
+    template: Template,
+    wanted: Iterable[Conversation],
+    title: str,
+    whole: bool = False,
+    earlier: tuple[int, int] = (0, 0),
 ) -> dict[str, Dialogue]:
     """Hold the conversations that `path` does not have yet, append each as it ends, and return all wanted ones.
 
     The bar shows dialogues, time left, tokens per second and the share of prompt tokens that were cached. A dialogue
     that the engine fails is a line of `failed.jsonl` beside `path`, and not in what is returned. Raises EngineError
     where more than FAILED of those wanted fail (of those without room for a turn, REFUSED), or any one with `whole`;
-    the same command asks those again.
+    the same command asks those again. A stage that asks in rounds gives (asked, failed) of its `earlier` ones: the
+    share is over all rounds, so that one failure in a small last round does not stop it.
     """
     wanted = list(wanted)
+    asked, failed = len(wanted) + earlier[0], earlier[1]
     failures: list[Failure] = []
     with (
         Rows(path) as rows,
@@ -149,7 +161,8 @@ def hold(
             spent = max(bar.format_dict["elapsed"], 1e-9)
             bar.set_postfix_str(f"{generated / spent:.0f} tok/s, {cached / max(prompted, 1):.0%} cached", refresh=False)
     refused = sum(f.refused for f in failures)
-    if failures and (whole or len(failures) - refused > FAILED * len(wanted) or refused > REFUSED * len(wanted)):
+    failed += len(failures) - refused
+    if failures and (whole or failed > FAILED * asked or refused > REFUSED * asked):
         raise EngineError(
             f"{title}: {len(failures)} of {len(wanted)} failed ({path.with_name(FAILURES)}), e.g. {failures[0].id}: "
             f"{failures[0].error}; what was done is kept, the same command asks for the rest again"

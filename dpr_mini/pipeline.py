@@ -2,7 +2,7 @@
 
     problems -> dialogue-1 -> filter-1 -> pack-1 -> train-1
                           -> probe-2 -> sample-2 -> filter-2 -> pack-2 -> train-2
-    eval-0 (base), eval-1 (after train-1), eval-2 (after train-2) -> report
+    eval-0 (base), eval-1 (after train-1), eval-2 (after train-2), each behind its eval-N-answers -> report
 
 `phases: [2]` leaves out the second half of the first line and starts from the base model; `[]` only scores it.
 
@@ -88,7 +88,6 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
     templates = {**prompts.TEMPLATES, **recipe.dialogue.templates}
     bridges = {**prompts.BRIDGES, **recipe.dialogue.bridges}
     _check(recipe, templates)
-    question = templates[recipe.evaluate.template]
     engine, seed, base = recipe.engine.changes_samples(), recipe.seed, owner.identity()
     stages: dict[str, Stage] = {}
 
@@ -116,15 +115,26 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
         stage(name, version, config, body, **made, **inputs)
 
     def evaluation(number: int, model: str) -> None:
-        title = f"eval-{number}"
+        """eval-N-answers asks the model, eval-N grades what it said: another grader needs no new answers."""
+        title, wanted = f"eval-{number}", recipe.evaluate
         engine_stage(
+            f"{title}-answers",
+            evaluate.ANSWERS,
+            wanted.changes_answers() | {"templates": _asked(recipe, templates)},
+            model,
+            lambda folder, at, e, t: evaluate.answers(
+                folder, _problems(at, train=False), e, t, wanted, templates, seed, title
+            ),
+            problems="problems",
+        )
+        stage(
             title,
             evaluate.VERSION,
-            {**_dump(recipe.evaluate), "templates": _asked(recipe, templates), "bridges": bridges},
-            model,
-            lambda folder, at, e, t: evaluate.run(
-                folder, _problems(at, train=False), e, t, recipe.evaluate, templates, bridges, seed, title
+            {"grader": _dump(wanted.grader), "bridges": bridges},
+            lambda folder, at: evaluate.cards(
+                folder, at["answers"], _problems(at, train=False), bridges, wanted.grader
             ),
+            answers=f"{title}-answers",
             problems="problems",
         )
 
@@ -198,22 +208,24 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
 
     # Phase 2: pi_sft's own pass rates decide how many samples each problem gets; SFT gives pi_rej.
     if 2 in recipe.phases:
-        draws = {**_dump(recipe.probe), "question": question}
+        first_turn = templates[recipe.dialogue.turns[0][0]]  # as training samples have it; an evaluation may differ
+        draws = {**_dump(recipe.probe), "question": first_turn}
+        sampling = recipe.sample.scaled(recipe.scale)
         engine_stage(
             "probe-2",
             difficulty.VERSION,
             draws,
             sampler,
-            lambda folder, at, e, t: difficulty.probe(folder, _problems(at), e, t, recipe.probe, question, seed),
+            lambda folder, at, e, t: difficulty.probe(folder, _problems(at), e, t, recipe.probe, first_turn, seed),
             problems="problems",
         )
         engine_stage(
             "sample-2",
             difficulty.VERSION,
-            {**_dump(recipe.sample), "draw": draws},
+            {**_dump(sampling), "draw": draws},
             sampler,
             lambda folder, at, e, t: difficulty.sample(
-                folder, _problems(at), at["probed"], e, t, recipe.sample, recipe.probe, question, seed
+                folder, _problems(at), at["probed"], e, t, sampling, recipe.probe, first_turn, seed
             ),
             problems="problems",
             probed="probe-2",
@@ -234,27 +246,37 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
 
 
 def evaluation_only(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
-    """The two stages that score one model: its problems are the held-out ones alone."""
-    asked = _scaled(recipe)
+    """problems -> eval-0-answers -> eval-0: one model's score on the held-out problems alone.
+
+    Asking and grading are two stages, so that another grader or another limit grades the answers that are there.
+    """
+    asked, wanted = _scaled(recipe), recipe.evaluate
     templates = {**prompts.TEMPLATES, **recipe.dialogue.templates}
     bridges = {**prompts.BRIDGES, **recipe.dialogue.bridges}
+    _check(recipe, templates)
 
-    def score(folder: Path, at: Inputs) -> dict[str, Any]:
+    def ask(folder: Path, at: Inputs) -> dict[str, Any]:
         engine, template = owner.engine(owner.model())
         held_out = _problems(at, train=False)
-        scored = evaluate.run(folder, held_out, engine, template, recipe.evaluate, templates, bridges, recipe.seed)
-        return {**scored, **_engine(engine)}
+        used = evaluate.answers(folder, held_out, engine, template, wanted, templates, recipe.seed)
+        return {**used, **_engine(engine)}
+
+    def score(folder: Path, at: Inputs) -> dict[str, Any]:
+        return evaluate.cards(folder, at["answers"], _problems(at, train=False), bridges, wanted.grader)
 
     data = {"sources": _dump(asked), "files": _file_digests(asked, owner.base)}
     first = Stage(
         "problems", problems.VERSION, data, lambda folder, at: problems.run(folder, asked, owner.base, train=False)
     )
-    config = {**_dump(recipe.evaluate), "templates": _asked(recipe, templates), "bridges": bridges}
-    config |= {"base": owner.identity(), "engine": recipe.engine.changes_samples(), "seed": recipe.seed}
-    return {"problems": first, "eval-0": Stage("eval-0", evaluate.VERSION, config, score, {"problems": first})}
+    config = wanted.changes_answers() | {"templates": _asked(recipe, templates), "base": owner.identity()}
+    config |= {"engine": recipe.engine.changes_samples(), "seed": recipe.seed}
+    answers = Stage("eval-0-answers", evaluate.ANSWERS, config, ask, {"problems": first})
+    config = {"grader": _dump(wanted.grader), "bridges": bridges}
+    graded = Stage("eval-0", evaluate.VERSION, config, score, {"answers": answers, "problems": first})
+    return {stage.name: stage for stage in (first, answers, graded)}
 
 
-TRAIN_VERSION = 1  # kept here so that describing the graph does not import torch or matplotlib
+TRAIN_VERSION = 2  # kept here so that describing the graph does not import torch or matplotlib
 REPORT_VERSION = 2
 
 

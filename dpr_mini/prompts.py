@@ -1,9 +1,10 @@
-"""Every prompt, by name. All of them are ours: the paper (arXiv 2601.05616) published none.
+"""Every prompt, by name. All but `question` and `boxed` are ours: the paper (arXiv 2601.05616) published none.
 
 A template is what the user side says in one turn; `{problem}` is replaced by the question. `solve` asks for a
 first attempt and is also the question that training samples and evaluations use. The four others make the model
 verify, backtrack, decompose into subgoals or reason backward (arXiv 2503.01307) on its own answer. A bridge is the
-sentence that joins such a turn to the text before it, once the instruction itself is taken out.
+sentence that joins such a turn to the text before it, once the instruction itself is taken out. `question` and
+`boxed` ask as other evaluations do (benchmarks.py).
 
 A recipe adds or replaces entries under `dialogue.templates` and `dialogue.bridges`.
 """
@@ -28,6 +29,8 @@ TEMPLATES = {
         "Start from your answer and work backward to what the problem states. "
         "If you do not arrive there, correct the answer. End with the final answer in \\boxed{}."
     ),
+    "question": "{problem}",
+    "boxed": "{problem}\nPlease reason step by step, and put your final answer within \\boxed{}.",
 }
 
 BRIDGES = {

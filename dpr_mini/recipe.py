@@ -12,19 +12,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from dpr_mini import yamlfile
+from dpr_mini import benchmarks, yamlfile
+from dpr_mini.sources import Positive, Problems, Section, Share, Source
 from dpr_mini.yamlfile import Origin, RecipeError
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
 Temperature = Annotated[float, Field(ge=0, le=4)]
 TopP = Annotated[float, Field(gt=0, le=1)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Needs(Section):
@@ -48,7 +43,7 @@ class Server(Section):
 
     python: str | None = None  # interpreter of SGLang's environment; none = .sglang/bin/python
     urls: tuple[str, ...] = ()  # running servers instead: replicas of one model, or a router
-    arguments: dict[str, bool | int | float | str | None] = {}  # SGLang's own, e.g. mem_fraction_static: 0.85
+    arguments: dict[str, bool | int | float | str | None] = Field({})  # SGLang's own, e.g. mem_fraction_static: 0.85
     deterministic: bool = False  # seeds count; needs a GPU and costs speed
     check_cache: bool = True  # prove at the start that a second turn is cached
     start_timeout: float = Field(900, gt=0)  # seconds until the server must answer
@@ -84,56 +79,6 @@ class EngineSection(Server):
         return {"kind": self.kind, **numeric} if numeric else self.kind
 
 
-class Columns(Section):
-    """Which fields of a row hold what."""
-
-    text: str = "problem"
-    answer: str = "answer"
-    level: str = "level"
-
-
-class Source(Section):
-    """Problems from exactly one of: a local file, a hub data set, a reasoning-gym generator."""
-
-    file: str | None = None  # .jsonl, .jsonl.gz or .parquet; relative to the recipe
-    hub: str | None = None  # a data set on the Hugging Face hub
-    generate: str | None = None  # a reasoning-gym task
-    revision: str | None = None  # hub: commit
-    subset: str | None = None  # hub: configuration name
-    split: str = "train"  # hub: split
-    columns: Columns = Columns()
-    options: dict[str, Any] = {}  # generate: the task's own options
-    # How the question is put: {text} is the source's own; a generator's metadata has names too, e.g. {expression}.
-    wording: str = "{text}"
-    level: str = ""  # difficulty label for the report where rows have none
-    count: Positive | None = None  # problems to take (times `scale`); none = all of a file
-    seed: int = 0  # generate: the task's seed
-
-    @model_validator(mode="after")
-    def _one_origin(self) -> Source:
-        if sum(x is not None for x in (self.file, self.hub, self.generate)) != 1:
-            raise ValueError("give exactly one of file, hub, generate")
-        if self.generate and self.count is None:
-            raise ValueError("generate needs a count")
-        if "{" not in self.wording:
-            raise ValueError("wording must say where the question goes, e.g. {text}")
-        return self
-
-
-class Decontaminate(Section):
-    """A training problem with this share of a held-out problem's n-grams is dropped (13: arXiv 2005.14165)."""
-
-    ngram: Positive = 13
-    share: float = Field(0.5, gt=0, le=1)  # ours
-
-
-class Problems(Section):
-    train: Annotated[tuple[Source, ...], Field(min_length=1)]
-    held_out: dict[str, tuple[Source, ...]] = {}  # benchmark name -> its sources; never trained on
-    decontaminate: Decontaminate | None = Decontaminate()  # null: only equal problems are dropped
-    near_duplicates: float | None = Field(None, gt=0, le=1)  # Jaccard similarity at which a training problem is dropped
-
-
 class Dialogue(Section):
     """Phase 1. Number of turns and every template are data: two turns are a limit the paper states."""
 
@@ -142,8 +87,8 @@ class Dialogue(Section):
         ("solve",),
         ("verify", "backtrack", "subgoals", "backward"),
     )  # per turn, the templates that take turns over samples (ours)
-    templates: dict[str, str] = {}  # name -> text, over the ones in prompts.py
-    bridges: dict[str, str] = {}  # name -> sentence that joins a turn to what came before
+    templates: dict[str, str] = Field({})  # name -> text, over the ones in prompts.py
+    bridges: dict[str, str] = Field({})  # name -> sentence that joins a turn to what came before
     temperature: Temperature = 0.8
     top_p: TopP = 0.95
     max_new_tokens: Positive = 512  # a turn
@@ -244,22 +189,59 @@ class Probe(Section):
 
 
 class Sampling(Section):
-    """Phase 2: how many correct samples each problem should end up with (DART-Math, arXiv 2407.13690)."""
+    """Phase 2: how many correct samples each problem should end up with. Formulas and sources: budgets.py."""
 
-    target: Literal["prop2diff", "uniform"] = "prop2diff"
-    quota: Positive = 8  # correct samples for the hardest problem (prop2diff) or for each (uniform)
+    target: Literal["prop2diff", "uniform", "vrt", "cap", "boundary", "gvm"] = "prop2diff"
+    quota: Positive = 8  # correct samples: of the hardest problem (prop2diff), of each (uniform), at most (cap)
     max_tries: Positive = 64  # draws a problem, the probe's included
+    budget: Positive | None = None  # draws in all, the probe's included (times `scale`); null: no such limit
+    dynamic: bool = True  # pass rates, and so targets, estimated anew every round (our reading); false: the probe's
+    give_up: float | None = Field(None, gt=0, lt=1)  # stop where one more right answer is less likely (ours)
+
+    @model_validator(mode="after")
+    def _something_to_share(self) -> Sampling:
+        if self.target in ("boundary", "gvm") and self.budget is None:
+            raise ValueError(f"target: {self.target} shares out a number of draws: give sample.budget")
+        return self
+
+    def scaled(self, scale: float) -> Sampling:
+        """The same for `scale` times as many problems."""
+        budget = self.budget if self.budget is None else max(1, round(self.budget * scale))
+        return self.model_copy(update={"budget": budget})
+
+
+class Grading(Section):
+    """Limits for one answer that needs computer algebra. Another value grades the same answers again."""
+
+    timeout_s: float = Field(5.0, gt=0)  # wall-clock seconds; longer is the verdict "timeout"
+    memory_mib: int = Field(2048, ge=512)  # address space of a worker
 
 
 class Evaluate(Section):
+    preset: str = "ours"  # the field's settings by name (benchmarks.py); keys given here win over the preset's
     samples: Positive = 4  # k draws a problem at `temperature`
+    samples_of: dict[str, Positive] = Field({})  # benchmark name -> its own k
     greedy: bool = True  # one greedy answer besides
     temperature: Temperature = 0.7
     top_p: TopP = 0.95
     max_new_tokens: Positive = 1024
     template: str = "solve"  # how the question is asked, before and after training
+    system: str = ""  # the system turn; none = what the chat template puts there by itself
     # Prompting at test time: a dialogue as in `dialogue.turns`, whose last answer counts. None: one turn, `template`.
     turns: Annotated[tuple[tuple[str, ...], ...], Field(min_length=2)] | None = None
+    grader: Grading = Grading()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, value: Any) -> Any:
+        return benchmarks.preset(value) if isinstance(value, dict) else value
+
+    def k(self, benchmark: str) -> int:
+        return self.samples_of.get(benchmark, self.samples)
+
+    def changes_answers(self) -> dict[str, Any]:
+        """What of this section an answer depends on, for stage keys: not a preset's name, not how it is graded."""
+        return self.model_dump(mode="json", exclude={"preset", "grader"})
 
 
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -286,6 +268,13 @@ class Recipe(Section):
     pack_2: Pack = Pack()  # phase 2; keys not given are those of `pack`
     train_2: Train = Train()  # phase 2; keys not given are those of `train`
     evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _samples_of_what_is_there(self) -> Recipe:
+        known = {*self.problems.held_out, *benchmarks.BENCHMARKS}
+        if unknown := sorted(self.evaluate.samples_of.keys() - known):
+            raise ValueError(f"evaluate.samples_of: no benchmark {unknown[0]!r}; there are: {', '.join(sorted(known))}")
+        return self
 
     @field_validator("phases", mode="before")
     @classmethod

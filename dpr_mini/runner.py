@@ -1,24 +1,24 @@
-"""What the commands `run`, `plan`, `eval`, `report` and `export` do with the pipeline."""
+"""What the commands `run`, `plan` and `report` do with the pipeline."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import doctor, pipeline, store
+from dpr_mini import doctor, pipeline, simulate, store
 from dpr_mini import recipe as recipes
 from dpr_mini.recipe import Recipe, RecipeError
 from dpr_mini.store import Stage
 from dpr_mini.types import UserError
 
 LATEST = "latest.json"  # which stage folders the newest `run` of this recipe is made of
+SMALL = 0.05  # scale at which a dry run of a large model fits into a desktop's memory
 ARMS = "arms"  # where runs that share a store keep their latest.json and report, one folder each
 
 
@@ -68,6 +68,17 @@ def run(
         raise RunError(f"{len(failed)} of {len(asked)} runs are not complete: {'; '.join(failed)} (reasons above)")
 
 
+def dry_run(paths: Sequence[Path], overrides: Sequence[str]) -> None:
+    """Two training steps of every recipe on random weights and rows."""
+    from dpr_mini.rehearsal import rehearse
+
+    for path in paths:
+        recipe = recipes.load(path, overrides)
+        if recipe.scale > SMALL and (lack := doctor.missing_for(recipe.needs, None)):
+            raise RunError(f"{path} {lack}; a dry run without one wants a smaller model, e.g. scale={SMALL:g}")
+        rehearse(recipe, path.parent)
+
+
 def _run(path: Path, recipe: Recipe, runs: Path, until: str | None, at: Path) -> None:
     root = runs / recipe.folder
     with pipeline.Owner(recipe, path.parent, root / "logs") as owner:
@@ -105,61 +116,10 @@ def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> N
         if state != "reuse":
             for change in _readable(store.changes(stage, root)):
                 print(f"        {'':11} {change}")
+    for line in simulate.planned(recipe, stages, root):
+        print(f"        {line}")
     if lack := doctor.missing_for(recipe.needs, _gib(gpu)):
         raise RunError(f"{path} {lack}; without one, run: dpr-mini run {recipe.needs.instead}")
-
-
-def evaluate(
-    model: str,
-    on: Sequence[str],
-    k: int,
-    limit: int | None,
-    max_new_tokens: int,
-    temperature: float,
-    engine: str,
-    runs: Path,
-) -> None:
-    """Score one model on named benchmarks or local files; kept and resumed like any run."""
-    held_out = {Path(name).name.split(".")[0]: [benchmark(name, limit)] for name in on}
-    asked = {
-        "name": "eval-" + re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-."),
-        "model": {"name": model},
-        "engine": {"kind": engine},
-        # A recipe needs training problems; an evaluation has none and never gets to that stage.
-        "problems": {"train": [{"file": "none"}], "held_out": held_out},
-        "evaluate": {"samples": k, "max_new_tokens": max_new_tokens, "temperature": temperature},
-    }
-    recipe = recipes.parse(asked, "eval")
-    root = runs / recipe.name
-    with pipeline.Owner(recipe, Path(), root / "logs") as owner:
-        stages = pipeline.evaluation_only(recipe, owner)
-        with lock(root):
-            pipeline.run(stages, root)
-    metrics = stages["eval-0"].manifest(root)["metrics"]
-    for card in metrics["cards"].values():
-        print(
-            f"{card['benchmark']:10} n={card['n']} k={card['k']} T={temperature:g}  "
-            f"pass@1 {card['mean']:.3f} [{card['low']:.3f}, {card['high']:.3f}]  greedy {card['greedy']:.3f}  "
-            f"tokens mean {card['tokens_mean']:.0f}, truncated {card['truncated']:.1%}, unparsed {card['unparsed']:.1%}"
-        )
-    print(f"samples: {stages['eval-0'].folder(root) / 'graded.jsonl'}")
-
-
-# Where the field's benchmarks live on the hub, pinned by revision where we could read one.
-BENCHMARKS: dict[str, dict[str, Any]] = {
-    "gsm8k": {"hub": "openai/gsm8k", "subset": "main", "split": "test", "columns": {"text": "question"}},
-    "math500": {"hub": "HuggingFaceH4/MATH-500", "split": "test"},
-    "aime24": {"hub": "HuggingFaceH4/aime_2024", "split": "train"},
-}
-
-
-def benchmark(name: str, limit: int | None) -> dict[str, Any]:
-    """A benchmark's source: by name from the hub, or a local file."""
-    if name in BENCHMARKS:
-        return {**BENCHMARKS[name], "count": limit}
-    if not Path(name).is_file():
-        raise RunError(f"no benchmark {name!r}: give {', '.join(BENCHMARKS)} or a JSONL file of {{problem, answer}}")
-    return {"file": name, "count": limit}
 
 
 def report(root: Path) -> None:
@@ -169,35 +129,12 @@ def report(root: Path) -> None:
     latest = read_latest(root)
     folders = {n.replace("-", "_"): root / f for n, f in latest["stages"].items() if n != "report"}
     complete = {role: f for role, f in folders.items() if (f / store.MANIFEST).exists()}
-    if not any(role.startswith("eval") for role in complete):
+    if not any(re.fullmatch(r"eval_\d", role) for role in complete):
         raise RunError(f"{root}: nothing to report yet; run {latest['recipe']['name']} again")
     folder = root / latest["stages"]["report"]
     folder.mkdir(exist_ok=True)
     reporting.run(folder, complete, latest["recipe"])
     _publish(root, folder)
-
-
-def export(root: Path, out: Path, format: str, stage: str | None) -> None:
-    """Copy a trained model out of a run as a Hugging Face folder or as an F16 GGUF."""
-    latest = read_latest(root)
-    trained = [n for n, f in latest["stages"].items() if n.startswith("train") and (root / f / "stage.json").exists()]
-    if stage is None and not trained:
-        raise RunError(f"{root}: no trained model yet; run {latest['recipe']['name']} again")
-    stage = stage or trained[-1]
-    if stage not in trained:
-        raise RunError(f"{root}: no trained {stage!r}; there are: {', '.join(trained)}")
-    model = root / latest["stages"][stage] / "model"
-    if out.exists():
-        raise RunError(f"{out} exists; give another --out")
-    if format == "hf":
-        shutil.copytree(model, out, ignore=shutil.ignore_patterns("*.gguf"))
-    elif format == "gguf":
-        from dpr_mini.export import write_gguf
-
-        write_gguf(model, out)
-    else:
-        raise RunError(f"unknown format {format!r}; there are: hf, gguf")
-    print(f"{stage} of {root} -> {out}")
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Finish = Literal["stop", "length", "error"]
 Status = Literal["correct", "wrong", "unparsed", "timeout"]
+Stop = Literal["met", "spent", "gave_up", "unanswered"]
 
 
 class UserError(Exception):
@@ -22,7 +23,10 @@ class UserError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One question with a known final answer. `split` is "train" or a held-out benchmark's name."""
+    """One question with a known final answer. `split` is "train" or a held-out benchmark's name.
+
+    `level` and `subject` are the data's own labels, "" where it has none.
+    """
 
     id: str
     source: str
@@ -30,6 +34,7 @@ class Problem:
     answer: str
     level: str = ""
     split: str = "train"
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +111,24 @@ class Difficulty:
     @property
     def interval(self) -> tuple[float, float]:
         """Wilson 95 % interval of the pass rate (Wilson 1927); (0, 1) where nothing was tried."""
-        if not self.tried:
-            return 0.0, 1.0
-        z, n, p = 1.959964, self.tried, self.rate
-        centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-        half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-        return max(0.0, centre - half), min(1.0, centre + half)
+        return wilson(self.rate, self.tried)
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What phase 2 wants for one problem: `wanted` correct samples within `max_tries` draws."""
+    """What phase 2 wanted of one problem and what that took, the probe's draws included.
+
+    `wanted` correct samples; draws `asked`, answers `drawn` (an engine may fail a draw), of these `right`; `tokens`
+    generated for it; `stop` is why no more was drawn, see budgets.step.
+    """
 
     problem_id: str
     wanted: int
-    max_tries: int
+    asked: int
+    drawn: int
+    right: int
+    tokens: int
+    stop: Stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +152,11 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class ScoreCard:
-    """One benchmark's result. `mean` is pass@1 over n problems x k samples; the interval is over problems."""
+    """One benchmark's result. `mean` is pass@1 over n problems x k samples; the interval is over problems.
+
+    `greedy` is None where no greedy answer was asked for besides the samples; `se` is the standard error of `mean`
+    over problems, None where they do not differ.
+    """
 
     benchmark: str
     n: int
@@ -152,11 +164,22 @@ class ScoreCard:
     mean: float
     low: float
     high: float
-    greedy: float
+    greedy: float | None
     truncated: float
     tokens_mean: float
     tokens_median: float
     tokens_p90: float
+    se: float | None = None
+
+
+def wilson(rate: float, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a rate that n draws gave (Wilson 1927); (0, 1) for no draw."""
+    if not n:
+        return 0.0, 1.0
+    z = 1.959964
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def digest(*parts: Any) -> str:

@@ -115,6 +115,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def unsloth_python() -> str:
+    """Interpreter of Unsloth's own environment: DPR_MINI_UNSLOTH, or the one that `make test-unsloth` builds."""
+    usual = ROOT / ".unsloth" / "bin" / "python"
+    if not (found := os.environ.get("DPR_MINI_UNSLOTH") or (str(usual) if usual.exists() else "")):
+        pytest.skip("no Unsloth environment here; `make test-unsloth` builds one and runs these tests")
+    return found
+
+
 class Outcomes:
     """Writes what each test of a session came to, and with which server, to a file that is kept as evidence."""
 

@@ -14,20 +14,22 @@ from dpr_mini.cli import app
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "dpr_mini").rglob("*.py"))
 DATA_HALF = ["types", "recipe", "store", "grade", "behaviours", "chat", "conversation", "pipeline", "runner"]
-DATA_HALF += ["outside", "overlap", "compare"]
+DATA_HALF += ["outside", "overlap", "evaluation", "release", "cards", "benchmarks", "budgets", "simulate", "compare"]
 DATA_HALF += [f"stages.{name}" for name in ("problems", "dialogue", "filters", "difficulty", "pack", "evaluate")]
 # a module may import from its own layer and from those after it
 LAYERS = [
     ["cli"],
-    ["runner", "show", "outside", "compare"],
+    ["runner", "show", "outside", "evaluation", "release", "compare"],
+    ["rehearsal", "unsloth_process"],
     ["pipeline"],
     ["stages"],
-    ["conversation", "judge", "rules", "reporting"],
-    ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats"],
+    ["conversation", "judge", "rules", "reporting", "cards", "simulate"],
+    ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats", "budgets"],
     ["structure", "regions", "latex", "algebra", "answers", "guards", "arithmetic"],
+    ["training"],
     ["model", "facts", "prompts", "progress", "overlap"],
     ["recipe", "store", "shapes"],
-    ["yamlfile"],
+    ["yamlfile", "benchmarks", "sources"],
     ["types"],
 ]
 
@@ -96,15 +98,25 @@ def test_command_line_is_frozen():
         for name, command in commands.items()
     }
     assert options == {
-        "run": ["--runs", "--seeds", "--until"],
+        "run": ["--dry-run", "--runs", "--seeds", "--until"],
         "plan": ["--gpu", "--runs"],
         "show": ["--rows", "--seed"],
         "grade": ["--out"],
         "filter": ["--out", "--recipe", "--rules"],
-        "eval": ["--engine", "--k", "--limit", "--max-new-tokens", "--on", "--runs", "--temperature"],
+        "eval": [
+            "--data",
+            "--engine",
+            "--k",
+            "--limit",
+            "--max-new-tokens",
+            "--on",
+            "--preset",
+            "--runs",
+            "--temperature",
+        ],
         "compare": ["--baseline", "--out"],
         "report": [],
-        "export": ["--format", "--out", "--stage"],
+        "export": ["--format", "--out", "--push", "--stage"],
         "doctor": [],
     }
 

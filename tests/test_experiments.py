@@ -22,24 +22,25 @@ from dpr_mini.types import Dialogue, Problem, Sample, Turn
 ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "recipes" / "smollm2-cpu.yaml"
 ABLATIONS = ROOT / "recipes" / "ablations"
-PHASE_1 = ("dialogue-1", "filter-1", "pack-1", "train-1", "eval-1")
-PHASE_2 = ("probe-2", "sample-2", "filter-2", "pack-2", "train-2", "eval-2")
+EVAL_0 = ("eval-0-answers", "eval-0")
+PHASE_1 = ("dialogue-1", "filter-1", "pack-1", "train-1", "eval-1-answers", "eval-1")
+PHASE_2 = ("probe-2", "sample-2", "filter-2", "pack-2", "train-2", "eval-2-answers", "eval-2")
 # What each arm has of the demo's run without running it again, besides `problems`; and what it runs itself.
 SHARED = {
-    "base": (("eval-0",), ()),
-    "prompting": ((), ("eval-0",)),
-    "rejection-1": (("eval-0",), PHASE_2),
-    "rejection-1-tokens": (("eval-0",), PHASE_2),
-    "rejection-2": (("eval-0",), PHASE_2),
-    "rejection-2-tokens": (("eval-0",), PHASE_2),
-    "phase-1": (("eval-0", *PHASE_1), ()),
-    "phase-2-only": (("eval-0",), PHASE_2),
-    "uniform": (("eval-0", *PHASE_1, "probe-2"), PHASE_2[1:]),
-    "prop2diff": (("eval-0", *PHASE_1, *PHASE_2), ()),
-    **dict.fromkeys(("verify", "backtrack", "subgoals", "backward"), (("eval-0",), PHASE_1)),
-    "trained-first": (("eval-0", "dialogue-1", "filter-1"), PHASE_1[2:]),
-    "format-only": (("eval-0", "dialogue-1"), PHASE_1[1:]),
-    "length-matched": (("eval-0", "dialogue-1", "filter-1"), PHASE_1[2:]),
+    "base": (EVAL_0, ()),
+    "prompting": ((), EVAL_0),
+    "rejection-1": (EVAL_0, PHASE_2),
+    "rejection-1-tokens": (EVAL_0, PHASE_2),
+    "rejection-2": (EVAL_0, PHASE_2),
+    "rejection-2-tokens": (EVAL_0, PHASE_2),
+    "phase-1": ((*EVAL_0, *PHASE_1), ()),
+    "phase-2-only": (EVAL_0, PHASE_2),
+    "uniform": ((*EVAL_0, *PHASE_1, "probe-2"), PHASE_2[1:]),
+    "prop2diff": ((*EVAL_0, *PHASE_1, *PHASE_2), ()),
+    **dict.fromkeys(("verify", "backtrack", "subgoals", "backward"), (EVAL_0, PHASE_1)),
+    "trained-first": ((*EVAL_0, "dialogue-1", "filter-1"), PHASE_1[2:]),
+    "format-only": ((*EVAL_0, "dialogue-1"), PHASE_1[1:]),
+    "length-matched": ((*EVAL_0, "dialogue-1", "filter-1"), PHASE_1[2:]),
 }
 
 
@@ -70,7 +71,7 @@ def test_an_arm_shares_the_stages_it_has_in_common_with_the_demo(name):
 def test_arms_share_with_each_other_and_seeds_share_the_problems():
     for tokens, plain in (("rejection-1-tokens", "rejection-1"), ("rejection-2-tokens", "rejection-2")):
         one, other = arm(tokens), arm(plain)
-        assert [s for s in one if one[s] == other[s]] == ["problems", "eval-0", "probe-2", "sample-2", "filter-2"]
+        assert [s for s in one if one[s] == other[s]] == ["problems", *EVAL_0, "probe-2", "sample-2", "filter-2"]
     first, second = keys(DEMO), keys(DEMO, "seed=1")
     assert [s for s in first if first[s] == second[s]] == ["problems"]
     assert arm("uniform", "seed=1")["probe-2"] == second["probe-2"], "a seed is shared like everything else"
@@ -79,9 +80,11 @@ def test_arms_share_with_each_other_and_seeds_share_the_problems():
 def test_a_budget_measured_by_another_run_is_in_the_key():
     before = arm("rejection-1-tokens")
     after = arm("rejection-1-tokens", "train.learning_rate=1e-3", "train_2.learning_rate=5e-5")
-    assert [s for s in before if before[s] != after[s]] == ["pack-2", "train-2", "eval-2"], "it follows train-1"
+    assert [s for s in before if before[s] != after[s]] == ["pack-2", "train-2", "eval-2-answers", "eval-2"], (
+        "it follows train-1"
+    )
     after = arm("rejection-1-tokens", "dialogue.samples=2")
-    assert [s for s in before if before[s] != after[s]] == ["pack-2", "train-2", "eval-2"]
+    assert [s for s in before if before[s] != after[s]] == ["pack-2", "train-2", "eval-2-answers", "eval-2"]
     after = arm("rejection-1-tokens", "train_2.epochs=5")
     assert before["pack-2"] != after["pack-2"], "the budget is that of all epochs together"
     before, after = arm("format-only"), arm("format-only", "dialogue.temperature=0.5")
@@ -114,7 +117,7 @@ def test_phase_2_alone_draws_from_and_trains_the_base_model(tmp_path):
     stages = build(asked, Owner(asked, tmp_path))
     for name in ("probe-2", "sample-2", "train-2"):
         assert "model" not in stages[name].inputs and "base" in stages[name].config
-    assert stages["eval-2"].inputs["model"] is stages["train-2"]
+    assert stages["eval-2-answers"].inputs["model"] is stages["train-2"]
 
 
 @pytest.mark.parametrize(
@@ -350,7 +353,8 @@ def test_an_evaluation_can_hold_a_dialogue_and_scores_its_last_turn(tmp_path):
     problems = [Problem(i, "made", f"2+2?{i}", "4", split="sums") for i in "ab"]
     settings = recipe.Evaluate(samples=2, greedy=True, turns=(("solve",), ("x", "y")), max_new_tokens=32)
     with ScriptedEngine(answer, template.tokenizer) as engine:
-        metrics = evaluate.run(tmp_path, problems, engine, template, settings, templates, {}, 0)
+        evaluate.answers(tmp_path, problems, engine, template, settings, templates, 0)
+    metrics = evaluate.cards(tmp_path, tmp_path, problems, {}, settings.grader)
     rows = list(store.read_rows(tmp_path / "graded.jsonl"))
     assert {r["problem_id"]: r["status"] for r in rows} == {"a": "correct", "b": "wrong"}
     assert all(r["attempt_ok"] is False for r in rows)

@@ -13,8 +13,9 @@ from dpr_mini.store import read_json, read_rows
 ROOT = Path(__file__).parent.parent
 RECIPE = "recipes/smoke.yaml"
 SMALL = ("scale=0.15", "train.epochs=1")
-STAGES = ["problems", "eval-0", "dialogue-1", "filter-1", "pack-1", "train-1", "eval-1",
-          "probe-2", "sample-2", "filter-2", "pack-2", "train-2", "eval-2", "report"]  # fmt: skip
+STAGES = ["problems", "eval-0-answers", "eval-0", "dialogue-1", "filter-1", "pack-1", "train-1",
+          "eval-1-answers", "eval-1", "probe-2", "sample-2", "filter-2", "pack-2", "train-2",
+          "eval-2-answers", "eval-2", "report"]  # fmt: skip
 
 pytestmark = pytest.mark.slow
 
@@ -104,7 +105,7 @@ def test_score_cards_are_what_the_graded_rows_say(root):
 def test_a_finished_run_does_nothing_and_says_so_within_two_seconds(runs):
     begun = time.perf_counter()
     done = cli("run", RECIPE, *SMALL, "--runs", runs)
-    assert done.returncode == 0 and "nothing to do: 14 of 14 stages" in done.stdout
+    assert done.returncode == 0 and "nothing to do: 17 of 17 stages" in done.stdout
     assert time.perf_counter() - begun < 2
 
 
@@ -112,8 +113,8 @@ def test_plan_names_the_changed_value_and_what_follows(runs):
     done = cli("plan", RECIPE, *SMALL, "filter.limit=7", "--runs", runs)
     state = {line.split()[1]: line.split()[0] for line in done.stdout.splitlines() if line[0] != " "}
     assert [s for s in STAGES if state[s] == "run"] == [
-        "filter-1", "pack-1", "train-1", "eval-1", "probe-2", "sample-2",
-        "filter-2", "pack-2", "train-2", "eval-2", "report",
+        "filter-1", "pack-1", "train-1", "eval-1-answers", "eval-1", "probe-2", "sample-2",
+        "filter-2", "pack-2", "train-2", "eval-2-answers", "eval-2", "report",
     ]  # fmt: skip
     assert "changed: config.limit: (none) -> 7" in done.stdout
     assert "follows: filter-1" in done.stdout
@@ -122,7 +123,7 @@ def test_plan_names_the_changed_value_and_what_follows(runs):
 def test_a_changed_filter_reruns_filter_and_what_follows_only(runs):
     done = cli("run", RECIPE, *SMALL, "filter_2.limit=20", "--runs", runs)
     ran = [line.split("] ")[1].split(":")[0] for line in done.stdout.splitlines() if line.startswith("[")]
-    assert ran == ["filter-2", "pack-2", "train-2", "eval-2", "report"], done.stderr[-500:]
+    assert ran == ["filter-2", "pack-2", "train-2", "eval-2-answers", "eval-2", "report"], done.stderr[-500:]
     assert cli("run", RECIPE, *SMALL, "--runs", runs).stdout.startswith("nothing to do")  # the first is still there
 
 

@@ -151,7 +151,9 @@ def test_a_changed_filter_option_changes_filter_and_what_follows_only(tmp_path):
     assert not {"problems", "eval-0", "dialogue-1"} & set(after)
     assert {"filter-1", "pack-1", "train-1", "eval-1", "probe-2", "filter-2", "eval-2", "report"} <= set(after)
     assert changed(path, "filter_2.limit=5")[0] == "filter-2"
-    assert changed(path, "evaluate.samples=9") == ["eval-0", "eval-1", "eval-2", "report"]
+    again = [f"eval-{i}{part}" for i in range(3) for part in ("-answers", "")]
+    assert changed(path, "evaluate.samples=9") == [*again, "report"]
+    assert changed(path, "evaluate.grader.timeout_s=9") == ["eval-0", "eval-1", "eval-2", "report"]
     assert changed(path, "train.save_steps=7") == []  # where checkpoints fall changes no result
     assert changed(path, "engine.window=3") == []
 

@@ -116,28 +116,33 @@ def make(root: Path) -> tuple[dict[str, Path], dict[str, Any]]:
     sampled = turns(1) | {"target": "prop2diff", "met": 2, "spent": 1, "never_solved": 1, "bins": bins}
     keep = [kept("p1#0", "single_right", (f"seven {EVIL}",)), kept("p2#1", "single_right", ("x",))]
     talk = [kept("p0#0", "confirmed", ("a", "b")), kept("p4#0", "corrected", ("MENDED", "b"))]
+    asked = {role: (turns(1), {"rows": [dialogue(r["id"], (f"{role} {EVIL}",)) for r in graded(role)]})
+             for role in RIGHT}  # fmt: skip
     evals = {
-        role: (turns(1) | {"cards": {
+        role: ({"cards": {
             **{b: score(b, [r for r in graded(role) if r["benchmark"] == b]) for b in ("easy", "hard")},
             "all": score("all", graded(role)),
-        }}, {"graded": graded(role), "rows": [dialogue(r["id"], (f"{role} {EVIL}",)) for r in graded(role)]})
+        }}, {"graded": graded(role)})
         for role in RIGHT
     }  # fmt: skip
     probed = [dialogue(name, (f"drawn {EVIL}",)) for name in ("p0#0", "p1#0", "p2#0", "p3#0")]
     stages: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "problems": ({"splits": {"train": 4, "easy": N}, "sources": {"train/made": 4}, "dropped": {"duplicate": 1}},
                      {"rows": problems}),
+        "eval_0_answers": asked["eval_0"],
         "eval_0": evals["eval_0"],
         "dialogue_1": (turns(2), {"rows": talks}),
         "filter_1": (filtering(2, drops), {"rows": talk, "drops": drops}),
         "pack_1": (packed, {}),
         "train_1": (trained, {"metrics": loss}),
+        "eval_1_answers": asked["eval_1"],
         "eval_1": evals["eval_1"],
         "probe_2": (turns(1), {"rows": probed}),
         "sample_2": (sampled, {"budgets": budgets, "rows": [dialogue("p2#1", ("x",))]}),
         "filter_2": (filtering(2, drops[:1]), {"rows": keep, "drops": drops[:1]}),
         "pack_2": (packed, {}),
         "train_2": (trained, {"metrics": loss}),
+        "eval_2_answers": asked["eval_2"],
         "eval_2": evals["eval_2"],
     }  # fmt: skip
     return {r: stage(root, r, m, f) for r, (m, f) in stages.items()}, recipe.model_dump(mode="json")
@@ -318,8 +323,8 @@ def test_samples_are_of_what_they_say(made: tuple[dict[str, Path], dict[str, Any
 
 
 def test_a_dialogue_that_is_gone_is_named(made: tuple[dict[str, Path], dict[str, Any]], tmp_path: Path) -> None:
-    write_rows(made[0]["eval_1"] / "rows.jsonl", [])
-    with pytest.raises(StoreError, match=r"eval-1-0a1b2c3d/rows\.jsonl: no dialogue"):
+    write_rows(made[0]["eval_1_answers"] / "rows.jsonl", [])
+    with pytest.raises(StoreError, match=r"eval-1-answers-0a1b2c3d/rows\.jsonl: no dialogue"):
         report.run(tmp_path, *made)
 
 
@@ -337,7 +342,7 @@ def test_growth_is_measured_by_phase_and_verdict(made: tuple[dict[str, Path], di
 
 def test_time_and_tokens_of_every_stage(made: tuple[dict[str, Path], dict[str, Any]]) -> None:
     seconds, tokens = answers.spent(Results(made[0]))
-    assert sum(sum(by.values()) for by in seconds.values()) == 13 * 2.0
+    assert sum(sum(by.values()) for by in seconds.values()) == 16 * 2.0
     assert tokens["new"]["dialogue-1"] == 160 and tokens["prompts"]["dialogue-1"] == 200
     assert tokens["trained"] == {"train-1": 180, "train-2": 180}
 
@@ -345,9 +350,11 @@ def test_time_and_tokens_of_every_stage(made: tuple[dict[str, Path], dict[str, A
 @pytest.mark.parametrize(
     ("phases", "without", "lead"),
     [
-        ([2], ("dialogue_1", "filter_1", "pack_1", "train_1", "eval_1"), "in 1 of 1 phases (phase 2 alone)"),
-        ([], (*(f"{s}_1" for s in ("dialogue", "filter", "pack", "train", "eval")),
-              *(f"{s}_2" for s in ("probe", "sample", "filter", "pack", "train", "eval"))), "as it is, untrained"),
+        ([2], ("dialogue_1", "filter_1", "pack_1", "train_1", "eval_1_answers", "eval_1"),
+         "in 1 of 1 phases (phase 2 alone)"),
+        ([], (*(f"{s}_1" for s in ("dialogue", "filter", "pack", "train")), "eval_1_answers", "eval_1",
+              *(f"{s}_2" for s in ("probe", "sample", "filter", "pack", "train")), "eval_2_answers", "eval_2"),
+         "as it is, untrained"),
     ],
 )  # fmt: skip
 def test_any_choice_of_phases_has_its_report(

@@ -16,9 +16,10 @@ ROOT = Path(__file__).parent.parent
 COMMAND = ["run", "recipes/smoke.yaml", "scale=0.15", "train.epochs=2", "train.save_steps=2", "engine.window=16"]
 # in these the kill must come when some work is done and some is not: after so many rows, steps or a checkpoint
 MIDWAY = {
-    "eval-0": "rows.jsonl", "dialogue-1": "rows.jsonl", "train-1": "checkpoint-*/trainer.json", "eval-1": "rows.jsonl",
-    "probe-2": "rows.jsonl", "sample-2": "rows.jsonl", "train-2": "checkpoint-*/trainer.json", "eval-2": "rows.jsonl",
-}  # fmt: skip
+    **dict.fromkeys(("eval-0-answers", "eval-1-answers", "eval-2-answers"), "rows.jsonl"),
+    **dict.fromkeys(("dialogue-1", "probe-2", "sample-2"), "rows.jsonl"),
+    **dict.fromkeys(("train-1", "train-2"), "checkpoint-*/trainer.json"),
+}
 
 
 def start(runs):

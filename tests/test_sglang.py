@@ -101,7 +101,7 @@ def test_the_smoke_recipe_runs_end_to_end(whole):
     stages = store.read_json(whole.root / "latest.json")["stages"]
     assert all((whole.root / folder / store.MANIFEST).exists() for folder in stages.values())
     assert (whole.root / "report.html").exists()
-    for stage in ("eval-0", "dialogue-1", "eval-1", "probe-2", "sample-2", "eval-2"):
+    for stage in ("eval-0-answers", "dialogue-1", "eval-1-answers", "probe-2", "sample-2", "eval-2-answers"):
         metrics = whole.manifest(stage)["metrics"]
         assert metrics["engine"].startswith("sglang 0."), stage
         assert metrics["failed"] == 0
@@ -144,8 +144,8 @@ def test_95_percent_of_second_turns_are_cached_where_problems_are_long(sglang_py
 
 def test_each_phase_is_answered_by_its_own_weights(whole):
     """Greedy answers are those that another engine gives with the model which the stage names."""
-    models = {"eval-0": RECIPE.parent / "smoke-model", "eval-1": whole.folder("train-1") / "model"}
-    models["eval-2"] = whole.folder("train-2") / "model"
+    models = {"eval-0-answers": RECIPE.parent / "smoke-model", "eval-1-answers": whole.folder("train-1") / "model"}
+    models["eval-2-answers"] = whole.folder("train-2") / "model"
     said = {}
     for stage, model in models.items():
         template = Template.load(model)
@@ -155,7 +155,7 @@ def test_each_phase_is_answered_by_its_own_weights(whole):
             wanted = {c.id: c.text for c in generate(engine, asked)}
         said[stage] = {i: t["text"] for i, t in turns.items()}
         assert said[stage] == wanted, stage
-    assert said["eval-0"] != said["eval-1"] != said["eval-2"], "training changed what is said"
+    assert said["eval-0-answers"] != said["eval-1-answers"] != said["eval-2-answers"], "training changed what is said"
     log = (whole.root / "logs" / "sglang.log").read_text()
     assert log.count("\n=== ") == 3, "one server for the base model, one for each model that was trained"
 

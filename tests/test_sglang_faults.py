@@ -510,7 +510,7 @@ def test_a_prompt_is_computed_once_before_its_samples_where_the_server_does_not_
             early.append(body)
         return None
 
-    server = serve(reply, schedule_policy="fcfs")
+    server = serve(reply)
     with client(server) as engine:
         for request in fan_out(asks(1)[0], 8):
             engine.submit(request)
@@ -526,23 +526,14 @@ def test_a_prompt_is_computed_once_before_its_samples_where_the_server_does_not_
 
 
 def test_a_prompt_of_one_sample_is_sent_once(serve, client):
-    server = serve(schedule_policy="fcfs")
+    server = serve()
     with client(server) as engine:
         whole(asks(9), list(generate(engine, asks(9))))
     assert len(server.stand.seen) == 9
 
 
-def test_a_server_with_longest_prefix_first_is_not_primed(serve, client):
-    server = serve()
-    with client(server) as engine:
-        list(generate(engine, fan_out(asks(1)[0], 8)))
-    assert len(server.stand.seen) == 8
-
-
 def test_a_failed_first_computation_does_not_stop_the_samples(serve, client):
-    server = serve(
-        lambda stand, body: 500 if body["sampling_params"]["max_new_tokens"] == 0 else None, schedule_policy="fcfs"
-    )
+    server = serve(lambda stand, body: 500 if body["sampling_params"]["max_new_tokens"] == 0 else None)
     with client(server) as engine:
         out = list(generate(engine, fan_out(asks(1)[0], 8)))
     assert [c.finish for c in out] == ["stop"] * 8

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from dpr_mini import recipe, store
 from dpr_mini.stages import train
+from dpr_mini.training import build
 from dpr_mini.types import Pack
 
 SIZE = {
@@ -98,7 +99,7 @@ def test_packed_row_equals_separate_documents(model_dir):
     """Loss and every gradient of a packed row are those of its documents run alone through transformers' eager path."""
     row = rows_of(1, per_row=4)[0]
     packed = train.load(model_dir, settings(), torch.float32, torch.device("cpu"))
-    loss = train.row_loss(packed, train.Row.of(row), normaliser=10)
+    loss = train.row_loss(packed, train.Row.of(row), 10, settings())
     loss.backward()
 
     alone = AutoModelForCausalLM.from_pretrained(model_dir, attn_implementation="eager", dtype=torch.float32)
@@ -246,7 +247,6 @@ def test_non_finite_loss_stops_and_names_the_samples(llama, tmp_path):
     assert not (tmp_path / "out" / "model").exists()
 
 
-@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing_enable.*deprecated")  # the new name is not in 5.17
 def test_gradient_checkpointing_changes_nothing(llama, tmp_path):
     for name, on in (("off", False), ("on", True)):
         go(tmp_path / name, llama, rows_of(2), gradient_checkpointing=on)
@@ -263,12 +263,12 @@ def test_merged_lora_equals_base_plus_adapters(llama, tmp_path):
         for i, (_, parameter) in enumerate(train.trainable(model)):
             parameter.normal_(std=0.05, generator=torch.Generator().manual_seed(i))
     row = train.Row.of(rows_of(1)[0])
-    before = train.row_loss(model, row, 10)
+    before = train.row_loss(model, row, 10, settings())
     train.save_model(tmp_path / "model", model, llama, torch.float32)
     merged = train.load(tmp_path / "model", settings(), torch.float32, torch.device("cpu"))
     plain = train.load(llama, settings(), torch.float32, torch.device("cpu"))
-    torch.testing.assert_close(train.row_loss(merged, row, 10), before, atol=1e-5, rtol=1e-5)
-    assert (train.row_loss(plain, row, 10) - before).abs() > 1e-3
+    torch.testing.assert_close(train.row_loss(merged, row, 10, settings()), before, atol=1e-5, rtol=1e-5)
+    assert (train.row_loss(plain, row, 10, settings()) - before).abs() > 1e-3
     assert weights(tmp_path).keys() == load_file(llama / "model.safetensors").keys()
 
 
@@ -289,17 +289,17 @@ def test_lora_without_peft_says_what_to_install(llama, tmp_path, monkeypatch):
 
 def test_dtype_and_its_reason(monkeypatch):
     cpu = torch.device("cpu")
-    assert train.choose_dtype("float32", cpu) == (torch.float32, "the recipe says so")
+    assert build.choose_dtype(settings(), cpu) == (torch.float32, "the recipe says so")
     for text, dtype in (("flags : avx2 avx512_bf16 fma", torch.bfloat16), ("flags : avx2 fma", torch.float32)):
-        monkeypatch.setattr(train.Path, "read_text", lambda *_, text=text, **__: text)
-        monkeypatch.setattr(train.Path, "exists", lambda *_: True)
-        assert train.choose_dtype("auto", cpu)[0] == dtype
+        monkeypatch.setattr(build.Path, "read_text", lambda *_, text=text, **__: text)
+        monkeypatch.setattr(build.Path, "exists", lambda *_: True)
+        assert build.choose_dtype(settings(dtype="auto"), cpu)[0] == dtype
 
 
 def test_bf16_masters_stay_float32(llama):
     model = train.load(llama, settings(dtype="bfloat16"), torch.bfloat16, torch.device("cpu"))
     with torch.autocast("cpu", torch.bfloat16):
-        train.row_loss(model, train.Row.of(rows_of(1)[0]), 10).backward()
+        train.row_loss(model, train.Row.of(rows_of(1)[0]), 10, settings()).backward()
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in model.parameters())
 
 

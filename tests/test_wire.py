@@ -181,7 +181,7 @@ def test_info_of_0_5_9():
     )
     assert (info.version, info.dtype, info.attention) == ("0.5.9", "float32", "torch_native")
     assert (info.pool, info.longest, info.running, info.page) == (65536, 8186, 2048, 1)
-    assert (info.prefix_cache, info.longest_prefix_first, info.deterministic) == (True, True, False)
+    assert (info.prefix_cache, info.deterministic) == (True, False)
 
 
 def test_info_where_the_scheduler_alone_knows():
@@ -195,7 +195,7 @@ def test_info_where_the_scheduler_alone_knows():
         }
     )
     assert (info.pool, info.longest, info.page) == (20000, 20000, 64)
-    assert not info.prefix_cache and not info.longest_prefix_first
+    assert not info.prefix_cache
 
 
 def test_info_of_a_deterministic_server():

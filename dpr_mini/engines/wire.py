@@ -98,7 +98,6 @@ class Info:
     running: int  # requests that it decodes together at most
     page: int  # tokens in a block of its cache
     prefix_cache: bool
-    longest_prefix_first: bool  # its scheduler lets one of several equal new prompts go ahead
     deterministic: bool  # seeds count
 
     @staticmethod
@@ -122,6 +121,5 @@ class Info:
             running=int(first("max_running_requests", "effective_max_running_requests_per_dp", default=256)),
             page=int(first("page_size", default=1)),
             prefix_cache=not first("disable_radix_cache", default=False),
-            longest_prefix_first=first("schedule_policy", default="") == "lpm",
             deterministic=bool(first("enable_deterministic_inference", default=False)),
         )

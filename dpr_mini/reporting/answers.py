@@ -20,7 +20,7 @@ def gallery(results: Results, to: Link) -> Section:
         found.extend(zip(svgs, captions, strict=True))
 
     if results.models:
-        cards, graded = results.sources("eval"), results.sources("eval", "graded.jsonl")
+        cards, graded = results.graded(), results.graded("graded.jsonl")
         add(figures.accuracy({m.label: m.cards for m in results.models}, to), f"From {cards}.")
         add(
             figures.growth({m.label: by_verdict(m) for m in results.models}, to),
@@ -123,7 +123,7 @@ def length_table(results: Results, recipe: Mapping[str, Any], to: Link) -> Secti
         "from easier problems: compare right with right over models, not right with wrong. The paper's authors report "
         "chains more than 4 times longer after training."
     )
-    source = results.sources("eval", "graded.jsonl")
+    source = results.graded("graded.jsonl")
     return Section("Length of answers", [Table(head, rows, source, note=note, links=links)])
 
 
@@ -143,5 +143,5 @@ def behaviour_table(results: Results, to: Link) -> Section:
         "on labelled snippets: bench/results/behaviours.json). An announcement that only repeats what stands there, "
         "such as 'Let me check: 6 * 3 = 18' after 6 * 3 = 18, does not count."
     )
-    source = ", ".join(results.source(r) for r in results.at if r.startswith("eval") or r in results.drops)
+    source = ", ".join(results.source(r) for r in (*results.evaluations, *results.drops))
     return Section("Behaviours", [Table(("responses", *names), rows, source, note=note, links=links)])

@@ -30,7 +30,8 @@ MEASURES: dict[str, Callable[[Row], float]] = {
     "first_result": lambda row: row["first_ok"],
     "last_number": lambda row: row["last_ok"],
 }
-GENERATING = ("eval_0", "dialogue_1", "eval_1", "probe_2", "sample_2", "eval_2")
+ANSWERS = "_answers"  # behind an evaluation's role: the stage that asked what it graded
+GENERATING = ("eval_0_answers", "dialogue_1", "eval_1_answers", "probe_2", "sample_2", "eval_2_answers")
 FEWEST = 10  # problems; below, a percentile bootstrap is too narrow to claim anything from (ours)
 
 
@@ -82,9 +83,9 @@ class Results:
     def source(self, role: str, file: str = MANIFEST) -> str:
         return f"{self.at[role].name}/{file}"
 
-    def sources(self, prefix: str, file: str = MANIFEST) -> str:
-        """The same file of all stages whose role begins so, for a note under a table."""
-        return ", ".join(self.source(role, file) for role in self.at if role.startswith(prefix))
+    def graded(self, file: str = MANIFEST) -> str:
+        """The same file of all evaluations, for a note under a table."""
+        return ", ".join(self.source(role, file) for role in self.evaluations)
 
     @property
     def evaluations(self) -> list[str]:

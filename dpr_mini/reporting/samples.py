@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dpr_mini.reporting.document import Sample, Samples
-from dpr_mini.reporting.results import Results, inside_bin
+from dpr_mini.reporting.results import ANSWERS, Results, inside_bin
 from dpr_mini.store import StoreError
 from dpr_mini.types import digest
 
@@ -49,10 +49,10 @@ def _answers(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
             rows = [r for r in sampled if r["behaviours"][name]]
             wanted[name, model.label] = f"{model.label}: answers that show {name}", rows
         chosen = {key: _choose(rows) for key, (_, rows) in wanted.items()}
-        talks = _read(results, [role], {r["id"] for rows in chosen.values() for r in rows})
+        talks = _read(results, [role + ANSWERS], {r["id"] for rows in chosen.values() for r in rows})
         for key, (title, rows) in wanted.items():
             right = sum(r["status"] == "correct" for r in rows)
-            source = f"{results.source(role, 'graded.jsonl')}, {results.source(role, 'rows.jsonl')}"
+            source = f"{results.source(role, 'graded.jsonl')}, {results.source(role + ANSWERS, 'rows.jsonl')}"
             shown = [_talk(talks[r["id"]], golds, [r]) for r in chosen[key]]
             found |= _group(key, title, shown, len(rows), f"{right} of these right", source)
     return found

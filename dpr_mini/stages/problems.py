@@ -19,7 +19,7 @@ from dpr_mini.recipe import Problems, Source
 from dpr_mini.store import StoreError, foreign_rows, write_rows
 from dpr_mini.types import Drop, Problem, UserError, digest, to_row
 
-VERSION = 1
+VERSION = 2
 _OVERDRAW = 20  # a generator may be asked for this many times its count before it counts as exhausted
 
 
@@ -109,19 +109,19 @@ class _Guard:
 
 
 def _fresh(
-    raw: Iterable[tuple[str, str, str]], source: Source, split: str, guard: _Guard, drops: list[Drop]
+    raw: Iterable[tuple[str, str, str, str]], source: Source, split: str, guard: _Guard, drops: list[Drop]
 ) -> Iterator[Problem]:
-    for text, answer, level in raw:
+    for text, answer, level, subject in raw:
         key = identity(text)
         if objection := guard.objection(key, text, split):
             drops.append(Drop(key, objection[0], f"{label(source)} in {split}, {objection[1]}: {text[:120]}"))
             continue
         guard.take(key, text, split)
-        yield Problem(key, label(source), text, answer.strip(), source.level or level, split)
+        yield Problem(key, label(source), text, answer.strip(), source.level or level, split, subject)
 
 
-def _read(source: Source, base: Path) -> Iterator[tuple[str, str, str]]:
-    """(text, answer, level) of a source, in its own order."""
+def _read(source: Source, base: Path) -> Iterator[tuple[str, str, str, str]]:
+    """(text, answer, level, subject) of a source, in its own order."""
     if source.file:
         path = base / source.file
         if not path.exists():
@@ -132,7 +132,7 @@ def _read(source: Source, base: Path) -> Iterator[tuple[str, str, str]]:
     return _hub(source) if source.hub else _generated(source)
 
 
-def _fields(row: dict[str, Any], source: Source, where: str) -> tuple[str, str, str]:
+def _fields(row: dict[str, Any], source: Source, where: str) -> tuple[str, str, str, str]:
     columns = source.columns
     for name in (columns.text, columns.answer):
         value = row.get(name)
@@ -140,7 +140,8 @@ def _fields(row: dict[str, Any], source: Source, where: str) -> tuple[str, str, 
             have = ", ".join(map(str, row)) or "nothing"
             raise ProblemError(f"{where}: no {name!r} (the row has: {have}); name the right field under 'columns'")
     text = _worded(source.wording, {"text": str(row[columns.text]).strip()})
-    return text, bare(str(row[columns.answer])), str(row.get(columns.level) or "")
+    level, subject = (str(row.get(name) or "") for name in (columns.level, columns.subject))
+    return text, bare(str(row[columns.answer])), level, subject
 
 
 def bare(answer: str) -> str:
@@ -157,7 +158,7 @@ def _worded(wording: str, values: Mapping[str, Any]) -> str:
     return re.sub(r"\{([a-z_]+)\}", lambda m: str(values[m[1]]), wording)
 
 
-def _parquet(path: Path, source: Source) -> Iterator[tuple[str, str, str]]:
+def _parquet(path: Path, source: Source) -> Iterator[tuple[str, str, str, str]]:
     try:
         import pyarrow.parquet
     except ImportError:
@@ -166,17 +167,23 @@ def _parquet(path: Path, source: Source) -> Iterator[tuple[str, str, str]]:
         yield _fields(row, source, f"{path}: row {number}")
 
 
-def _hub(source: Source) -> Iterator[tuple[str, str, str]]:
+def _hub(source: Source) -> Iterator[tuple[str, str, str, str]]:
     try:
         from datasets import load_dataset
     except ImportError:
         raise ProblemError(f"{source.hub}: hub data sets need datasets: pip install 'dpr-mini[data]'") from None
-    data = load_dataset(source.hub, source.subset, split=source.split, revision=source.revision)
+    try:
+        data = load_dataset(source.hub, source.subset, split=source.split, revision=source.revision)
+    except (OSError, ValueError) as error:  # no network, no such data set, subset, split or revision
+        why = (str(error).strip().splitlines() or [""])[0][:200]
+        raise ProblemError(
+            f"{source.hub}: cannot be had from the hub ({type(error).__name__}: {why}); name a local file instead"
+        ) from error
     for number, row in enumerate(data):
         yield _fields(row, source, f"{source.hub}[{source.split}] row {number}")
 
 
-def _generated(source: Source) -> Iterator[tuple[str, str, str]]:
+def _generated(source: Source) -> Iterator[tuple[str, str, str, str]]:
     try:
         import reasoning_gym
     except ImportError:
@@ -188,4 +195,4 @@ def _generated(source: Source) -> Iterator[tuple[str, str, str]]:
         raise ProblemError(f"generate: {source.generate}: {error}") from None
     for item in data:
         told = {k: v for k, v in item["metadata"].items() if isinstance(v, str | int)}
-        yield _worded(source.wording, {**told, "text": item["question"].strip()}), str(item["answer"]), ""
+        yield _worded(source.wording, {**told, "text": item["question"].strip()}), str(item["answer"]), "", ""

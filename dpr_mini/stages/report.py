@@ -91,7 +91,7 @@ def _headline(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
     table = Table(
         ("benchmark", *(m.label for m in models)),
         rows,
-        results.sources("eval"),
+        results.graded(),
         note=f"pass@1: mean over n problems of the share of k samples that are right, T={asked['temperature']:g}, "
         f"top-p {asked['top_p']:g}, at most {asked['max_new_tokens']} new tokens; in brackets the 95 % bootstrap "
         "interval over problems. Greedy: one answer at T=0.",
@@ -114,7 +114,7 @@ def _headline(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
         note = "Differences on the same problems, 95 % bootstrap interval over problems; p: exact two-sided sign test "
         note += "over the problems whose pass rate changed."
         head = ("comparison", "benchmark", "pass@1", "greedy", "p (pass@1)")
-        blocks.append(Table(head, rows, results.sources("eval", "graded.jsonl"), "Paired differences", note))
+        blocks.append(Table(head, rows, results.graded("graded.jsonl"), "Paired differences", note))
     return Section("Accuracy", blocks)
 
 
@@ -165,7 +165,7 @@ def _format_or_arithmetic(results: Results, to: Link) -> Section:
                     links |= {(len(revisions), 5): to("wrong to right", m.label)}
                     links |= {(len(revisions), 6): to("right to wrong", m.label)}
                 revisions.append((b, m.label, share, f"{first:.3f}", f"{last:.3f}", *changes))
-    source = results.sources("eval")
+    source = results.graded()
     blocks: list[Block] = [
         Text(
             "A model can gain by writing its answer where the grader looks (format), or by getting more answers right. "
@@ -185,7 +185,7 @@ def _format_or_arithmetic(results: Results, to: Link) -> Section:
         b = results.overall
         rows = [(f"{y} vs {x}", *(_difference(results.difference(x, y, b, m), "\n") for m in NAMES)) for x, y in pairs]
         note = "Paired differences with 95 % bootstrap intervals over problems; format: official minus last number."
-        graded = results.sources("eval", "graded.jsonl")
+        graded = results.graded("graded.jsonl")
         blocks.append(Table(("comparison", *NAMES.values()), rows, graded, f"The change by scorer, {b}", note))
         blocks.append(Points([("", _split(results, x, y)) for x, y in pairs]))
     if revisions:

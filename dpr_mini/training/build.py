@@ -1,0 +1,173 @@
+"""The model as the training loop wants it, and as a Hugging Face folder again.
+
+full: every weight is trained, in float32 (masters; matmuls under autocast) or in bfloat16 alone. lora (arXiv
+2106.09685): frozen weights in the matmuls' dtype, float32 adapters on every linear layer but the head. qlora (arXiv
+2305.14314): the same over frozen weights in 4-bit NF4 with doubly quantised scales, through bitsandbytes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import dpr_kernels
+import torch
+from dpr_kernels.attention import register
+from torch import Tensor, nn
+
+from dpr_mini import progress, recipe
+from dpr_mini.training import TrainError
+from dpr_mini.training.checkpoints import disk_errors
+
+TOKENIZER = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*"]
+LAYERS = {"dpr_kernels": "auto", "liger": "liger", "plain": None}  # backend -> whose norms, MLPs and rotations
+ADAPTER = "default"  # peft's name for the only one
+
+
+def load(model_dir: Path, config: recipe.Train, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """The causal LM in `model_dir` on `device`, in training mode, with our packed attention and the recipe's switches.
+
+    `dtype` is that of the matmuls. Raises TrainError for a head that is not a plain linear layer, a library that is
+    missing, or a backend that cannot run here or does not know the model.
+    """
+    from transformers import AutoModelForCausalLM
+
+    progress.quiet_transformers()
+    name = "dpr_varlen" if config.attention == "auto" else f"dpr_varlen_{config.attention}"
+    options = {"attn_implementation": register(name, config.attention)}
+    if config.mode == "qlora":
+        options |= {"quantization_config": _four_bits(dtype), "device_map": {"": device}}
+    start = getattr(torch, config.weights) if config.mode == "full" else dtype
+    model = AutoModelForCausalLM.from_pretrained(
+        model_dir, dtype=start, use_safetensors=True, trust_remote_code=False, **options
+    )
+    _check_head(model, model_dir)
+    if config.mode != "full":
+        model = _with_adapters(model, config)
+    if config.mode != "qlora":
+        model = model.to(device)
+    _switch(model, config)
+    return model.train()
+
+
+def _switch(model: nn.Module, config: recipe.Train) -> None:
+    """Layers, tiles and checkpoints as the recipe says; on this instance only."""
+    layers = LAYERS[config.backend]
+    if layers or config.tiled_mlp:
+        try:
+            dpr_kernels.apply(
+                model, rms_norm=layers, swiglu=layers, rope=layers, attention=None, tiled_mlp=config.tiled_mlp
+            )
+        except (ValueError, RuntimeError) as error:
+            raise TrainError(f"train.backend={config.backend}: {error}; train.backend=plain takes any model") from None
+    if config.offload_checkpoints:
+        dpr_kernels.offload_checkpoints(model)
+    elif config.gradient_checkpointing:
+        # transformers' new name for it, which 5.17 does not have yet
+        enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+        enable({"use_reentrant": False})
+
+
+def _check_head(model: nn.Module, model_dir: Path) -> None:
+    head, settings = model.get_output_embeddings(), model.config
+    changers = ("final_logit_softcapping", "logits_scaling", "logit_scale")
+    odd = [k for k in changers if getattr(settings, k, None) not in (None, 1.0)]
+    if head is None or getattr(head, "bias", None) is not None or odd:
+        raise TrainError(f"{model_dir}: the head is not a plain linear layer ({', '.join(odd) or type(head).__name__})")
+
+
+def _four_bits(dtype: torch.dtype) -> object:
+    from importlib.util import find_spec
+
+    if missing := [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]:
+        raise TrainError(f"train.mode is qlora, but {missing[0]} is not installed: pip install 'dpr-mini[qlora]'")
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+    )
+
+
+def _with_adapters(model: nn.Module, config: recipe.Train) -> nn.Module:
+    """Adapters of alpha = 2 x rank; everything else is frozen."""
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ModuleNotFoundError as error:
+        raise TrainError(
+            f"train.mode is {config.mode}, but {error.name} is not installed: pip install 'peft>=0.21'"
+        ) from None
+    lora = LoraConfig(
+        r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    model.requires_grad_(False)
+    model = inject_adapter_in_model(lora, model)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return model
+
+
+def merge_adapters(model: nn.Module, dtype: torch.dtype) -> None:
+    """Put plain layers of `dtype` in host memory where adapters are: weight + adapter, added up in float32.
+
+    A 4-bit weight is dequantised first, so that the merged model is the one that was trained, up to `dtype`.
+    """
+    layers = [(name, m) for name, m in model.named_modules() if hasattr(m, "lora_A")]
+    for name, layer in layers:
+        base = layer.get_base_layer()
+        weight = _dequantised(base.weight).float() + layer.get_delta_weight(ADAPTER).float()
+        plain = nn.Linear(base.in_features, base.out_features, base.bias is not None, device="meta")
+        plain.weight = nn.Parameter(weight.to("cpu", dtype), requires_grad=False)
+        if base.bias is not None:
+            plain.bias = nn.Parameter(base.bias.detach().to("cpu", dtype), requires_grad=False)
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, plain)
+    if getattr(model, "is_quantized", False):  # it is not any more, and must not be saved as if it were
+        del model.config.quantization_config, model.hf_quantizer, model.quantization_method
+        model.is_quantized = model.is_loaded_in_4bit = False
+
+
+def _dequantised(weight: Tensor) -> Tensor:
+    if not hasattr(weight, "quant_state"):
+        return weight.detach()
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(weight.detach(), weight.quant_state)
+
+
+def save_model(path: Path, model: nn.Module, source: Path, dtype: torch.dtype) -> None:
+    """A complete Hugging Face folder at `path`, or nothing: it is written beside and moved in one step."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    if temporary.exists():
+        shutil.rmtree(temporary)
+    merge_adapters(model, dtype)
+    with disk_errors():
+        model.to(dtype).save_pretrained(temporary)
+    for pattern in TOKENIZER:
+        for file in source.glob(pattern):
+            shutil.copy2(file, temporary / file.name)
+    os.replace(temporary, path)
+
+
+def choose_dtype(config: recipe.Train, device: torch.device) -> tuple[torch.dtype, str]:
+    """The dtype of the matmuls and why. "auto" is bfloat16 only where the machine multiplies it in hardware.
+
+    Raises TrainError for float32 matmuls of bfloat16 weights.
+    """
+    if config.weights == "bfloat16":
+        if config.dtype == "float32":
+            raise TrainError("train.weights is bfloat16 and train.dtype float32: leave train.dtype out")
+        return torch.bfloat16, "the weights are"
+    if config.dtype != "auto":
+        return getattr(torch, config.dtype), "the recipe says so"
+    if device.type == "cuda":
+        major, minor = torch.cuda.get_device_capability()
+        fast = major >= 8
+        return (torch.bfloat16 if fast else torch.float32), f"auto: the GPU is sm{major}{minor}"
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.exists() else set()
+    found = sorted(flags & {"avx512_bf16", "amx_bf16"})
+    if found:
+        return torch.bfloat16, f"auto: the CPU has {' and '.join(found)}"
+    return torch.float32, "auto: the CPU has neither avx512_bf16 nor amx_bf16"

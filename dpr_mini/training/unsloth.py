@@ -1,0 +1,85 @@
+"""Unsloth's layers under our loop, in a process and an environment of its own.
+
+Unsloth patches transformers, peft and torch's checkpointing when it is imported and takes other versions of
+transformers than the rest of this project, so `train.python` names the interpreter of its environment. That process
+(`dpr_mini/unsloth_process.py`) runs the same stage on the same folders and leaves the same files; nothing else is
+exchanged.
+
+Unsloth is told the lengths of a row's documents (`packed_seq_lengths`) and their positions; with anything less, or
+with a mask besides, its layers let documents see each other (seen with 2026.10.9), and a row that is longer than the
+length it was loaded for is cut off with a warning only. So both are always given and the length is checked.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from dpr_mini import recipe, store
+from dpr_mini.training import TrainError
+
+JOB, RESULT = "unsloth-job.json", "unsloth-result.json"
+MEND = "see README, 'With Unsloth'"
+
+
+def run_apart(folder: Path, packs: Path, model_dir: Path, config: recipe.Train, seed: int, out_dtype: str) -> Any:
+    """The training stage in the interpreter `config.python`; its metrics. Raises TrainError with the child's line."""
+    if not config.python or not shutil.which(config.python):
+        raise TrainError(f"train.backend=unsloth: no interpreter {config.python!r} (train.python); {MEND}")
+    job = {"folder": str(folder), "packs": str(packs), "model_dir": str(model_dir), "seed": seed, "dtype": out_dtype}
+    store.write_json(folder / JOB, job | {"config": config.model_dump(mode="json")})
+    (folder / RESULT).unlink(missing_ok=True)
+    import dpr_kernels
+
+    homes = [str(Path(module).resolve().parent.parent) for module in (recipe.__file__, dpr_kernels.__file__)]
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(homes),
+        "UNSLOTH_COMPILE_LOCATION": str((folder / "unsloth-compiled").resolve()),
+        "UNSLOTH_DISABLE_STATISTICS": "1",  # nothing goes over a network
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [config.python, "-m", "dpr_mini.unsloth_process", str(folder / JOB)]
+    code = subprocess.run(command, env=environment, check=False).returncode
+    result = store.read_json(folder / RESULT) if (folder / RESULT).exists() else {}
+    if code or "metrics" not in result:
+        raise TrainError(result.get("error") or f"Unsloth's process ended with code {code}; what it said is above")
+    return result["metrics"]
+
+
+def load(model_dir: Path, config: recipe.Train, dtype: Any, longest: int) -> Any:
+    """The causal LM of `model_dir` as Unsloth makes it, adapters inside, for rows of up to `longest` tokens."""
+    from unsloth import FastLanguageModel
+
+    checkpoints: str | bool = "unsloth" if config.offload_checkpoints else config.gradient_checkpointing
+    full = config.mode == "full"
+    model, _ = FastLanguageModel.from_pretrained(
+        str(model_dir),
+        max_seq_length=longest,
+        dtype=dtype,
+        load_in_4bit=config.mode == "qlora",
+        load_in_16bit=config.mode == "lora",
+        full_finetuning=full,
+        use_gradient_checkpointing=checkpoints,
+        local_files_only=True,
+        use_exact_model_name=True,
+        trust_remote_code=False,
+    )
+    if not full:
+        model = FastLanguageModel.get_peft_model(
+            model,
+            r=config.lora_rank,
+            lora_alpha=2 * config.lora_rank,
+            lora_dropout=0.0,
+            bias="none",
+            target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+            use_gradient_checkpointing=checkpoints,
+        )
+    FastLanguageModel.for_training(model)
+    model = model if full else model.get_base_model()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float() if not full or config.weights == "float32" else parameter.data
+    return model
