@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
-import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -373,68 +370,43 @@ def test_any_choice_of_phases_has_its_report(
 
 
 QUIET = ("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-         "disable-component-update", "disable-sync", "disable-default-apps", "hide-scrollbars")  # fmt: skip
+         "disable-component-update", "disable-sync", "hide-scrollbars", "host-resolver-rules=MAP * ~NOTFOUND",
+         "enable-logging=stderr")  # fmt: skip
 
 
-@dataclass
+@dataclass(frozen=True)
 class Visit:
-    """`dom` after scripts have run, `console` messages, `hosts` that anything was asked of."""
+    """A page in Chromium: its DOM, its lines on the console, the addresses that it asked for (all in vain)."""
 
     dom: str
     console: list[str]
-    hosts: set[str]
+    asked: list[str]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Browser:
     path: str
     profile: Path
-    own: set[str] = field(default_factory=set)  # hosts that it asks by itself
 
     def visit(self, url: str, *flags: str) -> Visit:
-        """Open `url` with every request for the network led into a trap, which answers none."""
-        with socket.create_server(("127.0.0.1", 0)) as trap:
-            asked: list[str] = []
-            threading.Thread(target=_serve, args=(trap, asked), daemon=True).start()
-            proxy = f"proxy-server=http://127.0.0.1:{trap.getsockname()[1]}"
-            every = (*QUIET, proxy, "proxy-bypass-list=<-loopback>", f"user-data-dir={self.profile}",
-                     "enable-logging=stderr", *(flags or ("dump-dom",)))  # fmt: skip
-            done = subprocess.run(
-                [self.path, *(f"--{f}" for f in every), url], check=True, timeout=120, capture_output=True, text=True
-            )
-        console = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-        return Visit(done.stdout, console, {_host(line) for line in asked} - self.own)
-
-
-def open_browser(profile: Path) -> Browser:
-    """Skips the test where no Chromium is installed."""
-    path = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), None)
-    if path is None:
-        pytest.skip("no chromium here (Debian: apt install chromium)")
-    browser = Browser(path, profile)
-    browser.own |= browser.visit("about:blank").hosts
-    return browser
-
-
-def _serve(trap: socket.socket, asked: list[str]) -> None:
-    while True:
-        try:
-            caller, _ = trap.accept()
-        except OSError:  # the visit is over
-            return
-        with caller:
-            asked.append(caller.recv(4096).partition(b"\r\n")[0].decode("latin-1"))
-
-
-def _host(request: str) -> str:
-    """ "GET http://host/x HTTP/1.1" or "CONNECT host:443 HTTP/1.1" -> host"""
-    target = f"{request} ".split(" ")[1]
-    return urlsplit(target if "//" in target else f"//{target}").hostname or request
+        log = self.profile / "net.json"
+        every = (*QUIET, f"user-data-dir={self.profile}", f"log-net-log={log}", *(flags or ("dump-dom",)))
+        command = [self.path, *(f"--{f}" for f in every), url]
+        done = subprocess.run(command, check=True, timeout=120, capture_output=True, text=True)
+        text = log.read_text()
+        events = json.loads(text if text.rstrip().endswith("}") else text.rstrip().rstrip(",") + "]}")["events"]
+        started = [e["params"] for e in events if {"url", "initiator"} <= e.get("params", {}).keys()]
+        # what the browser asks for itself has no origin
+        asked = [p["url"] for p in started if p["initiator"] != "not an origin"]
+        return Visit(done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line], asked)
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Browser:
-    return open_browser(tmp_path_factory.mktemp("profile"))
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("no chromium here (Debian: apt install chromium)")
+    return Browser(path, tmp_path_factory.mktemp("profile"))
 
 
 @pytest.fixture(scope="module")
@@ -446,26 +418,25 @@ def picture(browser: Browser, url: str, shot: Path, width: int, height: int = 18
     """Grey values (height, width) in 0..1."""
     from matplotlib.image import imread
 
-    browser.visit(url, f"window-size={width},{height}", f"screenshot={shot}")
+    browser.visit(url, f"window-size={width},{height}", "virtual-time-budget=2000", f"screenshot={shot}")
     pixels = imread(shot)[..., :3].mean(axis=2)
     assert pixels.shape == (height, width)
     return pixels
 
 
 @pytest.mark.browser
-def test_the_trap_catches_what_it_is_for(browser: Browser, tmp_path: Path) -> None:
+def test_a_page_that_errs_or_asks_is_caught(browser: Browser, tmp_path: Path) -> None:
     bad = tmp_path / "bad.html"
-    bad.write_text('<img src="http://example.invalid/x.png"><script>console.error("boom"); nothing.here</script>')
+    bad.write_text('<img src="https://example.invalid/x"><script>console.error("boom"); nothing.here</script>')
     visit = browser.visit(bad.as_uri())
-    assert visit.hosts == {"example.invalid"}
+    assert visit.asked == ["https://example.invalid/x"]
     assert any("boom" in line for line in visit.console) and any("ReferenceError" in line for line in visit.console)
 
 
 @pytest.mark.browser
 def test_it_says_nothing_and_asks_nobody(browser: Browser, page: Path) -> None:
     visit = browser.visit(page.as_uri())
-    asked = visit.hosts and visit.hosts & browser.visit(page.as_uri()).hosts  # what the page asks, it asks again
-    assert (visit.console, asked) == ([], set())
+    assert (visit.console, visit.asked) == ([], [])
     assert visit.dom.count("<svg") == page.read_text().count("<svg") == 11
     assert visit.dom.rstrip().endswith("</html>") and "<h2>Conditions</h2>" in visit.dom
 
@@ -487,8 +458,8 @@ def test_a_click_lays_the_dialogues_over_the_page_and_close_takes_them_away(
         picture(browser, page.as_uri() + to, tmp_path / f"{i}.png", 400, 900)
         for i, to in enumerate(("", anchor, "#closed"))
     )
-    assert (before != after).mean() > 0.02
-    assert np.array_equal(before, closed)
+    assert (abs(before - after) > 0.1).mean() > 0.05
+    assert (abs(before - closed) > 0.1).mean() < 0.01, "the page is where it was"  # a tile may be drawn late
 
 
 @pytest.mark.browser
