@@ -25,7 +25,9 @@ from dpr_mini.shapes import Shape
 SLICE = 1 << 24  # values of bfloat16 weights that are updated at a time
 SLICE_BYTES = 16  # float32 temporaries of an update, a value
 SMALL = 4096  # values below which a tensor keeps float32 moments with adamw8bit
-NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)  # a value: 4 bits, a byte a block of 64, a float32 a 256 of those (arXiv 2305.14314)
+NF4 = (
+    0.5 + 1 / 64 + 4 / (64 * 256)
+)  # a value: 4 bits, a byte a block of 64, a float32 a 256 of those (arXiv 2305.14314)
 LOGITS = {True: 1 << 30, False: 1 << 28}  # bytes that live at a time: trained head, frozen head
 IN_FLIGHT = 2  # offloaded inputs that are still, or already again, on the device
 

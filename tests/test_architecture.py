@@ -14,7 +14,7 @@ from dpr_mini.cli import app
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "dpr_mini").rglob("*.py"))
 DATA_HALF = ["types", "recipe", "store", "grade", "behaviours", "chat", "conversation", "pipeline", "runner"]
-DATA_HALF += ["outside", "overlap"]
+DATA_HALF += ["outside", "overlap", "plan"]
 DATA_HALF += [f"stages.{name}" for name in ("problems", "dialogue", "filters", "difficulty", "pack", "evaluate")]
 # a module may import from its own layer and from those after it
 LAYERS = [
@@ -23,9 +23,11 @@ LAYERS = [
     ["pipeline"],
     ["stages"],
     ["conversation", "judge", "rules", "reporting"],
-    ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats"],
+    ["plan"],
+    ["ladder", "forecast"],
+    ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats", "budget"],
     ["structure", "regions", "latex", "algebra", "answers", "guards", "arithmetic"],
-    ["model", "facts", "prompts", "progress", "overlap"],
+    ["model", "facts", "prompts", "progress", "overlap", "memory"],
     ["recipe", "store", "shapes"],
     ["yamlfile"],
     ["types"],
