@@ -12,7 +12,7 @@ combination is the nearest; a changed result always costs more than all that onl
       16  the same and update_in_backward                 and no accumulation over rows, no clipping
       40  mode=lora                                       the method: adapters
       50  mode=qlora                                      the method, and frozen weights in 4 bits
-      30  the longest row that fits                       longer samples are dropped
+      60  the longest row that fits                       the data: longer samples are dropped
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from dpr_mini.budget import Training
 from dpr_mini.recipe import Recipe, RecipeError, Train
 
-SHORTER = 30
+SHORTER = 60
 RESULT = 5  # the least cost of a changed result
 LEAST_ROW = 1024  # tokens; a shorter one is no mend
 
@@ -73,7 +73,7 @@ def combinations(tokens: int) -> list[tuple[int, Changes]]:
 def apply(train: Train, changes: Changes) -> Train | None:
     """The section with the changes; None where they do not go together with the rest of it, or undo a saving."""
     order = ("full", "lora", "qlora")
-    if "mode" in changes and order.index(changes["mode"]) <= order.index(train.mode):
+    if "mode" in changes and order.index(changes["mode"]) < order.index(train.mode):
         return None
     if "weights" in changes and "mode" not in changes and train.mode != "full":
         return None
@@ -105,6 +105,8 @@ def mends(trainings: list[Training], most: float) -> list[Mend]:
 
 def _changed(trainings: list[Training], changes: Changes) -> list[Training]:
     """The trainings with the changes; none where one of them cannot have these."""
+    if "mode" in changes and all(t.job.train.mode == changes["mode"] for t in trainings):
+        return []
     found = [(t, apply(t.job.train, changes)) for t in trainings]
     return [Training(t.section, replace(t.job, train=c)) for t, c in found if c] if all(c for _, c in found) else []
 

@@ -185,8 +185,7 @@ class Job:
         input in float32, and the normalised values where the weight is trained. A float32 a row in any case."""
         if self.style == "fused":
             return x * width + 4 * rows
-        normed = (x if self.style == "eager" else 4) if self.full else 0
-        return (4 + normed) * width + 4 * rows
+        return (4 + (x if self.full else 0)) * width + 4 * rows
 
     def attention(self) -> Part:
         """Norm, q, k, v, rotation (which saves cos and sin, once for all layers), attention, o."""

@@ -70,7 +70,8 @@ def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> N
     if lack := doctor.missing_for(recipe.needs, _gib(gpu)):
         raise RunError(f"{path} {lack}; without one, run: dpr-mini run {recipe.needs.instead}")
     if short := planned.lack():
-        raise RunError(f"{path} {short}; " + (f"the nearest that does: {mends[0]}" if mends else "nothing here helps"))
+        nothing = "no switch helps: take a smaller model, or engine.urls where the engine is too large"
+        raise RunError(f"{path} {short}; " + (f"the nearest that does: {mends[0]}" if mends else nothing))
 
 
 def evaluate(
