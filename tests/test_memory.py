@@ -268,7 +268,8 @@ def check(j: Job):
         assert planned == pytest.approx(saved(model, j), rel=0.05)
     counted, planned = peaks(model, j), expected(j)
     assert max(planned.values()) == pytest.approx(max(counted.values()), rel=0.1)
-    assert planned["loss"] == pytest.approx(counted["loss"], rel=0.1)
+    # full training with kernels is counted to the tensor there; peft's forward may hold more than the loss does
+    assert planned["loss"] == pytest.approx(counted["loss"], rel=0.01 if j.full and j.gpu else 0.1)
     assert planned["backward"] == pytest.approx(counted["backward"], rel=0.1)
 
 
