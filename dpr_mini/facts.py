@@ -68,6 +68,15 @@ def gpu() -> str:
 
 def gpu_gib(field: str = "memory.total") -> list[float]:
     """A memory figure of each NVIDIA GPU in GiB, as the driver's own tool says; [] without one."""
+    return [float(x) / 1024 for line in _smi(field) for x in line.split() if x.replace(".", "").isdigit()]
+
+
+def gpu_names() -> list[str]:
+    """The name of each NVIDIA GPU, as torch gives it too."""
+    return _smi("name")
+
+
+def _smi(field: str) -> list[str]:
     tool = shutil.which("nvidia-smi")
     if not tool:
         return []
@@ -75,5 +84,4 @@ def gpu_gib(field: str = "memory.total") -> list[float]:
         [tool, f"--query-gpu={field}", "--format=csv,noheader,nounits"],
         capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
-    lines = asked.stdout.split() if asked.returncode == 0 else []
-    return [float(x) / 1024 for x in lines if x.replace(".", "").isdigit()]
+    return [line.strip() for line in asked.stdout.splitlines() if line.strip()] if asked.returncode == 0 else []

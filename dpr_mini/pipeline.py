@@ -55,12 +55,12 @@ class Owner:
 
     def model(self) -> Path:
         """Folder of the base model; downloaded or converted on first use."""
-        return resolve_model(str(self._local() or self.recipe.model.name), self.recipe.model.revision)
+        return resolve_model(str(self.local() or self.recipe.model.name), self.recipe.model.revision)
 
     def identity(self) -> str:
         """What stands for the base model in stage keys: never a path, and no download to find out."""
         name = self.recipe.model.name
-        if local := self._local():
+        if local := self.local():
             return model_digest(local)
         return embedded_identity() if name == EMBEDDED else f"{name}@{self.recipe.model.revision}"
 
@@ -75,7 +75,8 @@ class Owner:
             self._open = (model, engine.__enter__())
         return self._open[1], Template.load(model)
 
-    def _local(self) -> Path | None:
+    def local(self) -> Path | None:
+        """The folder of a model that the recipe names by a folder."""
         name = self.recipe.model.name
         if name == EMBEDDED:
             return None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini import doctor, pipeline, simulate, store
+from dpr_mini import plan as planner
 from dpr_mini import recipe as recipes
 from dpr_mini.recipe import Recipe, RecipeError
 from dpr_mini.store import Stage
@@ -105,21 +106,31 @@ def home(runs: Path, recipe: Recipe, alone: bool) -> Path:
 
 
 def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> None:
-    """Print each stage with reuse / resume / run and which value changed; fail where the machine is too small."""
+    """Print each stage with reuse / resume / run and which value changed, then what the run needs of a card of size
+    `gpu`, of the one here, or of the CPU; fail, with the nearest recipe that fits, where that is not enough."""
     recipe = recipes.load(path, overrides)
     with pipeline.Owner(recipe, path.parent) as owner:
         stages = pipeline.build(recipe, owner)
+        planned = planner.Plan(recipe, planner.pick_card(recipe, _gib(gpu)), path.parent, owner.local())
     root = runs / recipe.folder
     for name, stage in stages.items():
         state = stage.state(root)
-        print(f"{state:7} {name:11} {stage.folder(root)}")
+        print(f"{state:7} {name:14} {stage.folder(root)}")
         if state != "reuse":
             for change in _readable(store.changes(stage, root)):
-                print(f"        {'':11} {change}")
+                print(f"        {'':14} {change}")
+    waiting = {name: stage.folder(root).name for name, stage in stages.items() if stage.state(root) != "reuse"}
+    print("\n".join(planned.lines(waiting)))
     for line in simulate.planned(recipe, stages, root):
         print(f"        {line}")
+    mends = planned.mends(lambda more: recipes.load(path, [*overrides, *more]))
+    for number, mend in enumerate(mends):
+        print(f"{'fits' if not number else 'or':8} {mend}")
     if lack := doctor.missing_for(recipe.needs, _gib(gpu)):
         raise RunError(f"{path} {lack}; without one, run: dpr-mini run {recipe.needs.instead}")
+    if short := planned.lack():
+        nothing = "no switch helps: take a smaller model, or engine.urls where the engine is too large"
+        raise RunError(f"{path} {short}; " + (f"the nearest that does: {mends[0]}" if mends else nothing))
 
 
 def report(root: Path) -> None:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "dpr_mini").rglob("*.py"))
 DATA_HALF = ["types", "recipe", "store", "grade", "behaviours", "chat", "conversation", "pipeline", "runner"]
 DATA_HALF += ["outside", "overlap", "evaluation", "release", "cards", "benchmarks", "budgets", "simulate", "compare"]
+DATA_HALF += ["plan"]
 DATA_HALF += [f"stages.{name}" for name in ("problems", "dialogue", "filters", "difficulty", "pack", "evaluate")]
 # a module may import from its own layer and from those after it
 LAYERS = [
@@ -24,10 +25,12 @@ LAYERS = [
     ["pipeline"],
     ["stages"],
     ["conversation", "judge", "rules", "reporting", "cards", "simulate"],
-    ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats", "budgets"],
+    ["plan"],
+    ["ladder", "forecast"],
+    ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats", "budgets", "capacity"],
     ["structure", "regions", "latex", "algebra", "answers", "guards", "arithmetic"],
     ["training"],
-    ["model", "facts", "prompts", "progress", "overlap"],
+    ["model", "facts", "prompts", "progress", "overlap", "memory"],
     ["recipe", "store", "shapes"],
     ["yamlfile", "benchmarks", "sources"],
     ["types"],

@@ -1,0 +1,178 @@
+"""What a recipe needs of a machine: memory of the card for training and for the engine, host memory, disk.
+
+Engine and trainer never hold the card together, so each must fit alone. What cannot be counted is assumed, and says
+so where it is printed: the constants in capitals below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from dpr_mini.memory import Job, Moment
+from dpr_mini.recipe import Recipe, Train
+from dpr_mini.shapes import Shape
+
+GIB = 2**30
+CONTEXT = 0.5 * GIB  # of the card: CUDA context and library workspaces
+SLACK = 0.05  # of what is counted: blocks that the caching allocator holds and nobody uses
+PROCESS = {True: 2.5 * GIB, False: 0.5 * GIB}  # host: Python and torch, with CUDA's libraries or without
+PROMPT, INSTRUCTION = 512, 128  # tokens of a question with its template; of each further turn's instruction
+MEM_FRACTION = 0.85  # SGLang's share for weights and cache where the recipe names none
+WINDOWS = {"sglang": 128, "hf": 32, "openvino": 64}  # requests in flight: the engines' own defaults
+OPENVINO_CACHE = 2 * GIB  # its prefix cache
+ROW_BYTES = 12  # disk: a generated token as text and as an id
+STEP, MOST = 256, 1 << 20  # row lengths that are tried: multiples, up to
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is planned for. `bytes` None: no GPU, the host's memory."""
+
+    bytes: float | None
+    name: str  # as bench/results/*.json name what they were measured on; "" for a card that only has a size
+
+    @property
+    def gpu(self) -> bool:
+        return self.bytes is not None
+
+
+@dataclass(frozen=True)
+class Training:
+    """One section's training on one row, at its peak."""
+
+    section: str  # train, train_2
+    job: Job
+
+    @property
+    def peak(self) -> Moment:
+        return self.job.peak()
+
+    @property
+    def fixed(self) -> float:
+        return CONTEXT + SLACK * self.peak.total if self.job.gpu else PROCESS[False]
+
+    @property
+    def total(self) -> float:
+        return self.peak.total + self.fixed
+
+    @property
+    def loading(self) -> float:
+        """The weights in host memory, on their way to the card."""
+        return float(self.job.shape.parameters() * self.job.weight)
+
+    def host(self) -> float:
+        """Host memory where a GPU trains: first the weights, later the offloaded checkpoints; and the process."""
+        return max(self.job.host(), self.loading) + PROCESS[True]
+
+    def longest_row(self, most: float) -> int:
+        """Tokens of the longest row, a multiple of STEP up to MOST, whose total is at most `most` bytes; 0 for none."""
+        low, high = 0, MOST // STEP
+        while low < high:
+            middle = (low + high + 1) // 2
+            fits = Training(self.section, replace(self.job, tokens=middle * STEP)).total <= most
+            low, high = (middle, high) if fits else (low, middle - 1)
+        return low * STEP
+
+
+def sections(recipe: Recipe) -> dict[str, Train]:
+    """The training sections that the recipe's phases use, by name."""
+    return {name: s for phase, name, s in ((1, "train", recipe.train), (2, "train_2", recipe.train_2))
+            if phase in recipe.phases}  # fmt: skip
+
+
+def trainings(recipe: Recipe, shape: Shape, gpu: bool, bf16: bool) -> list[Training]:
+    """One for each section that differs from the one before."""
+    rows = {"train": recipe.pack.tokens_per_row, "train_2": recipe.pack_2.tokens_per_row}
+    found = [Training(n, Job(shape, train, rows[n], gpu=gpu, bf16=bf16)) for n, train in sections(recipe).items()]
+    same = len({(t.peak, t.job.host()) for t in found}) == 1  # what differs, e.g. epochs, takes no memory
+    return found[:1] if same else found
+
+
+@dataclass(frozen=True)
+class Serving:
+    """The engine in its own phases. Bytes; lengths in tokens."""
+
+    kind: str
+    weights: float
+    token: float  # keys and values of one
+    conversation: int  # the longest: question, instructions, answers at their limits
+    window: int  # requests in flight that are wanted
+    logits: float  # beside each request in flight
+    room: float | None  # for all of this; None: the host's memory
+
+    @property
+    def cache(self) -> float:
+        """SGLang's pool is what the weights leave, OpenVINO's is fixed; hf holds its whole window."""
+        if self.kind == "openvino":
+            return OPENVINO_CACHE
+        if self.kind == "sglang" and self.room is not None:
+            return max(0.0, self.room - self.weights)
+        return self.window * self.conversation * self.token
+
+    @property
+    def at_once(self) -> int:
+        """Conversations of full length that the cache holds; what is beyond waits, or is computed again."""
+        return int(self.cache / (self.token * self.conversation))
+
+    @property
+    def need(self) -> float:
+        """The least with which it runs: one conversation for SGLang, which queues, the whole window for hf."""
+        least = self.token * self.conversation if self.kind == "sglang" else self.cache
+        return self.weights + least + self.window * self.logits
+
+    @property
+    def fits(self) -> bool:
+        return self.room is None or self.need <= self.room
+
+    def window_that_fits(self) -> int:
+        """The most requests at once, 0 where not even one fits or where fewer do not help."""
+        if self.room is None or self.kind != "hf":
+            return 0
+        return max(0, int((self.room - self.weights) / (self.token * self.conversation + self.logits)))
+
+
+def conversation(recipe: Recipe) -> int:
+    """Tokens of the longest conversation that any stage holds."""
+    asked = [(len(recipe.dialogue.turns), recipe.dialogue.max_new_tokens)] if 1 in recipe.phases else []
+    asked += [(len(recipe.evaluate.turns or "1"), recipe.evaluate.max_new_tokens)] if recipe.problems.held_out else []
+    asked += [(1, recipe.probe.max_new_tokens)] if 2 in recipe.phases else []
+    return max((PROMPT + (turns - 1) * INSTRUCTION + turns * new for turns, new in asked), default=PROMPT)
+
+
+def serving(recipe: Recipe, shape: Shape, card: Card) -> Serving:
+    """bfloat16 weights and cache on a GPU, float32 on a CPU. `auto` is hf on a GPU, OpenVINO elsewhere."""
+    engine, room = recipe.engine, card.bytes
+    kind = engine.kind if engine.kind != "auto" else ("hf" if card.gpu else "openvino")
+    if kind == "openvino":
+        room = None  # it computes on the host
+    elif kind == "sglang" and room is not None:
+        given = {name.replace("-", "_"): value for name, value in engine.arguments.items()}
+        room *= float(given.get("mem_fraction_static") or MEM_FRACTION)
+    elif room is not None:
+        room = room * (1 - SLACK) - CONTEXT
+    width = 4 if room is None else 2
+    return Serving(
+        kind,
+        weights=float(width * shape.parameters()),
+        token=float(2 * shape.layers * shape.kv_width * width),
+        conversation=conversation(recipe),
+        window=engine.window or WINDOWS[kind],
+        logits=3 * 4.0 * shape.vocab if kind == "hf" else 0.0,  # scores, scaled, with noise
+        room=room,
+    )
+
+
+def disk(recipe: Recipe, shape: Shape, trained: list[Training], tokens: int, download: bool) -> dict[str, float]:
+    """Bytes a run leaves or passes through, at most. `tokens`: generated in all stages together."""
+    models = sum(shape.parameters() * (2 if t.save_dtype == "bfloat16" else 4) for t in sections(recipe).values())
+    return {
+        "base model": 2.0 * shape.parameters() if download else 0.0,
+        "trained models": float(models),
+        "checkpoints, two while one is replaced": 2 * max((_checkpoint(t.job) for t in trained), default=0.0),
+        "rows": float(ROW_BYTES * tokens),
+    }
+
+
+def _checkpoint(job: Job) -> float:
+    """Trained weights and the optimiser's moments."""
+    return sum(job.trained) * (job.weight if job.full else 4) + job.optimiser()

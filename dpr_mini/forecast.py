@@ -1,0 +1,144 @@
+"""Tokens that each stage may take, and hours where a rate has been measured on the same device.
+
+Token counts are bounds: every answer at its limit, everything kept. Rates come from bench/results/*.json and nowhere
+else: the seconds that the same stage (the same key) took there, bench/train.py's and bench/generate.py's rows.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpr_mini.capacity import PROMPT, Card, Training
+from dpr_mini.recipe import Filter, Pack, Recipe, Source, Train
+from dpr_mini.shapes import SHAPES
+
+RESULTS = Path(__file__).parents[1] / "bench" / "results"  # of a checkout; an installed package has none
+PUBLISHED = {  # rows of data sets that the recipes name, as their cards state
+    ("openai/gsm8k", "train"): 7473,
+    ("openai/gsm8k", "test"): 1319,
+    ("DigitalLearningGmbH/MATH-lighteval", "train"): 7500,
+    ("DigitalLearningGmbH/MATH-lighteval", "test"): 5000,
+    ("HuggingFaceH4/MATH-500", "test"): 500,
+    ("HuggingFaceH4/aime_2024", "train"): 30,
+}
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one stage does at most."""
+
+    stage: str
+    kind: str  # generate, train
+    items: int  # answers, or samples trained on in an epoch
+    tokens: int
+
+
+def count(source: Source, recipe: Recipe, base: Path) -> int | None:
+    """Problems of a source; None where that is known only when it is read."""
+    rows = PUBLISHED.get((source.hub or "", source.split))
+    path = base / source.file if source.file else None
+    if path and path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            rows = sum(1 for line in file if line.strip())
+    limit = recipe.count(source)
+    return limit if rows is None else min(rows, limit or rows)
+
+
+def work(recipe: Recipe, base: Path) -> list[Work] | None:
+    """Every stage that generates or trains; None where a source's size is not known."""
+    groups = {None: recipe.problems.train, **recipe.problems.held_out}
+    sizes = {name: [count(s, recipe, base) for s in group] for name, group in groups.items()}
+    if any(None in counts for counts in sizes.values()):
+        return None
+    held = {name: sum(filter(None, counts)) for name, counts in sizes.items()}
+    problems, e = held.pop(None), recipe.evaluate
+    scored = sum(n * (e.k(name) + e.greedy) for name, n in held.items()) * len(e.turns or "1")
+    dialogue, probe, turns = recipe.dialogue, recipe.probe, len(recipe.dialogue.turns)
+
+    def evaluation(number: int) -> Work:
+        return Work(f"eval-{number}-answers", "generate", scored, scored * e.max_new_tokens)
+
+    found = [evaluation(0)]
+    if 1 in recipe.phases:
+        answers = problems * dialogue.samples * turns
+        found.append(Work("dialogue-1", "generate", answers, answers * dialogue.max_new_tokens))
+        kept, whole = _kept(recipe.filter, problems, dialogue.samples), turns * dialogue.max_new_tokens + PROMPT
+        found += [_training("train-1", recipe.train.epochs, kept, whole, recipe.pack), evaluation(1)]
+    if 2 in recipe.phases:
+        probed, budget = problems * probe.samples, recipe.sample.scaled(recipe.scale).budget
+        drawn = max(0, recipe.sample.max_tries - probe.samples) * problems
+        drawn = drawn if budget is None else max(0, min(drawn, budget - probed))
+        found.append(Work("probe-2", "generate", probed, probed * probe.max_new_tokens))
+        found.append(Work("sample-2", "generate", drawn, drawn * probe.max_new_tokens))
+        kept, whole = _kept(recipe.filter_2, problems, recipe.sample.quota), probe.max_new_tokens + PROMPT
+        found += [_training("train-2", recipe.train_2.epochs, kept, whole, recipe.pack_2), evaluation(2)]
+    return [w for w in found if w.items]
+
+
+def _kept(rules: Filter, problems: int, each: int) -> int:
+    """Samples that can pass the filter."""
+    most = [r["per_problem"].get("at_most", each) for r in rules.rules if isinstance(r, dict) and "per_problem" in r]
+    passed = problems * min([each, *most])
+    return min(passed, rules.limit) if isinstance(rules.limit, int) else passed
+
+
+def _training(stage: str, epochs: int, samples: int, tokens: int, packing: Pack) -> Work:
+    """A budget of another run's tokens is known only once that run is there; it is taken for no limit here."""
+    most = packing.trained_tokens if isinstance(packing.trained_tokens, int) else None
+    return Work(stage, "train", samples, most or epochs * samples * tokens)
+
+
+def results(folder: Path = RESULTS) -> list[dict[str, Any]]:
+    """The measured results that there are."""
+    found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json")))
+    return [r for r in found if isinstance(r, dict) and isinstance(r.get("conditions"), dict)]
+
+
+def same_stage(folders: Mapping[str, str], card: Card, measured: list[dict[str, Any]]) -> dict[str, float]:
+    """Stage -> seconds that the same stage took in a published run on such a card or CPU.
+
+    `folders`: stage -> its folder's name, which has the stage's key: equal keys are equal work.
+    """
+    found: dict[str, float] = {}
+    for run in measured:
+        machine = str(run["conditions"].get("machine"))
+        if card.name and card.name in machine and "stages" in run:
+            taken = {folder: run["seconds"][role] for role, folder in run["stages"].items() if role in run["seconds"]}
+            found |= {stage: taken[folder] for stage, folder in folders.items() if folder in taken}
+    return found
+
+
+def training_rate(training: Training, card: Card, measured: list[dict[str, Any]]) -> float | None:
+    """Tokens a second of bench/train.py on that card: same shape, mode and backend, the row length nearest to ours."""
+    job, rows = training.job, []
+    for result in measured:
+        if result["conditions"].get("device") != card.name or not card.name:
+            continue
+        rows += [r for r in result.get("rows", []) if r.get("status") == "ok" and _alike(r, training)]
+    nearest = min(rows, key=lambda r: abs(math.log(r["tokens"] / job.tokens)), default=None)
+    return nearest and float(nearest["tokens_per_s"])
+
+
+def _alike(row: Mapping[str, Any], training: Training) -> bool:
+    """Whether a row of bench/train.py is that training: the same shape, mode and backend."""
+    ran = Train.model_validate(row.get("train", {}))
+    same = (ran.mode, ran.backend) == (training.job.train.mode, training.job.train.backend)
+    return same and SHAPES.get(str(row.get("model"))) == training.job.shape
+
+
+def generation_rate(model: str, kind: str, card: Card, measured: list[dict[str, Any]]) -> float | None:
+    """Tokens a second of bench/generate.py on that card: same model and engine."""
+    rates = []
+    for result in measured:
+        machine = result["conditions"].get("machine")
+        same = isinstance(machine, dict) and card.name and machine.get("gpu") == card.name
+        if same and str(result["conditions"].get("model", "")).lower() == model.rpartition("/")[2].lower():
+            rates += [r["tokens_per_s"] for r in result.get("dialogues", []) if r["engine"].split()[0] == kind]
+    return statistics.median(rates) if rates else None

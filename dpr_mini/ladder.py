@@ -1,0 +1,132 @@
+"""Where a recipe does not fit a card: the nearest recipe that does, found by trying the switches that save memory.
+
+The ladder is every combination of these rungs. A rung's cost says how much it changes, so that the cheapest
+combination is the nearest; a changed result always costs more than all that only takes time.
+
+    cost  rung                                            what it changes
+       1  gradient_checkpointing                          time: a third more (each layer's forward twice)
+       2  gradient_checkpointing and offload_checkpoints  time, and host memory
+       1  tiled_mlp, tiles of 4096 tokens                 time: the MLP's forward once more
+       5  optimiser=adamw8bit                             moments are rounded
+      10  weights=bfloat16                                weights are rounded (stochastically)
+      16  the same and update_in_backward                 and no accumulation over rows, no clipping
+      40  mode=lora                                       the method: adapters
+      50  mode=qlora                                      the method, and frozen weights in 4 bits
+      60  the longest row that fits                       the data: longer samples are dropped
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from dpr_mini.capacity import Training
+from dpr_mini.recipe import Recipe, RecipeError, Train
+
+SHORTER = 60
+RESULT = 5  # the least cost of a changed result
+LEAST_ROW = 1024  # tokens; a shorter one is no mend
+
+Changes = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Mend:
+    """Changes that fit: keys of the training sections, and a row length or None."""
+
+    cost: int
+    changes: Changes
+    tokens: int | None = None
+
+
+def rungs(tokens: int) -> tuple[tuple[tuple[int, Changes], ...], ...]:
+    """Groups of alternatives; one of each group makes a combination."""
+    floats: Changes = {"weights": "float32", "update_in_backward": False}
+    at_once: Changes = {"update_in_backward": True, "rows_per_step": 1, "max_grad_norm": None}
+    checkpoint: Changes = {"gradient_checkpointing": True}
+    return (
+        ((0, {}), (1, checkpoint), (2, {**checkpoint, "offload_checkpoints": True})),
+        ((0, {}), (1, {"tiled_mlp": max(2, -(-tokens // 4096))})),
+        ((0, {}), (5, {"optimiser": "adamw8bit"})),
+        (
+            (0, {}),
+            (10, {"weights": "bfloat16"}),
+            (16, {"weights": "bfloat16", **at_once}),
+            (40, {"mode": "lora", **floats}),
+            (50, {"mode": "qlora", **floats}),
+        ),
+    )
+
+
+def combinations(tokens: int) -> list[tuple[int, Changes]]:
+    """(cost, changes) of every combination, cheapest first."""
+    found: list[tuple[int, Changes]] = [(0, {})]
+    for group in rungs(tokens):
+        found = [(cost + more, {**changes, **extra}) for cost, changes in found for more, extra in group]
+    return sorted(found, key=lambda item: (item[0], len(item[1])))
+
+
+def apply(train: Train, changes: Changes) -> Train | None:
+    """The section with the changes; None where they do not go together with the rest of it, or undo a saving."""
+    order = ("full", "lora", "qlora")
+    if "mode" in changes and order.index(changes["mode"]) < order.index(train.mode):
+        return None
+    if "weights" in changes and "mode" not in changes and train.mode != "full":
+        return None
+    try:
+        return Train.model_validate(train.model_dump() | changes)
+    except ValidationError:
+        return None
+
+
+def mends(trainings: list[Training], most: float) -> list[Mend]:
+    """The nearest at this row length; where that changes the result also the nearest with adapters, and the longest
+    row that fits by what takes time alone. `most`: bytes of the card. Empty where nothing helps."""
+    tokens = trainings[0].job.tokens
+    tried = [(cost, ch, changed) for cost, ch in combinations(tokens) if (changed := _changed(trainings, ch))]
+    fitting = [Mend(cost, ch) for cost, ch, changed in tried if max(t.total for t in changed) <= most]
+    found = fitting[:1]
+    if found and found[0].cost < RESULT:
+        return found
+    if not found or "mode" not in found[0].changes:
+        found += [m for m in fitting if "mode" in m.changes][:1]
+    rows = [
+        Mend(cost + SHORTER, ch, min(t.longest_row(most) for t in changed))
+        for cost, ch, changed in tried
+        if cost < RESULT
+    ]
+    longest = max(rows, key=lambda m: (m.tokens or 0, -m.cost))
+    return found + ([longest] if LEAST_ROW <= (longest.tokens or 0) < tokens else [])
+
+
+def _changed(trainings: list[Training], changes: Changes) -> list[Training]:
+    """The trainings with the changes; none where one of them cannot have these."""
+    if "mode" in changes and all(t.job.train.mode == changes["mode"] for t in trainings):
+        return []
+    found = [(t, apply(t.job.train, changes)) for t in trainings]
+    return [Training(t.section, replace(t.job, train=c)) for t, c in found if c] if all(c for _, c in found) else []
+
+
+def overrides(mend: Mend, recipe: Recipe, needs: float | None, load: Callable[[list[str]], Recipe]) -> list[str]:
+    """key=value texts that make the change, to be put behind the command.
+
+    `needs`: GiB to ask for instead of what the recipe asks for, or None. `load` gives the recipe with overrides: what
+    train_2 sets for itself does not follow `train`, and is named again.
+    """
+    before, found = recipe.train.model_dump(), [] if needs is None else [f"needs.gpu_gib={needs:g}"]
+    found += [f"train.{key}={_text(value)}" for key, value in mend.changes.items() if before[key] != value]
+    if 2 in recipe.phases:
+        try:
+            after = load(found).train_2.model_dump()
+        except RecipeError:  # half of the change does not go together with the rest of train_2
+            after = {}
+        found += [f"train_2.{k}={_text(v)}" for k, v in mend.changes.items() if k not in after or after[k] != v]
+    return found + ([] if mend.tokens is None else [f"pack.tokens_per_row={mend.tokens}"])
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
