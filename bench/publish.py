@@ -1,20 +1,23 @@
 """Put a finished run's numbers where the README shows them, so that no number is typed by hand.
 
     python bench/publish.py runs/smollm2-cpu [more runs ...]
+    python bench/publish.py runs/smollm2-cpu/comparison.json      (what `dpr-mini compare` wrote)
 
 Copies each run's scorecards.json (numbers with their conditions) and its accuracy figure to bench/results/<name>.*,
-and rewrites the README between the markers `<!-- <name> -->` and `<!-- end <name> -->` where it has them.
+and rewrites the README between the markers `<!-- <name> -->` and `<!-- end <name> -->` where it has them. Of a
+comparison: comparison.json and its figure, and the table of arms.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from dpr_mini import store
-from dpr_mini.reporting import figures
+from dpr_mini.reporting import comparison, figures
 from dpr_mini.reporting.results import Results
 from dpr_mini.runner import read_latest
 from dpr_mini.types import Dialogue, from_row
@@ -38,12 +41,33 @@ def publish(run: Path) -> None:
         "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" ', 1
     )
     store.write_text(RESULTS / f"{name}.svg", alone.replace("currentColor", "#6b7280"))
+    told = into_readme(name, lambda: summary(results, latest["recipe"], sum(seconds.values())))
+    print(f"{name}: bench/results/{name}.json, .svg{told}")
+
+
+def into_readme(name: str, block: Callable[[], str]) -> str:
+    """Put a block between its markers; what to say of it."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     marked = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end {re.escape(name)} -->)", re.DOTALL)
-    if marked.search(readme):
-        block = summary(results, latest["recipe"], sum(seconds.values()))
-        store.write_text(ROOT / "README.md", marked.sub(lambda m: m[1] + block + m[2], readme))
-    print(f"{name}: bench/results/{name}.json, .svg" + (", README.md" if marked.search(readme) else ""))
+    if not marked.search(readme):
+        return ""
+    text = block()
+    store.write_text(ROOT / "README.md", marked.sub(lambda m: m[1] + text + m[2], readme))
+    return ", README.md"
+
+
+def publish_comparison(file: Path) -> None:
+    numbers, name = store.read_json(file), "comparison"
+    store.write_json(RESULTS / f"{name}.json", numbers)
+    store.write_text(RESULTS / f"{name}.svg", file.with_suffix(".svg").read_text(encoding="utf-8"))
+
+    def block() -> str:
+        table = comparison.arms(numbers)
+        rows = [table.head, ("---",) * len(table.head), *table.rows]
+        lines = ["| " + " | ".join(cell.replace("\n", " ") for cell in row) + " |" for row in rows]
+        return "\n".join(["", *lines, "", f"![difference to the baseline](bench/results/{name}.svg)", "", ""])
+
+    print(f"{name}: bench/results/{name}.json, .svg{into_readme(name, block)}")
 
 
 def summary(results: Results, recipe: dict[str, Any], seconds: float) -> str:
@@ -115,5 +139,5 @@ def one_line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for folder in sys.argv[1:]:
-        publish(Path(folder))
+    for path in map(Path, sys.argv[1:]):
+        publish_comparison(path) if path.suffix == ".json" else publish(path)

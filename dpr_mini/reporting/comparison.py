@@ -24,7 +24,7 @@ def page(numbers: Numbers) -> str:
     """comparison.md: arms over all problems, by benchmark and bin, what they cost, how it was made."""
     overall, baseline = _overall(numbers), numbers["baseline"]
     sections = [
-        Section("Arms", [_arms(numbers), *_left_out(numbers)]),
+        Section("Arms", [arms(numbers), *_left_out(numbers)]),
         Section(f"Differences to {baseline}", _slices(numbers)),
         Section("What it cost", [_costs(numbers)]),
         Section("Conditions", [_conditions(numbers), Points([("", text) for text in _differing(numbers)])]),
@@ -42,13 +42,14 @@ def page(numbers: Numbers) -> str:
 
 def brief(numbers: Numbers) -> str:
     """The table of arms as lines for a terminal."""
-    table = _arms(numbers)
+    table = arms(numbers)
     rows = [[cell.replace("\n", " ") for cell in row] for row in (table.head, *table.rows)]
     wide = [max(len(row[i]) for row in rows) for i in range(len(table.head))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)).rstrip() for row in rows)
 
 
-def _arms(numbers: Numbers) -> Table:
+def arms(numbers: Numbers) -> Table:
+    """One row an arm, over all problems: pass@1, greedy, their differences to the baseline, length."""
     overall, rows = _overall(numbers), []
     for name, arm in numbers["arms"].items():
         s = arm["scores"][overall]
