@@ -357,3 +357,20 @@ def test_trackers_with_wandbs_calls_are_opened_fed_and_closed(folders, tmp_path,
     assert ("dir" in calls[0][1]) == (kind == "wandb")
     assert [c[1] for c in calls[1:-1]] == list(range(6)) and calls[-1] == ("finish",)
     assert [c[2]["loss"] for c in calls[1:-1]] == log(tmp_path / "out")
+
+
+@pytest.mark.model
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["float32", "bfloat16, 8-bit moments, update in backward", "lora", "qlora"])
+def test_the_135m_model_trains_in_every_way(embedded_model, tmp_path, way):
+    """Two steps of the real model in bfloat16 matmuls, memory switches on: finite, changed, and whole on disk."""
+    draw = torch.Generator().manual_seed(0)
+    ids = tuple(torch.randint(100, 40000, (96,), generator=draw).tolist())
+    packs = [Pack(("a", "b"), ids, tuple(i % 48 > 8 for i in range(96)), (0, 48))] * 2
+    keys = {"gradient_checkpointing": True, "offload_checkpoints": True, "tiled_mlp": 2, **WAYS[way]}
+    keys |= {"epochs": 1, "rows_per_step": 1, "dtype": "auto", "learning_rate": 1e-4}
+    metrics = go(tmp_path / "out", embedded_model, packs, **keys)
+    assert metrics["steps"] == 2 and 3 < metrics["last_loss"] < metrics["first_loss"]
+    before, after = load_file(embedded_model / "model.safetensors"), weights(tmp_path / "out")
+    key = "model.layers.0.mlp.up_proj.weight"
+    assert after.keys() == before.keys() and not torch.equal(after[key], before[key].float())
