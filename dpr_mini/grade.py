@@ -28,10 +28,10 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, Self
 
-from dpr_mini.answers import MAX_ANSWER, exact, extract, first_result, last_number
-from dpr_mini.guards import MAX_NESTING, depth, dropped, for_parser, heavy
+from dpr_mini.grading.answers import MAX_ANSWER, exact, extract, first_result, last_number
+from dpr_mini.grading.guards import MAX_NESTING, depth, dropped, for_parser, heavy
+from dpr_mini.grading.structure import structure
 from dpr_mini.store import foreign_rows, write_rows
-from dpr_mini.structure import structure
 from dpr_mini.types import UserError, Verdict
 
 __all__ = ["GradeError", "Grader", "exact", "extract", "first_result", "grade_file", "last_number", "read_cases"]

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import psutil
 
-from dpr_mini import capacity, doctor, forecast, ladder
-from dpr_mini.capacity import GIB, Card, Serving, Training
+from dpr_mini import doctor
 from dpr_mini.facts import cpu, gpu_gib, gpu_names
+from dpr_mini.planning import capacity, forecast, ladder
+from dpr_mini.planning.capacity import GIB, Card, Serving, Training
 from dpr_mini.recipe import Recipe, RecipeError
 from dpr_mini.shapes import SHAPES, Shape, read_shape, shape_of
 

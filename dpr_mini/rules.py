@@ -21,8 +21,8 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from dpr_mini import behaviours
-from dpr_mini.answers import exact, extract, squeeze
-from dpr_mini.arithmetic import false_equations
+from dpr_mini.grading.answers import exact, extract, squeeze
+from dpr_mini.grading.arithmetic import false_equations
 from dpr_mini.overlap import jaccard, shingles
 from dpr_mini.recipe import RecipeError
 from dpr_mini.types import Dialogue, Problem, Verdict, digest

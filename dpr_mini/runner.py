@@ -115,10 +115,10 @@ def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> N
     root = runs / recipe.folder
     for name, stage in stages.items():
         state = stage.state(root)
-        print(f"{state:7} {name:14} {stage.folder(root)}")
+        print(f"{state:7} {name:15} {stage.folder(root)}")
         if state != "reuse":
             for change in _readable(store.changes(stage, root)):
-                print(f"        {'':14} {change}")
+                print(f"        {'':15} {change}")
     waiting = {name: stage.folder(root).name for name, stage in stages.items() if stage.state(root) != "reuse"}
     print("\n".join(planned.lines(waiting)))
     for line in simulate.planned(recipe, stages, root):

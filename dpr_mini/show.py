@@ -18,11 +18,11 @@ def run(root: Path) -> None:
     for name, folder in read_latest(root)["stages"].items():
         path = root / folder
         if not (path / store.MANIFEST).exists():
-            print(f"{name:11} {'torn' if path.exists() else 'not run'}")
+            print(f"{name:15} {'torn' if path.exists() else 'not run'}")
             continue
         manifest = store.read_json(path / store.MANIFEST)
         facts = {k: v for k, v in manifest["metrics"].items() if not isinstance(v, dict | list)}
-        print(f"{name:11} {manifest['seconds']:8.1f} s  " + "  ".join(f"{k}={v}" for k, v in facts.items()))
+        print(f"{name:15} {manifest['seconds']:8.1f} s  " + "  ".join(f"{k}={v}" for k, v in facts.items()))
 
 
 def stage(root: Path, name: str, count: int, seed: int | None) -> None:

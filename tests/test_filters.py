@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from dpr_mini import behaviours
-from dpr_mini.arithmetic import false_equations
+from dpr_mini.grading.arithmetic import false_equations
 from dpr_mini.recipe import Filter, RecipeError
 from dpr_mini.stages import filters
 from dpr_mini.stages.filters import RULES, Case, build_rules

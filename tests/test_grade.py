@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from dpr_mini import grade
-from dpr_mini.answers import exact, number
 from dpr_mini.grade import GradeError, Grader, extract, first_result, grade_file, last_number
+from dpr_mini.grading.answers import exact, number
 from dpr_mini.types import UserError
 
 

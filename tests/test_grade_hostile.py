@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dpr_mini.answers import extract
 from dpr_mini.grade import Grader, _quick
+from dpr_mini.grading.answers import extract
 
 LIMIT_S, MEMORY_MIB = 2.0, 1024
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dpr_mini.answers import clean, exact, extract, first_result, last_number, squeeze
 from dpr_mini.grade import Grader, _quick
-from dpr_mini.guards import dropped, for_parser, heavy
-from dpr_mini.structure import structure
+from dpr_mini.grading.answers import clean, exact, extract, first_result, last_number, squeeze
+from dpr_mini.grading.guards import dropped, for_parser, heavy
+from dpr_mini.grading.structure import structure
 
 FAST = settings(max_examples=200, deadline=None)
 WORKER = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

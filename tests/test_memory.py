@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from dpr_mini.memory import NF4, SMALL, Job
+from dpr_mini.planning.memory import NF4, SMALL, Job
 from dpr_mini.recipe import Train
 from dpr_mini.shapes import SHAPES, Shape
 

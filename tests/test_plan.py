@@ -17,10 +17,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpr_mini import capacity, forecast, ladder, runner
 from dpr_mini import plan as planner
-from dpr_mini.capacity import GIB, Card, Training
-from dpr_mini.memory import Job
+from dpr_mini import runner
+from dpr_mini.planning import capacity, forecast, ladder
+from dpr_mini.planning.capacity import GIB, Card, Training
+from dpr_mini.planning.memory import Job
 from dpr_mini.recipe import Recipe, RecipeError, Train, load, parse
 from dpr_mini.runner import RunError
 from dpr_mini.shapes import SHAPES

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from dpr_mini import recipe as recipes
-from dpr_mini.answers import exact, extract
 from dpr_mini.chat import Template
+from dpr_mini.grading.answers import exact, extract
 from dpr_mini.stages import problems
 from dpr_mini.types import Problem, from_row, seed_for
 

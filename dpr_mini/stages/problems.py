@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dpr_mini.answers import extract
+from dpr_mini.grading.answers import extract
 from dpr_mini.overlap import NearDuplicates, NGram
 from dpr_mini.recipe import Problems, Source
 from dpr_mini.store import StoreError, foreign_rows, write_rows

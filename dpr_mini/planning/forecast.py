@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpr_mini.capacity import PROMPT, Card, Training
+from dpr_mini.planning.capacity import PROMPT, Card, Training
 from dpr_mini.recipe import Filter, Pack, Recipe, Source, Train
 from dpr_mini.shapes import SHAPES
 
-RESULTS = Path(__file__).parents[1] / "bench" / "results"  # of a checkout; an installed package has none
+RESULTS = Path(__file__).parents[2] / "bench" / "results"  # of a checkout; an installed package has none
 PUBLISHED = {  # rows of data sets that the recipes name, as their cards state
     ("openai/gsm8k", "train"): 7473,
     ("openai/gsm8k", "test"): 1319,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from dpr_mini.algebra import Unreadable, Value
-from dpr_mini.latex import parse
+from dpr_mini.grading.algebra import Unreadable, Value
+from dpr_mini.grading.latex import parse
 
 MAX_PARTS = 24
 

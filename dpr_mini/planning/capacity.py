@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from dpr_mini.memory import Job, Moment
+from dpr_mini.planning.memory import Job, Moment
 from dpr_mini.recipe import Recipe, Train
 from dpr_mini.shapes import Shape
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from dpr_mini.algebra import (
+from dpr_mini.grading.algebra import (
     HALF,
     Unreadable,
     Value,

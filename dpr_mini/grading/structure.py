@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpr_mini.algebra import Unreadable, Value
-from dpr_mini.answers import APPROXIMATE, NO_UNIT, clean, unit_name
-from dpr_mini.latex import parse
-from dpr_mini.regions import COMMA, region, same_region, says_region, split
+from dpr_mini.grading.algebra import Unreadable, Value
+from dpr_mini.grading.answers import APPROXIMATE, NO_UNIT, clean, unit_name
+from dpr_mini.grading.latex import parse
+from dpr_mini.grading.regions import COMMA, region, same_region, says_region, split
 
 MAX_ITEMS = 24
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dpr_mini.capacity import Training
+from dpr_mini.planning.capacity import Training
 from dpr_mini.recipe import Recipe, RecipeError, Train
 
 SHORTER = 60
