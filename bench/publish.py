@@ -57,7 +57,7 @@ def into_readme(name: str, block: Callable[[], str]) -> str:
 
 
 def publish_comparison(file: Path) -> None:
-    numbers, name = store.read_json(file), "comparison"
+    numbers, name = store.read_json(file), file.stem
     store.write_json(RESULTS / f"{name}.json", numbers)
     store.write_text(RESULTS / f"{name}.svg", file.with_suffix(".svg").read_text(encoding="utf-8"))
 
