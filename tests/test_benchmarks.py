@@ -111,8 +111,10 @@ def test_an_evaluations_preset_does_not_change_how_phase_2_asks():
     recipes = [parse({"name": "r", **asked, "evaluate": {"preset": p}}, "made") for p in ("ours", "qwen-math")]
     built = [pipeline.build(r, pipeline.Owner(r, Path())) for r in recipes]
     keys = [{name: stage.key for name, stage in stages.items()} for stages in built]
-    assert {n for n in keys[0] if keys[0][n] != keys[1][n]} == {"eval-0", "eval-1", "eval-2", "report"}
-    assert built[1]["eval-0"].config["templates"] == {"question": "{problem}"}
+    assert {n for n in keys[0] if keys[0][n] != keys[1][n]} == {
+        *(f"eval-{i}{part}" for i in range(3) for part in ("-answers", "")), "report",
+    }  # fmt: skip
+    assert built[1]["eval-0-answers"].config["templates"] == {"question": "{problem}"}
     assert built[1]["probe-2"].config["question"] == prompts.TEMPLATES["solve"]
 
 

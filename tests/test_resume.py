@@ -20,6 +20,7 @@ MIDWAY = {
     **dict.fromkeys(("dialogue-1", "probe-2", "sample-2"), "rows.jsonl"),
     **dict.fromkeys(("train-1", "train-2"), "checkpoint-*/trainer.json"),
 }
+MOMENTARY = ("seconds", "cached_tokens", "tokens_per_second", "mfu")  # what belongs to a moment, not to the work
 
 
 def start(runs):
@@ -48,11 +49,11 @@ def kill_in(process, folder, wait_for):
 
 
 def rows(folder):
-    """All that a stage wrote as rows, without what belongs to a moment: times, cache hits."""
+    """All that a stage wrote as rows, without what belongs to a moment."""
 
     def plain(value):
         if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items() if k not in ("seconds", "cached_tokens")}
+            return {k: plain(v) for k, v in value.items() if k not in MOMENTARY}
         return [plain(v) for v in value] if isinstance(value, list) else value
 
     return {f.name: sorted(str(plain(r)) for r in read_rows(f)) for f in sorted(folder.glob("*.jsonl"))}
