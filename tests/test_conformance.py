@@ -294,8 +294,11 @@ def test_context_is_used_to_its_last_token(case):
         case.engine,
         *(Request(k, text[: case.decoder.context - n], Sampling(64, 4.0), 1) for k, n in rooms.items()),
     )
-    assert {k: (c.finish, c.error) for k, c in out.items()} == dict.fromkeys(rooms, ("length", ""))
-    assert {k: len(c.ids) for k, c in out.items()} == rooms
+    # drawn without seeds, one of the thirty tokens may be the end token
+    ended = {k for k, c in out.items() if c.finish == "stop"} if not case.engine.reproducible else set()
+    assert len(ended) <= 1 and all(len(out[k].ids) < rooms[k] for k in ended)
+    wanted = {k: ("length", "", n) for k, n in rooms.items() if k not in ended}
+    assert {k: (c.finish, c.error, len(c.ids)) for k, c in out.items() if k not in ended} == wanted
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
