@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,9 @@ class Run:
 
     def start(self) -> subprocess.Popen:
         with (self.runs.parent / f"{self.runs.name}.log").open("a") as out:
-            return subprocess.Popen(self.command, stdout=out, stderr=out)
+            # a shell's background job has SIGINT ignored, and so would the run
+            default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+            return subprocess.Popen(self.command, stdout=out, stderr=out, preexec_fn=default)
 
     def said(self) -> str:
         return (self.runs.parent / f"{self.runs.name}.log").read_text()[-3000:]
