@@ -16,6 +16,7 @@ from typing import Any
 
 from dpr_mini import progress, store
 from dpr_mini.model import EMBEDDED
+from dpr_mini.pipeline import Owner
 from dpr_mini.recipe import Recipe
 from dpr_mini.shapes import config_for
 from dpr_mini.types import Pack, UserError, to_row
@@ -74,8 +75,7 @@ def _random_model(folder: Path, recipe: Recipe, base: Path) -> tuple[int, int]:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     name = recipe.model.name
-    local = next((p for p in (base / name, Path(name)) if (p / "config.json").is_file()), None)
-    if local:
+    if local := Owner(recipe, base).local():
         config = AutoConfig.from_pretrained(local)
     elif known := config_for("smollm2-135m" if name == EMBEDDED else name):
         config = AutoConfig.for_model(**known)
