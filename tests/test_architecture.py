@@ -28,7 +28,7 @@ LAYERS = [
     ["plan"],
     ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats", "budgets", "planning"],
     ["grading", "training"],
-    ["model", "facts", "prompts", "progress", "overlap"],
+    ["model", "facts", "mkl", "prompts", "progress", "overlap"],
     ["recipe", "store", "shapes"],
     ["yamlfile", "benchmarks", "sources"],
     ["types"],

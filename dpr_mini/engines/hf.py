@@ -16,7 +16,7 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor, StoppingCriteria
 
-from dpr_mini import progress
+from dpr_mini import mkl, progress
 from dpr_mini.engines.base import Completion, EngineError, Request
 from dpr_mini.engines.decode import Decoder
 
@@ -111,6 +111,7 @@ class HfEngine:
         self._queue: list[tuple[Request, int]] = []
 
     def __enter__(self) -> Self:
+        mkl.settle()
         progress.quiet_transformers()
         try:
             self._model = AutoModelForCausalLM.from_pretrained(

@@ -29,7 +29,7 @@ import torch
 from dpr_kernels import linear_cross_entropy
 from torch import Tensor, nn
 
-from dpr_mini import progress, recipe, store
+from dpr_mini import mkl, progress, recipe, store
 from dpr_mini.training import TrainError, unsloth
 from dpr_mini.training.build import choose_dtype, load, save_model
 from dpr_mini.training.checkpoints import checkpoints, resume, save_checkpoint, trainable
@@ -59,6 +59,7 @@ def run(
     """
     if config.backend == "unsloth" and not here:
         return unsloth.run_apart(folder, packs, model_dir, config, seed, out_dtype)
+    mkl.settle()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype, reason = choose_dtype(config, device)
     log, final = folder / "metrics.jsonl", folder / "model"

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from dpr_mini import mkl
+
 CUDA = torch.cuda.is_available()
 
 
@@ -17,6 +19,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs an NVIDIA GPU, torch.cuda finds none"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def settled() -> None:
+    """Tolerances here are about rounding, not about MKL's first calls."""
+    mkl.settle()
 
 
 @pytest.fixture(scope="session")
