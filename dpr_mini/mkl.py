@@ -1,8 +1,8 @@
 """One call of every MKL vector function from one thread, before two threads make the first one together.
 
-MKL picks a function's kernel on its first call. Where two threads of a fresh process make that call at once, one may get
-a kernel of half the digits for this call alone (pytorch/pytorch issue 188792, oneMKL 2024.2, which torch's wheels for
-x86 bring). Seen here: rotary angles off by 1.5e-4 in the second half of a process's first row, about once in two
+MKL picks a function's kernel on its first call. Where two threads of a fresh process make that call at once, one may
+get a kernel of half the digits for this call alone (pytorch/pytorch issue 188792; oneMKL 2024.2, which torch's wheels
+for x86 bring). Seen here: rotary angles off by 1.5e-4 in the second half of a process's first row, about once in two
 hundred starts beside other work; a resumed training then ended with other weights.
 """
 
