@@ -2,8 +2,8 @@
 
 MKL picks a function's kernel on its first call. Where two threads of a fresh process make that call at once, one may
 get a kernel of half the digits for this call alone (pytorch/pytorch issue 188792; oneMKL 2024.2, which torch's wheels
-for x86 bring). Seen here: rotary angles off by 1.5e-4 in the second half of a process's first row, about once in two
-hundred starts beside other work; a resumed training then ended with other weights.
+for x86 bring). Seen here: rotary angles off by 1.5e-4 in the second half of a process's first row, a few times in a
+thousand starts beside other work; a resumed training then ended with other weights.
 """
 
 from __future__ import annotations

@@ -80,10 +80,13 @@ class EngineSection(Server):
 
 
 class Dialogue(Section):
-    """Phase 1. Number of turns and every template are data: two turns are a limit the paper states."""
+    """Phase 1. Number of turns and every template are data: two turns are a limit the paper states.
+
+    One turn is no dialogue but plain rejection sampling, for controls.
+    """
 
     samples: Positive = 4  # dialogues a problem (ours)
-    turns: Annotated[tuple[tuple[str, ...], ...], Field(min_length=2)] = (
+    turns: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)] = (
         ("solve",),
         ("verify", "backtrack", "subgoals", "backward"),
     )  # per turn, the templates that take turns over samples (ours)

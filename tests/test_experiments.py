@@ -33,6 +33,7 @@ SHARED = {
     "rejection-1-tokens": (EVAL_0, PHASE_2),
     "rejection-2": (EVAL_0, PHASE_2),
     "rejection-2-tokens": (EVAL_0, PHASE_2),
+    "two-rounds": (EVAL_0, (*PHASE_1, *PHASE_2)),
     "phase-1": ((*EVAL_0, *PHASE_1), ()),
     "phase-2-only": (EVAL_0, PHASE_2),
     "uniform": ((*EVAL_0, *PHASE_1, "probe-2"), PHASE_2[1:]),

@@ -47,7 +47,7 @@ def test_there_are_recipes():
         (GOOD.replace("epochs: 2", "epochs: two"), r"r\.yaml:6: train.epochs: .*integer.*'two'"),
         (GOOD.replace("generate: chain_sum, count: 10", "count: 10"), r"r\.yaml:4: .*exactly one of file, hub"),
         (GOOD.replace("name: test\n", ""), r"'name' is missing"),
-        (GOOD + "dialogue:\n  turns: [[solve]]\n", r"r\.yaml:8: dialogue.turns: .*at least 2"),
+        (GOOD + "dialogue:\n  turns: []\n", r"r\.yaml:8: dialogue.turns: .*at least 1"),
         (GOOD + "x: [1\n", r"r\.yaml:\d+: not valid YAML"),
         ("- just\n- a list\n", "a recipe is a mapping"),
         (GOOD + "train_2: {lr: 1}\n", r"r\.yaml:7: unknown key 'train_2.lr'"),
