@@ -27,7 +27,7 @@ from dpr_mini.types import Difficulty, UserError
 Start = Callable[[np.random.Generator], tuple[Floats, Counts]]  # true pass rates, and the counts of a probe of them
 
 GRID = np.sin(np.linspace(0, np.pi / 2, 101)) ** 2  # pass rates: equal weights on them are Jeffreys' prior
-ROUNDS, RESAMPLES = 300, 40  # of EM, and of problems: enough for 95 % intervals to hold about 90 % of runs (tests)
+ROUNDS, RESAMPLES = 300, 40  # of EM, and of problems; how often 95 % intervals then hold: the tests and bench/LOG.md
 REPLICAS = (20, 100)  # fewest and most; PROBLEMS says where between
 PROBLEMS = 40_000  # problems played in all replicas of one strategy
 HARD = ("0", "0-0.25")  # the hardest bins
@@ -151,13 +151,15 @@ def likelihood(outcomes: Ints) -> Floats:
 def spread(outcomes: Ints, times: Ints) -> Floats:
     """Weights on GRID, summing to 1: how pass rates are distributed over problems, `times` each outcome was seen.
 
-    Maximum likelihood without a form given beforehand (Laird 1978), by EM from Jeffreys' prior, stopped early.
+    Maximum likelihood without a form given beforehand (Laird 1978), by EM from Jeffreys' prior, stopped early. The
+    prior counts as one problem more: what no problem has shown in a small probe is rare, not impossible.
     """
     of = likelihood(outcomes)
     weights = np.full(len(GRID), 1 / len(GRID))
     for _ in range(ROUNDS):
         posterior = of * weights
-        weights = times @ (posterior / posterior.sum(axis=1, keepdims=True)) / times.sum()
+        weights = times @ (posterior / posterior.sum(axis=1, keepdims=True)) + 1 / len(GRID)
+        weights /= times.sum() + 1
     return weights
 
 
