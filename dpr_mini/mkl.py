@@ -2,8 +2,7 @@
 
 MKL picks a function's kernel on its first call. Where two threads of a fresh process make that call at once, one may
 get a kernel of half the digits for this call alone (pytorch/pytorch issue 188792; oneMKL 2024.2, which torch's wheels
-for x86 bring). Seen here: rotary angles off by 1.5e-4 in the second half of a process's first row, a few times in a
-thousand starts beside other work; a resumed training then ended with other weights.
+for x86 bring). Seen here beside other work: rotary angles off by 1.5e-4 in the second half of a process's first row.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import functools
 
 import torch
 
-FUNCTIONS = (  # what torch hands to MKL's vector library for contiguous floats (aten/src/ATen/cpu/vml.h)
+FUNCTIONS = (  # what torch hands, or might hand, to MKL's vector library for contiguous floats
     *("acos", "asin", "atan", "cos", "cosh", "erf", "erfc", "erfinv", "exp", "exp2", "expm1", "lgamma", "log", "log10"),
     *("log1p", "log2", "rsqrt", "sin", "sinh", "sqrt", "tan", "tanh"),
 )

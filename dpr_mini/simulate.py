@@ -172,7 +172,7 @@ def forecast(start: Start, config: Sampling, replicas: int | None = None, seed: 
     if replicas is None:
         problems = len(start(np.random.default_rng(seed))[0])
         replicas = int(np.clip(PROBLEMS // max(problems, 1), *REPLICAS))
-    runs = [_played(start, config, np.random.default_rng((seed, i))) for i in range(replicas)]
+    runs = [played(start, config, np.random.default_rng((seed, i))) for i in range(replicas)]
     labels = sorted({label for run in runs for label in run} - {"all"})
     names = ("problems", "asked", "right", "usable")
 
@@ -189,7 +189,7 @@ def forecast(start: Start, config: Sampling, replicas: int | None = None, seed: 
     )
 
 
-def _played(start: Start, config: Sampling, rng: np.random.Generator) -> dict[str, dict[str, float]]:
+def played(start: Start, config: Sampling, rng: np.random.Generator) -> dict[str, dict[str, float]]:
     """One run: sums by bin of the probe's pass rate, and over "all"."""
     p, first = start(rng)
     now = first
