@@ -1,0 +1,250 @@
+"""A stand-in for an SGLang server, and the programs that tests start: it, and the engine as its client.
+
+It speaks the part of /generate that the engine uses and fails on demand. It shows nothing of SGLang itself: that is for
+the tests with the marker `sglang`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from dpr_mini.engines import launch
+from dpr_mini.engines.base import Completion, Request, Sampling
+from dpr_mini.engines.process import free_port
+from dpr_mini.engines.sglang import SglangEngine
+
+EOS, POISON = 2, 251  # POISON: a token that no other prompt has
+INFO = {
+    "version": "0",
+    "dtype": "float32",
+    "max_total_num_tokens": 20000,
+    "max_req_input_len": 250,
+    "page_size": 1,
+    "schedule_policy": "lpm",
+}
+
+
+class Stand:
+    """A server with a true prefix cache of whole prompts. `on_generate` may answer in its place: a reply, or None."""
+
+    def __init__(self, model: str = "", on_generate: Callable[[Stand, dict], Any] | None = None, **info: Any) -> None:
+        self.model, self.on_generate, self.info = model, on_generate, INFO | info
+        self.seen: list[dict] = []
+        self.calls: list[str] = []  # all but /generate and /health
+        self.aborted: list[str] = []
+        self.cache: list[tuple[int, ...]] = []
+        self.flying: dict[str, int] = {}  # request -> tokens that it may hold
+        self.most_tokens = self.most_requests = 0
+        self.seconds = 0.0
+        self.well = True
+        self.flushes: list[int] = []  # statuses to give before 200
+        self.update: Callable[[dict], dict] = self._update
+
+    def _update(self, body: dict) -> dict:
+        self.model = body["model_path"]
+        return {"success": True, "message": "ok"}
+
+    def answer(self, body: dict, ids: tuple[int, ...] | None = None, reason: Any = None, **meta: Any) -> dict:
+        prompt, params = tuple(body["input_ids"]), body["sampling_params"]
+        if ids is None:
+            draw = random.Random(repr((prompt, params["sampling_seed"])))
+            room = params["max_new_tokens"]
+            ids = tuple(draw.randrange(3, 250) for _ in range(min(room, 6)))
+            reason = {"type": "length", "length": room}
+            if room > 6:
+                ids, reason = (*ids, EOS), {"type": "stop", "matched": EOS}
+        cached = max((common(known, prompt[:-1]) for known in self.cache), default=0)
+        self.cache.append((prompt + ids)[:-1] if ids else prompt)
+        return {"output_ids": ids, "meta_info": {"finish_reason": reason, "cached_tokens": cached} | meta}
+
+    async def _generate(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        self.seen.append(body)
+        self.flying[body["rid"]] = len(body["input_ids"]) + body["sampling_params"]["max_new_tokens"]
+        self.most_requests = max(self.most_requests, len(self.flying))
+        self.most_tokens = max(self.most_tokens, sum(self.flying.values()))
+        try:
+            await asyncio.sleep(self.seconds)
+            reply = self.on_generate(self, body) if self.on_generate else None
+            if asyncio.iscoroutine(reply):
+                reply = await reply
+        finally:
+            del self.flying[body["rid"]]
+        if isinstance(reply, int):
+            return web.Response(status=reply, text="as it was told")
+        if isinstance(reply, str):
+            return web.Response(text=reply)
+        return web.json_response(self.answer(body) if reply is None else reply)
+
+    async def _other(self, request: web.Request) -> web.StreamResponse:
+        path = request.path
+        if path == "/health_generate" and not self.well:
+            await asyncio.sleep(3600)
+        if path != "/health":
+            self.calls.append(path)
+        if path == "/get_server_info":
+            return web.json_response(self.info)
+        if path == "/get_model_info":
+            return web.json_response({"model_path": self.model})
+        if path == "/flush_cache":
+            return web.Response(status=self.flushes.pop(0) if self.flushes else 200)
+        if path == "/abort_request":
+            self.aborted.append((await request.json())["rid"])
+        if path == "/update_weights_from_disk":
+            told = self.update(await request.json())
+            return web.json_response(told, status=200 if told.get("success") else 400)
+        return web.Response()
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_post("/generate", self._generate)
+        app.router.add_route("*", "/{path}", self._other)
+        return app
+
+    async def listen(self, port: int) -> web.AppRunner:
+        runner = web.AppRunner(self.app(), shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
+        return runner
+
+
+def common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+
+
+class Running:
+    """A Stand in a thread; it can be taken away and come back at the same address."""
+
+    def __init__(self, stand: Stand) -> None:
+        self.stand, self.port = stand, free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self.up()
+
+    def _call(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(20)
+
+    def up(self) -> None:
+        self.runner = self._call(self.stand.listen(self.port))
+
+    def down(self) -> None:
+        self._call(self.runner.cleanup())
+
+    def end(self) -> None:
+        self.down()
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+
+def asks(n: int, size: int = 20, room: int = 24, seed: int = 0) -> list[Request]:
+    draw = random.Random(seed)
+    return [
+        Request(f"q{i}", tuple(draw.randrange(3, 250) for _ in range(size)), Sampling(room), seed_)
+        for i, seed_ in enumerate(range(n))
+    ]
+
+
+def whole(requests: list[Request], out: list[Completion]) -> None:
+    """Every sample once, and each with its own answer."""
+    assert sorted(c.id for c in out) == sorted(r.id for r in requests)
+    by_id = {c.id: c for c in out}
+    for request in requests:
+        draw = random.Random(repr((request.ids, request.seed)))
+        assert by_id[request.id].ids == tuple(draw.randrange(3, 250) for _ in range(6)), by_id[request.id]
+        assert by_id[request.id].finish == "stop"
+
+
+def until(true: Callable[[], Any], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+def times(n: int, then: Any) -> Callable[[Stand, dict], Any]:
+    """`then` for the first n calls."""
+    left = [n]
+
+    def reply(stand: Stand, body: dict) -> Any:
+        left[0] -= 1
+        return then if left[0] >= 0 else None
+
+    return reply
+
+
+def as_program(port: int, folder: Path, mode: str, model: str) -> None:
+    """The stand-in as a child process; what it does wrong depends on which of its lives this is."""
+    with (folder / "lives").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    life = len((folder / "lives").read_text().splitlines())
+    worker = [sys.executable, "-c", "import time; time.sleep(600)"]
+    child = subprocess.Popen(["sglang::scheduler", *worker[1:]], executable=worker[0])
+    with (folder / "pids").open("a") as file:
+        file.write(f"{os.getpid()}\n{child.pid}\n")
+    if mode == "no start" or (mode == "one life" and life > 1):
+        print("loading\nValueError: there is no such weight", flush=True)
+        os._exit(3)
+
+    numbers = iter(range(1, 1 << 30))
+
+    async def reply(stand: Stand, body: dict) -> Any:
+        n = next(numbers)
+        if mode in ("dies", "one life") and life == 1 and n == 20:
+            os._exit(1)
+        if mode == "dies always" or (mode == "poison" and POISON in body["input_ids"]):
+            os._exit(1)
+        if mode == "scheduler" and life == 1 and n == 20:
+            os.kill(child.pid, signal.SIGKILL)
+        if mode in ("hangs", "scheduler") and life == 1 and n >= 20:
+            stand.well = False
+            await asyncio.sleep(3600)
+
+    async def main() -> None:
+        if mode != "never ready" and not (mode == "slow" and life > 1 and await asyncio.sleep(2)):
+            stand = Stand("another model" if mode == "another" else model, reply)
+            stand.seconds = 0.01
+            await stand.listen(port)
+        print("up" if mode != "never ready" else "still loading", flush=True)
+        await asyncio.sleep(3600)
+
+    asyncio.run(main())
+
+
+def as_client(folder: Path, model: Path, mode: str) -> None:
+    """The engine in a process of its own, for Ctrl-C: a signal to this one would meet whatever other tests loaded."""
+    launch.find_python = lambda named, gpu: sys.executable
+    launch.versions = lambda python: {"sglang": "0"}
+    launch.command = lambda python, served, port, *args, **more: [
+        python, __file__, str(port), str(folder), mode, str(served)
+    ]  # fmt: skip
+    try:
+        with SglangEngine(model, window=64, logs=folder / "logs") as engine:
+            for request in asks(60):
+                engine.submit(request)
+            print("open", flush=True)
+            while engine.poll():
+                pass
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "client":
+        as_client(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
+    else:
+        as_program(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4])

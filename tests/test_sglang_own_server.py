@@ -1,0 +1,236 @@
+"""What the SGLang engine does when its own server dies, hangs or keeps its GPU: our state machine, on a stand-in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stand_in
+from stand_in import POISON, asks, until, whole
+
+from dpr_mini.engines import fleet, guard, launch
+from dpr_mini.engines import sglang as engine_module
+from dpr_mini.engines.base import EngineError, Request, Sampling, generate
+from dpr_mini.engines.process import ServerProcess
+from dpr_mini.engines.sglang import SglangEngine
+from dpr_mini.recipe import Server
+
+pytestmark = pytest.mark.timeout(90)
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model) -> Path:
+    return tiny_model()
+
+
+@pytest.fixture
+def own(model, tmp_path, monkeypatch) -> Iterator[Callable[..., SglangEngine]]:
+    """make(mode) -> an engine whose server is the stand-in; afterwards nothing of any of its lives may be there."""
+    monkeypatch.setattr(launch, "find_python", lambda named, gpu: sys.executable)
+    monkeypatch.setattr(launch, "versions", lambda python: {"sglang": "0"})
+    monkeypatch.setattr(engine_module, "ALIVE_EVERY", 0.1)
+
+    def make(mode: str, window: int = 8, **config: Any) -> SglangEngine:
+        def command(python: str, folder: Path, port: int, *args: Any, **more: Any) -> list[str]:
+            return [python, stand_in.__file__, str(port), str(tmp_path), mode, str(folder)]
+
+        monkeypatch.setattr(launch, "command", command)
+        settings = {"patience": 20, "request_timeout": 60} | config
+        return SglangEngine(model, window=window, config=Server(**settings), logs=tmp_path / "logs")
+
+    yield make
+    for pid in pids(tmp_path):
+        assert not guard.lives(pid), "a process of the server is left"
+
+
+def pids(folder: Path) -> list[int]:
+    path = folder / "pids"
+    return [int(line) for line in path.read_text().split()] if path.exists() else []
+
+
+def lives(folder: Path) -> int:
+    return len((folder / "lives").read_text().splitlines())
+
+
+@pytest.mark.parametrize("mode", ["dies", "scheduler"])
+def test_a_server_that_dies_is_started_again_and_no_sample_is_lost_or_doubled(own, tmp_path, mode):
+    with own(mode) as engine:
+        requests = asks(60)
+        whole(requests, list(generate(engine, requests)))
+        assert engine.poll() == []
+        assert engine.facts()["restarts"] == 1 and engine.facts()["failed"] == 0
+        alive = [pid for pid in pids(tmp_path) if guard.lives(pid)]
+        assert alive == pids(tmp_path)[2:], "the first one's processes are gone, the second one's are here"
+    assert lives(tmp_path) == 2
+    assert (tmp_path / "logs/sglang.log").read_text().count("\n=== ") == 2
+
+
+def test_a_server_that_hangs_is_started_again(own, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine_module, "HEALTH_WAIT", 0.5)
+    with own("hangs", health_every=0.3) as engine:
+        requests = asks(60)
+        whole(requests, list(generate(engine, requests)))
+        assert engine.facts()["restarts"] == 1
+    assert lives(tmp_path) == 2
+
+
+def test_a_request_that_kills_servers_is_found_and_all_others_are_answered(own, tmp_path):
+    requests = asks(40)
+    requests[13] = Request("bad", (5, POISON, 6), Sampling(8), 1)
+    with own("poison") as engine:
+        out = list(generate(engine, requests))
+        whole([r for r in requests if r.id != "bad"], [c for c in out if c.id != "bad"])
+        [bad] = [c for c in out if c.id == "bad"]
+        assert (bad.finish, bad.error) == ("error", "the server dies of this request")
+        assert engine.facts()["restarts"] == 3 and engine.facts()["failed"] == 1
+        whole(asks(5, seed=3), list(generate(engine, asks(5, seed=3))))
+
+
+def test_a_server_that_dies_of_everything_is_given_up(own, tmp_path):
+    with own("dies always", check_cache=False) as engine:
+        for request in asks(30):
+            engine.submit(request)
+        failed = 0
+        with pytest.raises(EngineError, match=r"died 6 times in a row; it said: up"):
+            while True:
+                done = engine.poll()
+                assert done and all(c.finish == "error" for c in done)
+                failed += len(done)
+        assert failed < 30
+        for again in (engine.poll, lambda: engine.submit(asks(1)[0])):  # never a wait for what cannot come
+            with pytest.raises(EngineError, match="in a row"):
+                again()
+        engine.cancel()
+        assert engine.poll() == []
+    assert lives(tmp_path) == 1 + engine_module.DEATHS
+
+
+def test_a_server_that_does_not_come_back_is_said_by_poll(own, tmp_path):
+    with own("one life") as engine:
+        for request in asks(40):
+            engine.submit(request)
+        with pytest.raises(EngineError, match=r"died while starting: .*there is no such weight"):
+            while engine.poll():
+                pass
+
+
+def test_a_server_that_dies_at_the_start_is_one_line_with_its_last_words(own, tmp_path):
+    begun = time.monotonic()
+    with pytest.raises(EngineError, match=r"died while starting: .*loading \| ValueError: there is no such") as caught:
+        own("no start").__enter__()
+    assert "sglang.log" in str(caught.value) and "\n" not in str(caught.value)
+    assert time.monotonic() - begun < 30
+
+
+def test_a_server_that_is_never_ready_is_one_line(own, tmp_path):
+    with pytest.raises(EngineError, match=r"not ready after 3 s \(engine\.start_timeout\): still loading"):
+        own("never ready", start_timeout=3).__enter__()
+
+
+@pytest.mark.parametrize("mode", ["never ready", "hangs"], ids=["during the start", "while waiting for answers"])
+def test_an_interrupt_leaves_nothing(own, tmp_path, model, mode):
+    command = [sys.executable, stand_in.__file__, "client", str(tmp_path), str(model), mode]
+    client = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    until(lambda: pids(tmp_path), 30)
+    if mode == "hangs":
+        assert client.stdout and client.stdout.readline() == "open\n"
+        time.sleep(0.5)
+    client.send_signal(signal.SIGINT)
+    _, said = client.communicate(timeout=30)
+    assert client.returncode == 130 and "Traceback" not in said, said
+    assert not any(map(guard.lives, pids(tmp_path)))
+
+
+def test_cancel_and_leaving_while_the_server_is_started_again(own, tmp_path):
+    with own("slow") as engine:
+        for request in asks(30):
+            engine.submit(request)
+        assert engine.poll()
+        os.kill(pids(tmp_path)[0], signal.SIGKILL)
+        until(lambda: lives(tmp_path) == 2)
+        engine.cancel()  # it must neither cut the start short nor wait for it
+        requests = asks(10, seed=5)
+        whole(requests, list(generate(engine, requests)))
+        os.kill(pids(tmp_path)[2], signal.SIGKILL)
+        until(lambda: lives(tmp_path) == 3)
+        # leaving now: the fixture looks whether the third life is left
+    assert lives(tmp_path) == 3
+
+
+def test_leaving_while_a_dead_server_is_cleared_away_starts_no_other(own, tmp_path, monkeypatch):
+    """What is left of a server may take seconds to end."""
+    kill = ServerProcess.kill
+
+    def slowly(process: ServerProcess) -> None:
+        time.sleep(1)
+        kill(process)
+
+    monkeypatch.setattr(ServerProcess, "kill", slowly)
+    with own("well") as engine:
+        engine.submit(asks(1)[0])
+        os.kill(pids(tmp_path)[0], signal.SIGKILL)
+        until(lambda: engine._revival)
+    time.sleep(2)
+    assert lives(tmp_path) == 1 and not any(map(guard.lives, pids(tmp_path)))
+
+
+def test_each_opening_is_a_new_server(own, tmp_path):
+    engine = own("well")
+    for n in (1, 2):
+        with engine:
+            whole(asks(5), list(generate(engine, asks(5))))
+        assert lives(tmp_path) == n and not any(map(guard.lives, pids(tmp_path)))
+
+
+# --- the GPU is free afterwards: a stand-in for the driver's tool -----------------------------------------------------
+
+
+@pytest.fixture
+def free_mib(tmp_path, monkeypatch) -> Path:
+    """A file of free MiB, one line a GPU, that a tool called nvidia-smi prints."""
+    figures = tmp_path / "free"
+    tool = tmp_path / "bin/nvidia-smi"
+    tool.parent.mkdir()
+    tool.write_text(f'#!/bin/sh\ntest "$1" = --query-gpu=memory.free || exit 2\ncat {figures}\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
+    monkeypatch.setattr(fleet, "GPU_PATIENCE", 1.5)
+    figures.write_text("80000\n80000\n")
+    return figures
+
+
+def test_another_server_on_our_port_is_not_taken_for_ours(own):
+    with pytest.raises(EngineError, match="taken by another server, which serves another model"):
+        own("another").__enter__()
+
+
+def test_closing_waits_until_the_gpu_is_free(own, free_mib):
+    with own("well"):
+        free_mib.write_text("80000\n9000\n")
+        threading.Timer(1.0, lambda: free_mib.write_text("79900\n79800\n")).start()
+        begun = time.monotonic()
+    assert time.monotonic() - begun > 0.9
+
+
+def test_memory_that_does_not_come_back_is_an_error_and_the_server_is_gone(own, free_mib, tmp_path):
+    engine = own("well").__enter__()
+    free_mib.write_text("80000\n59520\n")
+    with pytest.raises(EngineError, match=r"20\.0 GiB of GPU memory did not come back"):
+        engine.__exit__()
+    assert not any(map(guard.lives, pids(tmp_path)))
+    engine.__exit__()  # closed is closed
+
+
+def test_a_driver_that_says_no_more_is_not_a_free_gpu(own, free_mib):
+    engine = own("well").__enter__()
+    free_mib.unlink()
+    with pytest.raises(EngineError, match="nvidia-smi no longer says"):
+        engine.__exit__()
