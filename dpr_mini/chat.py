@@ -8,7 +8,7 @@ A training sample's loss mask comes from those same spans, never from a template
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,10 +90,15 @@ class Template:
         except TemplateError as error:
             raise ChatError(f"{self.folder}: the chat template refused the dialogue: {error}") from None
 
-    def opening(self, text: str, system: str = "") -> tuple[int, ...]:
-        """Prompt ids of the first turn, the generation prompt included. Without `system` it is the template's own."""
-        before = [{"role": "system", "content": system}] if system else []
-        return self.encode(self.render([*before, {"role": "user", "content": text}]))
+    def opening(self, text: str, system: str = "", said: Sequence[tuple[str, str]] = ()) -> tuple[int, ...]:
+        """Prompt ids of the first turn, the generation prompt included. Without `system` it is the template's own.
+
+        `said` are (user, assistant) turns that stand before it.
+        """
+        messages = [{"role": "system", "content": system}] if system else []
+        for user, assistant in said:
+            messages += [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
+        return self.encode(self.render([*messages, {"role": "user", "content": text}]))
 
     def follow_up(self, text: str) -> tuple[int, ...]:
         """Ids that close the assistant's turn, say `text`, and open the next one. They begin with `end`."""

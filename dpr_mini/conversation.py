@@ -27,7 +27,8 @@ REFUSED = 0.5  # share that may outgrow the model's context: their number says s
 class Conversation:
     """One dialogue under way. `script` is (instruction, what is said) per turn; `seed` is the dialogue's own.
 
-    `system` is the system turn before the first; "" leaves it to the chat template.
+    `system` is the system turn before the first; "" leaves it to the chat template. `shown` are worked examples,
+    (what is said, answer) a turn, that the model sees before the first turn; they are no part of the dialogue.
     """
 
     problem_id: str
@@ -36,6 +37,7 @@ class Conversation:
     sampling: Sampling
     seed: int
     system: str = ""
+    shown: tuple[tuple[str, str], ...] = ()
     turns: list[Turn] = field(default_factory=list)
     prefix: tuple[int, ...] = ()  # the prompt of the turn under way
 
@@ -54,7 +56,7 @@ class Conversation:
         if self.turns:
             self.prefix = (*self.prefix, *self.turns[-1].ids, *template.follow_up(said))
         else:
-            self.prefix = template.opening(said, self.system)
+            self.prefix = template.opening(said, self.system, self.shown)
         return Request(self.id, self.prefix, self.sampling, seed_for(self.seed, len(self.turns)))
 
     def take(self, done: Completion) -> None:

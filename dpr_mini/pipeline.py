@@ -193,10 +193,11 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
     sampler = "base"
     if 1 in recipe.phases:
         used = {name: templates[name] for turn in recipe.dialogue.turns for name in turn}
+        unread = ("bridges",) if recipe.dialogue.examples else ("bridges", "examples")
         engine_stage(
             "dialogue-1",
             dialogue.VERSION,
-            _dump(recipe.dialogue, without=("bridges",)) | {"templates": used},
+            _dump(recipe.dialogue, without=unread) | {"templates": used},
             "base",
             lambda folder, at, e, t: dialogue.run(folder, _problems(at), e, t, recipe.dialogue, templates, seed),
             problems="problems",
@@ -349,6 +350,10 @@ def _check(recipe: Recipe, templates: Mapping[str, str]) -> None:
             raise RecipeError(f"{recipe.name}: no template {name!r}; there are: {', '.join(sorted(templates))}")
     if any(not turn for turn in turns):
         raise RecipeError(f"{recipe.name}: turns: every turn needs at least one template")
+    for number, example in enumerate(recipe.dialogue.examples, 1):
+        if not any(dialogue.begins(example, names) for names in dialogue.orders(recipe.dialogue.turns)):
+            said = ", ".join(example.answers)
+            raise RecipeError(f"{recipe.name}: dialogue.examples: no dialogue begins with example {number}'s {said}")
     if not recipe.phases and not recipe.problems.held_out:
         raise RecipeError(f"{recipe.name}: phases: [] only scores the base model, and problems.held_out has none")
     for section in (recipe.filter, recipe.filter_2):

@@ -79,6 +79,15 @@ class EngineSection(Server):
         return {"kind": self.kind, **numeric} if numeric else self.kind
 
 
+class Example(Section):
+    """A dialogue worked by hand. It stands before the question while phase 1 samples, and is never trained on."""
+
+    problem: str
+    # template name -> what the assistant says to it, turn by turn; shown to the dialogues that begin with these turns
+    answers: Annotated[dict[str, str], Field(min_length=1)]
+    level: str | None = None  # for problems of this level; none = for all
+
+
 class Dialogue(Section):
     """Phase 1. Number of turns and every template are data: two turns are a limit the paper states.
 
@@ -92,6 +101,7 @@ class Dialogue(Section):
     )  # per turn, the templates that take turns over samples (ours)
     templates: dict[str, str] = Field({})  # name -> text, over the ones in prompts.py
     bridges: dict[str, str] = Field({})  # name -> sentence that joins a turn to what came before
+    examples: tuple[Example, ...] = ()  # before every question, in order; STaR's few-shot sampling (arXiv 2203.14465)
     temperature: Temperature = 0.8
     top_p: TopP = 0.95
     max_new_tokens: Positive = 512  # a turn

@@ -187,6 +187,11 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
 
 
+def identity(text: str) -> str:
+    """A problem's id: digest of its text without case and layout."""
+    return digest(" ".join(text.lower().split()))[:16]
+
+
 def seed_for(*parts: Any) -> int:
     """A 31-bit seed from (recipe seed, stage, row id, turn, sample ...), the same on every machine."""
     return int(digest(*parts)[:8], 16) & 0x7FFFFFFF

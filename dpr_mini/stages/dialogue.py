@@ -1,22 +1,47 @@
 """Phase 1: the base model talks to itself about every training problem, over two or more turns.
 
 Which template each turn uses is data: `turns` lists the candidates of every turn, and they take turns over problems
-and samples, so that all four behaviours appear in equal number.
+and samples, so that all four behaviours appear in equal number. Worked examples may stand before the question; what
+is kept of a dialogue does not have them, so that training puts what they bring about into the weights.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dpr_mini import prompts
 from dpr_mini.chat import Template
 from dpr_mini.conversation import Conversation, hold, script, usage
 from dpr_mini.engines.base import Engine, Sampling
-from dpr_mini.recipe import Dialogue
-from dpr_mini.types import Problem, seed_for
+from dpr_mini.recipe import Dialogue, Example
+from dpr_mini.store import StoreError
+from dpr_mini.types import Problem, identity, seed_for
 
 VERSION = 1
+
+
+def orders(turns: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Template names, turn by turn, of every kind of dialogue that `turns` makes."""
+    return [[c[i % len(c)] for c in turns] for i in range(math.lcm(*map(len, turns)))]
+
+
+def begins(example: Example, names: Sequence[str]) -> bool:
+    """Whether a dialogue with these template names begins with the example's turns."""
+    return list(names[: len(example.answers)]) == list(example.answers)
+
+
+def fits(example: Example, problem: Problem, names: Sequence[str]) -> bool:
+    """Whether a dialogue about `problem` is shown the example: not where it is that very problem."""
+    itself = identity(example.problem) == identity(problem.text)
+    return example.level in (None, problem.level) and begins(example, names) and not itself
+
+
+def worked(example: Example, templates: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(what is said, answer) of each turn of an example."""
+    return [(prompts.fill(templates[name], example.problem), answer) for name, answer in example.answers.items()]
 
 
 def run(
@@ -28,18 +53,27 @@ def run(
     templates: Mapping[str, str],
     seed: int,
 ) -> dict[str, Any]:
-    """Hold `config.samples` dialogues a problem; `rows.jsonl` gets one Dialogue row each, as it ends."""
+    """Hold `config.samples` dialogues a problem; `rows.jsonl` gets one Dialogue row each, as it ends.
+
+    Raises StoreError for an example that no problem is shown, before anything is asked.
+    """
     sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p)
+
+    def conversation(number: int, problem: Problem, sample: int) -> Conversation:
+        turns = script(config.turns, templates, problem.text, number + sample)
+        names = [name for name, _ in turns]
+        shown = tuple(pair for e in config.examples if fits(e, problem, names) for pair in worked(e, templates))
+        own = seed_for(seed, "dialogue-1", problem.id, sample)
+        return Conversation(problem.id, sample, turns, sampling, own, shown=shown)
+
+    for at, example in enumerate(config.examples, 1):
+        if not any(fits(example, p, names) for p in problems for names in orders(config.turns)):
+            known = ", ".join(sorted({p.level for p in problems})) or "none"
+            raise StoreError(
+                f"dialogue.examples: no problem is shown example {at} ({example.problem!r}); levels: {known}"
+            )
     wanted = [
-        Conversation(
-            problem.id,
-            sample,
-            script(config.turns, templates, problem.text, number + sample),
-            sampling,
-            seed_for(seed, "dialogue-1", problem.id, sample),
-        )
-        for number, problem in enumerate(problems)
-        for sample in range(config.samples)
+        conversation(n, problem, sample) for n, problem in enumerate(problems) for sample in range(config.samples)
     ]
     held = hold(folder / "rows.jsonl", engine, template, wanted, "dialogue-1")
     return usage(held.values(), len(wanted))

@@ -17,7 +17,7 @@ from dpr_mini.grading.answers import extract
 from dpr_mini.overlap import NearDuplicates, NGram
 from dpr_mini.recipe import Problems, Source
 from dpr_mini.store import StoreError, foreign_rows, write_rows
-from dpr_mini.types import Drop, Problem, UserError, digest, to_row
+from dpr_mini.types import Drop, Problem, UserError, identity, to_row
 
 VERSION = 2
 _OVERDRAW = 20  # a generator may be asked for this many times its count before it counts as exhausted
@@ -25,11 +25,6 @@ _OVERDRAW = 20  # a generator may be asked for this many times its count before 
 
 class ProblemError(UserError, ValueError):
     """A source that cannot be read: one line that names file, line and mend."""
-
-
-def identity(text: str) -> str:
-    """A problem's id: digest of its text without case and layout."""
-    return digest(" ".join(text.lower().split()))[:16]
 
 
 def run(folder: Path, config: Problems, base: Path, train: bool = True) -> dict[str, Any]:
