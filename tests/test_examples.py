@@ -1,0 +1,133 @@
+"""Worked examples before the question: who is shown which, and that nothing of them is trained on."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dpr_mini import prompts
+from dpr_mini.chat import Template, to_sample
+from dpr_mini.engines.scripted import ScriptedEngine
+from dpr_mini.grade import Grader
+from dpr_mini.pipeline import Owner, build
+from dpr_mini.recipe import Dialogue as Section
+from dpr_mini.recipe import Example, RecipeError, load
+from dpr_mini.stages import dialogue as stage
+from dpr_mini.stages import problems as problems_stage
+from dpr_mini.store import StoreError, read_rows
+from dpr_mini.types import Dialogue, Problem, from_row, identity
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+EASY, HARD = Problem("p0", "t", "the cat?", "1", "easy"), Problem("p1", "t", "the mat?", "2", "hard")
+TEMPLATES = {"solve": "say {problem}", "verify": "check {problem}", "backward": "back {problem}"}
+TURNS = (("solve",), ("verify", "backward"))
+TO_ALL = Example(problem="a hat?", answers={"solve": "zebra"})
+TO_HARD = Example(problem="a bat?", answers={"solve": "yak"}, level="hard")
+TO_VERIFY = Example(problem="a rat?", answers={"solve": "xylo", "verify": "walrus"})
+
+
+@pytest.fixture(scope="module")
+def template(tiny_model):
+    return Template.load(tiny_model())
+
+
+def ask(template, folder, problems, *examples, answer="ok"):
+    """(rows, first requests by dialogue id) of a stage with two dialogues a problem: one verifies, one goes back."""
+    config = Section(samples=2, turns=TURNS, examples=examples)
+    with ScriptedEngine(lambda r: answer, template.tokenizer) as engine:
+        stage.run(folder, problems, engine, template, config, prompts.TEMPLATES | TEMPLATES, seed=1)
+    asked = {}
+    for request in engine.seen:
+        asked.setdefault(request.id, request.ids)
+    return list(read_rows(folder / "rows.jsonl")), asked
+
+
+def test_an_example_is_said_turn_by_turn_before_the_question(template, tmp_path):
+    _, asked = ask(template, tmp_path, [EASY], TO_VERIFY, TO_ALL)
+    talk = ["say a rat?", "xylo", "check a rat?", "walrus", "say a hat?", "zebra", "say the cat?"]
+    roles = ["user", "assistant"] * 4
+    whole = template.render([{"role": r, "content": c} for r, c in zip(roles, talk, strict=False)])
+    (verified,) = [ids for ids in asked.values() if "walrus" in template.decode(ids)]
+    assert verified == template.encode(whole)
+
+
+def test_who_is_shown_what(template, tmp_path):
+    rows, asked = ask(template, tmp_path, [EASY, HARD], TO_ALL, TO_HARD, TO_VERIFY)
+    for row in rows:
+        said = template.decode(asked[row["id"]])
+        assert "zebra" in said
+        assert ("yak" in said) == (row["problem_id"] == "p1"), "of its level only"
+        assert ("walrus" in said) == (row["turns"][1]["instruction"] == "verify"), "of its turns only"
+
+
+def test_a_problem_is_not_shown_its_own_answer(template, tmp_path):
+    own = Example(problem="The  CAT?", answers={"solve": "vole"})
+    rows, asked = ask(template, tmp_path, [EASY, HARD], own)
+    assert {("vole" in template.decode(asked[r["id"]]), r["problem_id"]) for r in rows} == {(False, "p0"), (True, "p1")}
+
+
+def test_what_is_trained_on_is_as_without_examples(template, tmp_path):
+    """Same answers, same training samples: questions and chains have nothing of what was shown."""
+    (tmp_path / "with").mkdir(), (tmp_path / "without").mkdir()
+    shown, _ = ask(template, tmp_path / "with", [EASY, HARD], TO_ALL, TO_HARD, TO_VERIFY)
+    bare, _ = ask(template, tmp_path / "without", [EASY, HARD])
+    assert {t["prompt_tokens"] for r in shown for t in r["turns"]} != {
+        t["prompt_tokens"] for r in bare for t in r["turns"]
+    }
+    samples = [
+        {s.id: s for s in (to_sample(from_row(Dialogue, r), template, {}) for r in rows)} for rows in (shown, bare)
+    ]
+    assert samples[0] == samples[1] and len(samples[0]) == 4
+
+
+def test_later_turns_continue_behind_the_examples(template, tmp_path):
+    rows, asked = ask(template, tmp_path, [EASY], TO_ALL)
+    for row in rows:
+        first, second = row["turns"]
+        follow = template.follow_up(second["prompt"])
+        assert second["prompt_tokens"] == len(asked[row["id"]]) + len(first["ids"]) + len(follow)
+        assert second["cached_tokens"] >= len(asked[row["id"]])
+
+
+def test_an_example_that_nobody_is_shown_is_refused_before_anything_is_asked(template, tmp_path):
+    lost = TO_ALL.model_copy(update={"level": "hrad"})
+    with pytest.raises(StoreError, match=r"no problem is shown example 2 \('a hat\?'\); levels: easy, hard"):
+        ask(template, tmp_path, [EASY, HARD], TO_HARD, lost)
+    assert not (tmp_path / "rows.jsonl").exists()
+
+
+@pytest.mark.parametrize("answers", ["{verify: x}", "{solve: x, slove: y}", "{solve: x, verify: y, backward: z}"])
+def test_turns_that_no_dialogue_begins_with_are_refused(answers):
+    recipe = load(RECIPES / "smoke.yaml", ["dialogue.examples=[{problem: 1 + 1, answers: " + answers + "}]"])
+    with pytest.raises(RecipeError, match="no dialogue begins with example 1's"):
+        build(recipe, Owner(recipe, RECIPES, Path("runs")))
+
+
+def test_an_example_without_an_answer_is_refused():
+    with pytest.raises(RecipeError, match="answers"):
+        load(RECIPES / "smoke.yaml", ["dialogue.examples=[{problem: 1 + 1, answers: {}}]"])
+
+
+def keys(*overrides):
+    recipe = load(RECIPES / "smoke.yaml", overrides)
+    return {name: s.key for name, s in build(recipe, Owner(recipe, RECIPES, Path("runs"))).items()}
+
+
+def test_examples_redo_phase_1_and_what_follows_and_no_evaluation_of_the_base():
+    before, after = keys(), keys("dialogue.examples=[{problem: 1 + 1, answers: {solve: '2'}}]")
+    same = {name for name in before if before[name] == after[name]}
+    assert same == {"problems", "eval-0-answers", "eval-0"}
+
+
+def test_the_demos_examples_are_right_and_not_held_out(tmp_path):
+    recipe = load(RECIPES / "smollm2-cpu.yaml")
+    problems_stage.run(tmp_path, recipe.problems, RECIPES)
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").open()]
+    held_out = {r["id"] for r in rows if r["split"] != "train"}
+    assert len(recipe.dialogue.examples) == 16
+    with Grader() as grader:
+        for i, example in enumerate(recipe.dialogue.examples):
+            assert identity(example.problem) not in held_out, example
+            question = example.problem.removeprefix("What is ").removesuffix("?")
+            ((_, verdict),) = grader.grade_many([(i, question, example.answers["solve"])])
+            assert verdict.ok, (example, verdict)
