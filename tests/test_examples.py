@@ -10,6 +10,7 @@ from dpr_mini.chat import Template, to_sample
 from dpr_mini.engines.scripted import ScriptedEngine
 from dpr_mini.grade import Grader
 from dpr_mini.pipeline import Owner, build
+from dpr_mini.planning.capacity import shown
 from dpr_mini.recipe import Dialogue as Section
 from dpr_mini.recipe import Example, RecipeError, load
 from dpr_mini.stages import dialogue as stage
@@ -131,3 +132,17 @@ def test_the_demos_examples_are_right_and_not_held_out(tmp_path):
             question = example.problem.removeprefix("What is ").removesuffix("?")
             ((_, verdict),) = grader.grade_many([(i, question, example.answers["solve"])])
             assert verdict.ok, (example, verdict)
+
+
+def test_the_planner_counts_what_a_dialogue_is_shown(embedded_model):
+    """No fewer tokens than the real tokenizer says, and not twice as many; one level's examples, not all levels'."""
+    dialogue = load(RECIPES / "smollm2-cpu.yaml").dialogue
+    template, templates = Template.load(embedded_model), prompts.TEMPLATES | dialogue.templates
+    alone = len(template.opening("x"))
+    levels = {e.level for e in dialogue.examples}
+    counted = []
+    for level in levels:
+        said = [pair for e in dialogue.examples if e.level == level for pair in stage.worked(e, templates)]
+        counted.append(len(template.opening("x", said=said)) - alone)
+    assert max(counted) <= shown(dialogue) <= 2 * max(counted)
+    assert shown(dialogue.model_copy(update={"examples": ()})) == 0

@@ -6,10 +6,12 @@ so where it is printed: the constants in capitals below.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
+from dpr_mini import prompts
 from dpr_mini.planning.memory import Job, Moment
-from dpr_mini.recipe import Recipe, Train
+from dpr_mini.recipe import Dialogue, Recipe, Train
 from dpr_mini.shapes import Shape
 
 GIB = 2**30
@@ -17,6 +19,7 @@ CONTEXT = 0.5 * GIB  # of the card: CUDA context and library workspaces
 SLACK = 0.05  # of what is counted: blocks that the caching allocator holds and nobody uses
 PROCESS = {True: 2.5 * GIB, False: 0.5 * GIB}  # host: Python and torch, with CUDA's libraries or without
 PROMPT, INSTRUCTION = 512, 128  # tokens of a question with its template; of each further turn's instruction
+CHARACTERS, MESSAGE = 2, 8  # of an example's text in a token, few since digits stand alone; tokens around a message
 MEM_FRACTION = 0.85  # SGLang's share for weights and cache where the recipe names none
 WINDOWS = {"sglang": 128, "hf": 32, "openvino": 64}  # requests in flight: the engines' own defaults
 OPENVINO_CACHE = 2 * GIB  # its prefix cache
@@ -133,10 +136,22 @@ class Serving:
 
 def conversation(recipe: Recipe) -> int:
     """Tokens of the longest conversation that any stage holds."""
-    asked = [(len(recipe.dialogue.turns), recipe.dialogue.max_new_tokens)] if 1 in recipe.phases else []
-    asked += [(len(recipe.evaluate.turns or "1"), recipe.evaluate.max_new_tokens)] if recipe.problems.held_out else []
-    asked += [(1, recipe.probe.max_new_tokens)] if 2 in recipe.phases else []
-    return max((PROMPT + (turns - 1) * INSTRUCTION + turns * new for turns, new in asked), default=PROMPT)
+    d, e = recipe.dialogue, recipe.evaluate
+    asked = [(len(d.turns), d.max_new_tokens, shown(d))] if 1 in recipe.phases else []
+    asked += [(len(e.turns or "1"), e.max_new_tokens, 0)] if recipe.problems.held_out else []
+    asked += [(1, recipe.probe.max_new_tokens, 0)] if 2 in recipe.phases else []
+    return max((PROMPT + more + (turns - 1) * INSTRUCTION + turns * new for turns, new, more in asked), default=PROMPT)
+
+
+def shown(dialogue: Dialogue) -> int:
+    """Tokens of the worked examples that one dialogue is shown, at most: those for all and those of one level."""
+    templates = {**prompts.TEMPLATES, **dialogue.templates}
+    tokens = Counter[str | None]()
+    for example in dialogue.examples:
+        said = [prompts.fill(templates.get(name, ""), example.problem) for name in example.answers]
+        texts = [*said, *example.answers.values()]
+        tokens[example.level] += sum(len(text) // CHARACTERS + 1 for text in texts) + MESSAGE * len(texts)
+    return tokens.pop(None, 0) + max(tokens.values(), default=0)
 
 
 def serving(recipe: Recipe, shape: Shape, card: Card) -> Serving:
