@@ -351,9 +351,8 @@ def _check(recipe: Recipe, templates: Mapping[str, str]) -> None:
     if any(not turn for turn in turns):
         raise RecipeError(f"{recipe.name}: turns: every turn needs at least one template")
     for number, example in enumerate(recipe.dialogue.examples, 1):
-        if not any(dialogue.begins(example, names) for names in dialogue.orders(recipe.dialogue.turns)):
-            said = ", ".join(example.answers)
-            raise RecipeError(f"{recipe.name}: dialogue.examples: no dialogue begins with example {number}'s {said}")
+        if example.template not in (None, *(name for turn in recipe.dialogue.turns for name in turn)):
+            raise RecipeError(f"{recipe.name}: dialogue.examples: no turn has example {number}'s {example.template!r}")
     if not recipe.phases and not recipe.problems.held_out:
         raise RecipeError(f"{recipe.name}: phases: [] only scores the base model, and problems.held_out has none")
     for section in (recipe.filter, recipe.filter_2):

@@ -83,9 +83,9 @@ class Example(Section):
     """A dialogue worked by hand. It stands before the question while phase 1 samples, and is never trained on."""
 
     problem: str
-    # template name -> what the assistant says to it, turn by turn; shown to the dialogues that begin with these turns
-    answers: Annotated[dict[str, str], Field(min_length=1)]
+    answers: Annotated[tuple[str, ...], Field(min_length=1)]  # turn by turn, each to the dialogue's own template there
     level: str | None = None  # for problems of this level; none = for all
+    template: str | None = None  # for dialogues that have this template; none = for all
 
 
 class Dialogue(Section):

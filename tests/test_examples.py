@@ -1,6 +1,7 @@
 """Worked examples before the question: who is shown which, and that nothing of them is trained on."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -22,9 +23,9 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 EASY, HARD = Problem("p0", "t", "the cat?", "1", "easy"), Problem("p1", "t", "the mat?", "2", "hard")
 TEMPLATES = {"solve": "say {problem}", "verify": "check {problem}", "backward": "back {problem}"}
 TURNS = (("solve",), ("verify", "backward"))
-TO_ALL = Example(problem="a hat?", answers={"solve": "zebra"})
-TO_HARD = Example(problem="a bat?", answers={"solve": "yak"}, level="hard")
-TO_VERIFY = Example(problem="a rat?", answers={"solve": "xylo", "verify": "walrus"})
+TO_ALL = Example(problem="a hat?", answers=("zebra",))
+TO_HARD = Example(problem="a bat?", answers=("yak",), level="hard")
+TO_VERIFY = Example(problem="a rat?", answers=("xylo", "walrus"), template="verify")
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_who_is_shown_what(template, tmp_path):
 
 
 def test_a_problem_is_not_shown_its_own_answer(template, tmp_path):
-    own = Example(problem="The  CAT?", answers={"solve": "vole"})
+    own = Example(problem="The  CAT?", answers=("vole",))
     rows, asked = ask(template, tmp_path, [EASY, HARD], own)
     assert {("vole" in template.decode(asked[r["id"]]), r["problem_id"]) for r in rows} == {(False, "p0"), (True, "p1")}
 
@@ -97,16 +98,23 @@ def test_an_example_that_nobody_is_shown_is_refused_before_anything_is_asked(tem
     assert not (tmp_path / "rows.jsonl").exists()
 
 
-@pytest.mark.parametrize("answers", ["{verify: x}", "{solve: x, slove: y}", "{solve: x, verify: y, backward: z}"])
-def test_turns_that_no_dialogue_begins_with_are_refused(answers):
-    recipe = load(RECIPES / "smoke.yaml", ["dialogue.examples=[{problem: 1 + 1, answers: " + answers + "}]"])
-    with pytest.raises(RecipeError, match="no dialogue begins with example 1's"):
+def test_a_template_that_no_turn_has_is_refused():
+    recipe = load(RECIPES / "smoke.yaml", ["dialogue.examples=[{problem: 1 + 1, answers: ['2'], template: verfiy}]"])
+    with pytest.raises(RecipeError, match="no turn has example 1's 'verfiy'"):
         build(recipe, Owner(recipe, RECIPES, Path("runs")))
+
+
+def test_a_dialogue_of_fewer_turns_is_shown_as_many(template, tmp_path):
+    rows, asked = ask(template, tmp_path, [EASY], TO_ALL.model_copy(update={"answers": ("one", "two", "three")}))
+    for row in rows:
+        talk = ["say a hat?", "one", f"{row['turns'][1]['prompt'].split()[0]} a hat?", "two", "say the cat?"]
+        whole = template.render([{"role": ("user", "assistant")[i % 2], "content": c} for i, c in enumerate(talk)])
+        assert asked[row["id"]] == template.encode(whole)
 
 
 def test_an_example_without_an_answer_is_refused():
     with pytest.raises(RecipeError, match="answers"):
-        load(RECIPES / "smoke.yaml", ["dialogue.examples=[{problem: 1 + 1, answers: {}}]"])
+        load(RECIPES / "smoke.yaml", ["dialogue.examples=[{problem: 1 + 1, answers: []}]"])
 
 
 def keys(*overrides):
@@ -115,7 +123,7 @@ def keys(*overrides):
 
 
 def test_examples_redo_phase_1_and_what_follows_and_no_evaluation_of_the_base():
-    before, after = keys(), keys("dialogue.examples=[{problem: 1 + 1, answers: {solve: '2'}}]")
+    before, after = keys(), keys("dialogue.examples=[{problem: 1 + 1, answers: ['2']}]")
     same = {name for name in before if before[name] == after[name]}
     assert same == {"problems", "eval-0-answers", "eval-0"}
 
@@ -125,13 +133,12 @@ def test_the_demos_examples_are_right_and_not_held_out(tmp_path):
     problems_stage.run(tmp_path, recipe.problems, RECIPES)
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").open()]
     held_out = {r["id"] for r in rows if r["split"] != "train"}
-    assert len(recipe.dialogue.examples) == 16
     with Grader() as grader:
         for i, example in enumerate(recipe.dialogue.examples):
             assert identity(example.problem) not in held_out, example
             question = example.problem.removeprefix("What is ").removesuffix("?")
-            ((_, verdict),) = grader.grade_many([(i, question, example.answers["solve"])])
-            assert verdict.ok, (example, verdict)
+            for _, verdict in grader.grade_many((f"{i}.{n}", question, said) for n, said in enumerate(example.answers)):
+                assert verdict.ok, (example, verdict)
 
 
 def test_the_planner_counts_what_a_dialogue_is_shown(embedded_model):
@@ -141,8 +148,8 @@ def test_the_planner_counts_what_a_dialogue_is_shown(embedded_model):
     alone = len(template.opening("x"))
     levels = {e.level for e in dialogue.examples}
     counted = []
-    for level in levels:
-        said = [pair for e in dialogue.examples if e.level == level for pair in stage.worked(e, templates)]
+    for level, names in product(levels, (("solve", second) for second in dialogue.turns[1])):
+        said = [pair for e in dialogue.examples if e.level == level for pair in stage.worked(e, names, templates)]
         counted.append(len(template.opening("x", said=said)) - alone)
     assert max(counted) <= shown(dialogue) <= 2 * max(counted)
     assert shown(dialogue.model_copy(update={"examples": ()})) == 0

@@ -146,10 +146,11 @@ def conversation(recipe: Recipe) -> int:
 def shown(dialogue: Dialogue) -> int:
     """Tokens of the worked examples that one dialogue is shown, at most: those for all and those of one level."""
     templates = {**prompts.TEMPLATES, **dialogue.templates}
+    longest = [max((templates.get(name, "") for name in turn), key=len) for turn in dialogue.turns]
     tokens = Counter[str | None]()
     for example in dialogue.examples:
-        said = [prompts.fill(templates.get(name, ""), example.problem) for name in example.answers]
-        texts = [*said, *example.answers.values()]
+        turns = list(zip(longest, example.answers, strict=False))
+        texts = [text for said, answer in turns for text in (prompts.fill(said, example.problem), answer)]
         tokens[example.level] += sum(len(text) // CHARACTERS + 1 for text in texts) + MESSAGE * len(texts)
     return tokens.pop(None, 0) + max(tokens.values(), default=0)
 

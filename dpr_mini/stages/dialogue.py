@@ -7,7 +7,6 @@ is kept of a dialogue does not have them, so that training puts what they bring 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,25 +22,16 @@ from dpr_mini.types import Problem, identity, seed_for
 VERSION = 1
 
 
-def orders(turns: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Template names, turn by turn, of every kind of dialogue that `turns` makes."""
-    return [[c[i % len(c)] for c in turns] for i in range(math.lcm(*map(len, turns)))]
-
-
-def begins(example: Example, names: Sequence[str]) -> bool:
-    """Whether a dialogue with these template names begins with the example's turns."""
-    return list(names[: len(example.answers)]) == list(example.answers)
-
-
 def fits(example: Example, problem: Problem, names: Sequence[str]) -> bool:
-    """Whether a dialogue about `problem` is shown the example: not where it is that very problem."""
+    """Whether a dialogue of these templates about `problem` is shown the example: not where it is that very problem."""
     itself = identity(example.problem) == identity(problem.text)
-    return example.level in (None, problem.level) and begins(example, names) and not itself
+    return example.level in (None, problem.level) and example.template in (None, *names) and not itself
 
 
-def worked(example: Example, templates: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(what is said, answer) of each turn of an example."""
-    return [(prompts.fill(templates[name], example.problem), answer) for name, answer in example.answers.items()]
+def worked(example: Example, names: Sequence[str], templates: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(what is said, answer) of each turn of an example, as far as the dialogue and the example go."""
+    said = [prompts.fill(templates[name], example.problem) for name in names]
+    return list(zip(said, example.answers, strict=False))
 
 
 def run(
@@ -62,15 +52,16 @@ def run(
     def conversation(number: int, problem: Problem, sample: int) -> Conversation:
         turns = script(config.turns, templates, problem.text, number + sample)
         names = [name for name, _ in turns]
-        shown = tuple(pair for e in config.examples if fits(e, problem, names) for pair in worked(e, templates))
+        shown = tuple(pair for e in config.examples if fits(e, problem, names) for pair in worked(e, names, templates))
         own = seed_for(seed, "dialogue-1", problem.id, sample)
         return Conversation(problem.id, sample, turns, sampling, own, shown=shown)
 
+    asked = [name for turn in config.turns for name in turn]
     for at, example in enumerate(config.examples, 1):
-        if not any(fits(example, p, names) for p in problems for names in orders(config.turns)):
-            known = ", ".join(sorted({p.level for p in problems})) or "none"
+        if not any(fits(example, p, asked) for p in problems):
+            levels = ", ".join(sorted({p.level for p in problems})) or "none"
             raise StoreError(
-                f"dialogue.examples: no problem is shown example {at} ({example.problem!r}); levels: {known}"
+                f"dialogue.examples: no problem is shown example {at} ({example.problem!r}); levels: {levels}"
             )
     wanted = [
         conversation(n, problem, sample) for n, problem in enumerate(problems) for sample in range(config.samples)
