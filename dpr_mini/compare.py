@@ -50,7 +50,7 @@ class Run:
 
     @property
     def asks_once(self) -> bool:
-        return not self.recipe["evaluate"]["turns"]
+        return not self.recipe["evaluate"]["turns"] and not self.recipe["evaluate"].get("examples")
 
     def complete(self, name: str) -> bool:
         return name in self.stages and (self.stages[name] / store.MANIFEST).exists()
@@ -210,7 +210,10 @@ def arrange(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
 
     Raises RunError where runs were asked differently, nothing is complete, or the baseline is not there.
     """
-    settings = {(r.name, store.canonical({**r.recipe["evaluate"], "turns": None, "template": None})) for r in runs}
+    settings = {
+        (r.name, store.canonical({**r.recipe["evaluate"], "turns": None, "template": None, "examples": False}))
+        for r in runs
+    }
     if len({how for _, how in settings}) > 1:
         names = ", ".join(sorted({name for name, _ in settings}))
         raise RunError(f"these runs were evaluated with different settings (evaluate: ...): {names}")

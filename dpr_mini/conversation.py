@@ -15,8 +15,9 @@ from typing import Any
 from dpr_mini import progress, prompts
 from dpr_mini.chat import Template
 from dpr_mini.engines.base import Completion, Engine, EngineError, Request, RequestError, Sampling
+from dpr_mini.recipe import Example
 from dpr_mini.store import Rows, append_row, read_rows
-from dpr_mini.types import Dialogue, Turn, from_row, seed_for, to_row
+from dpr_mini.types import Dialogue, Problem, Turn, from_row, identity, seed_for, to_row
 
 FAILURES = "failed.jsonl"  # every answer that an engine failed to give, in a stage's folder
 FAILED = 0.02  # share of dialogues that may fail before a stage stops (ours)
@@ -85,6 +86,27 @@ def script(
     """(template name, what is said) for each turn; candidate number `turn_of` modulo their number is chosen."""
     names = [candidates[turn_of % len(candidates)] for candidates in turns]
     return tuple((name, prompts.fill(templates[name], problem)) for name in names)
+
+
+def fits(example: Example, problem: Problem, names: Sequence[str]) -> bool:
+    """Whether a dialogue of these templates about `problem` is shown the example: not where it is that very problem."""
+    itself = identity(example.problem) == identity(problem.text)
+    return example.level in (None, problem.level) and example.template in (None, *names) and not itself
+
+
+def examples(
+    known: Sequence[Example], problem: Problem, names: Sequence[str], templates: Mapping[str, str]
+) -> tuple[tuple[str, str], ...]:
+    """(what is said, answer), turn by turn, of the examples that a dialogue of these templates is shown.
+
+    Each is told as far as the dialogue and its own answers go.
+    """
+    return tuple(
+        (prompts.fill(templates[name], example.problem), answer)
+        for example in known
+        if fits(example, problem, names)
+        for name, answer in zip(names, example.answers, strict=False)
+    )
 
 
 def converse(engine: Engine, template: Template, waiting: Iterable[Conversation]) -> Iterator[Dialogue | Failure]:

@@ -121,10 +121,10 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
         engine_stage(
             f"{title}-answers",
             evaluate.ANSWERS,
-            wanted.changes_answers() | {"templates": _asked(recipe, templates)},
+            _asking(recipe, templates),
             model,
             lambda folder, at, e, t: evaluate.answers(
-                folder, _problems(at, train=False), e, t, wanted, templates, seed, title
+                folder, _problems(at, train=False), e, t, wanted, templates, seed, title, recipe.dialogue.examples
             ),
             problems="problems",
         )
@@ -260,7 +260,8 @@ def evaluation_only(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
     def ask(folder: Path, at: Inputs) -> dict[str, Any]:
         engine, template = owner.engine(owner.model())
         held_out = _problems(at, train=False)
-        used = evaluate.answers(folder, held_out, engine, template, wanted, templates, recipe.seed)
+        known = recipe.dialogue.examples
+        used = evaluate.answers(folder, held_out, engine, template, wanted, templates, recipe.seed, known=known)
         return {**used, **_engine(engine)}
 
     def score(folder: Path, at: Inputs) -> dict[str, Any]:
@@ -270,7 +271,7 @@ def evaluation_only(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
     first = Stage(
         "problems", problems.VERSION, data, lambda folder, at: problems.run(folder, asked, owner.base, train=False)
     )
-    config = wanted.changes_answers() | {"templates": _asked(recipe, templates), "base": owner.identity()}
+    config = _asking(recipe, templates) | {"base": owner.identity()}
     config |= {"engine": recipe.engine.changes_samples(), "seed": recipe.seed}
     answers = Stage("eval-0-answers", evaluate.ANSWERS, config, ask, {"problems": first})
     config = {"grader": _dump(wanted.grader), "bridges": bridges}
@@ -337,10 +338,13 @@ def _file_digests(asked: Any, base: Path) -> dict[str, str]:
     return {s.file: file_digest(base / s.file) for s in sources if s.file and (base / s.file).is_file()}
 
 
-def _asked(recipe: Recipe, templates: Mapping[str, str]) -> dict[str, str]:
-    """The templates that an evaluation uses."""
+def _asking(recipe: Recipe, templates: Mapping[str, str]) -> dict[str, Any]:
+    """What an evaluation's answers depend on besides the model: settings, templates and examples that it uses."""
     turns = recipe.evaluate.turns or ((recipe.evaluate.template,),)
-    return {name: templates[name] for turn in turns for name in turn}
+    known = {"templates": {name: templates[name] for turn in turns for name in turn}}
+    if recipe.evaluate.examples:
+        known["examples"] = _dump(recipe.dialogue)["examples"]
+    return recipe.evaluate.changes_answers() | known
 
 
 def _check(recipe: Recipe, templates: Mapping[str, str]) -> None:
@@ -350,6 +354,8 @@ def _check(recipe: Recipe, templates: Mapping[str, str]) -> None:
             raise RecipeError(f"{recipe.name}: no template {name!r}; there are: {', '.join(sorted(templates))}")
     if any(not turn for turn in turns):
         raise RecipeError(f"{recipe.name}: turns: every turn needs at least one template")
+    if recipe.evaluate.examples and not recipe.dialogue.examples:
+        raise RecipeError(f"{recipe.name}: evaluate.examples: there are none; give dialogue.examples")
     for number, example in enumerate(recipe.dialogue.examples, 1):
         if example.template not in (None, *(name for turn in recipe.dialogue.turns for name in turn)):
             raise RecipeError(f"{recipe.name}: dialogue.examples: no turn has example {number}'s {example.template!r}")

@@ -238,6 +238,7 @@ class Evaluate(Section):
     temperature: Temperature = 0.7
     top_p: TopP = 0.95
     max_new_tokens: Positive = 1024
+    examples: bool = False  # few-shot prompting: `dialogue.examples` before every question, as in phase 1
     template: str = "solve"  # how the question is asked, before and after training
     system: str = ""  # the system turn; none = what the chat template puts there by itself
     # Prompting at test time: a dialogue as in `dialogue.turns`, whose last answer counts. None: one turn, `template`.
@@ -253,8 +254,8 @@ class Evaluate(Section):
         return self.samples_of.get(benchmark, self.samples)
 
     def changes_answers(self) -> dict[str, Any]:
-        """What of this section an answer depends on, for stage keys: not a preset's name, not how it is graded."""
-        return self.model_dump(mode="json", exclude={"preset", "grader"})
+        """What of this section an answer depends on, for stage keys; which examples it is shown, the caller adds."""
+        return self.model_dump(mode="json", exclude={"preset", "grader", "examples"})
 
 
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

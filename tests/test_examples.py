@@ -8,13 +8,15 @@ import pytest
 
 from dpr_mini import prompts
 from dpr_mini.chat import Template, to_sample
+from dpr_mini.conversation import examples
 from dpr_mini.engines.scripted import ScriptedEngine
 from dpr_mini.grade import Grader
 from dpr_mini.pipeline import Owner, build
 from dpr_mini.planning.capacity import shown
 from dpr_mini.recipe import Dialogue as Section
-from dpr_mini.recipe import Example, RecipeError, load
+from dpr_mini.recipe import Evaluate, Example, RecipeError, load
 from dpr_mini.stages import dialogue as stage
+from dpr_mini.stages import evaluate
 from dpr_mini.stages import problems as problems_stage
 from dpr_mini.store import StoreError, read_rows
 from dpr_mini.types import Dialogue, Problem, from_row, identity
@@ -149,7 +151,35 @@ def test_the_planner_counts_what_a_dialogue_is_shown(embedded_model):
     levels = {e.level for e in dialogue.examples}
     counted = []
     for level, names in product(levels, (("solve", second) for second in dialogue.turns[1])):
-        said = [pair for e in dialogue.examples if e.level == level for pair in stage.worked(e, names, templates)]
+        said = examples(dialogue.examples, Problem("p", "t", "x", "1", level), names, templates)
         counted.append(len(template.opening("x", said=said)) - alone)
     assert max(counted) <= shown(dialogue) <= 2 * max(counted)
     assert shown(dialogue.model_copy(update={"examples": ()})) == 0
+
+
+# ---- at test time: few-shot prompting
+
+
+def test_an_evaluation_shows_them_only_where_it_says_so(template, tmp_path):
+    templates = prompts.TEMPLATES | TEMPLATES
+    for on in (False, True):
+        (tmp_path / str(on)).mkdir()
+        asked = Evaluate(samples=1, greedy=False, examples=on)
+        with ScriptedEngine(lambda r: "ok", template.tokenizer) as engine:
+            known = (TO_ALL, TO_HARD, TO_VERIFY)
+            evaluate.answers(tmp_path / str(on), [EASY, HARD], engine, template, asked, templates, 1, known=known)
+        said = {r.id: template.decode(r.ids) for r in engine.seen}
+        assert ["zebra" in said["p0#0"], "zebra" in said["p1#0"], "yak" in said["p1#0"]] == [on] * 3
+        assert not any("yak" in said["p0#0"] or "walrus" in text for text in said.values())
+
+
+def test_few_shot_evaluations_have_keys_of_their_own():
+    given = "dialogue.examples=[{problem: 1 + 1, answers: ['2']}]"
+    bare, shown = keys(given), keys(given, "evaluate.examples=true")
+    other = keys(given.replace("'2'", "'two'"), "evaluate.examples=true")
+    assert bare["dialogue-1"] == shown["dialogue-1"] and bare["eval-0"] != shown["eval-0"] != other["eval-0"]
+
+
+def test_showing_examples_that_are_not_there_is_refused():
+    with pytest.raises(RecipeError, match="examples: there are none"):
+        keys("evaluate.examples=true")

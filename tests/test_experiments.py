@@ -29,6 +29,8 @@ PHASE_2 = ("probe-2", "sample-2", "filter-2", "pack-2", "train-2", "eval-2-answe
 SHARED = {
     "base": (EVAL_0, ()),
     "prompting": ((), EVAL_0),
+    "few-shot": ((), EVAL_0),
+    "no-examples": (EVAL_0, (*PHASE_1, *PHASE_2)),
     "rejection-1": (EVAL_0, PHASE_2),
     "rejection-1-tokens": (EVAL_0, PHASE_2),
     "rejection-2": (EVAL_0, PHASE_2),

@@ -11,27 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import prompts
 from dpr_mini.chat import Template
-from dpr_mini.conversation import Conversation, hold, script, usage
+from dpr_mini.conversation import Conversation, examples, fits, hold, script, usage
 from dpr_mini.engines.base import Engine, Sampling
-from dpr_mini.recipe import Dialogue, Example
+from dpr_mini.recipe import Dialogue
 from dpr_mini.store import StoreError
-from dpr_mini.types import Problem, identity, seed_for
+from dpr_mini.types import Problem, seed_for
 
 VERSION = 1
-
-
-def fits(example: Example, problem: Problem, names: Sequence[str]) -> bool:
-    """Whether a dialogue of these templates about `problem` is shown the example: not where it is that very problem."""
-    itself = identity(example.problem) == identity(problem.text)
-    return example.level in (None, problem.level) and example.template in (None, *names) and not itself
-
-
-def worked(example: Example, names: Sequence[str], templates: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(what is said, answer) of each turn of an example, as far as the dialogue and the example go."""
-    said = [prompts.fill(templates[name], example.problem) for name in names]
-    return list(zip(said, example.answers, strict=False))
 
 
 def run(
@@ -51,8 +38,7 @@ def run(
 
     def conversation(number: int, problem: Problem, sample: int) -> Conversation:
         turns = script(config.turns, templates, problem.text, number + sample)
-        names = [name for name, _ in turns]
-        shown = tuple(pair for e in config.examples if fits(e, problem, names) for pair in worked(e, names, templates))
+        shown = examples(config.examples, problem, [name for name, _ in turns], templates)
         own = seed_for(seed, "dialogue-1", problem.id, sample)
         return Conversation(problem.id, sample, turns, sampling, own, shown=shown)
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from dpr_mini import behaviours
 from dpr_mini.chat import Template, join_text
-from dpr_mini.conversation import Conversation, hold, script, usage
+from dpr_mini.conversation import Conversation, examples, hold, script, usage
 from dpr_mini.engines.base import Engine, Sampling
 from dpr_mini.grade import Grader, first_result, last_number
-from dpr_mini.recipe import Evaluate, Grading
+from dpr_mini.recipe import Evaluate, Example, Grading
 from dpr_mini.stats import GREEDY, estimate, lengths, majority, official, pass_at_k, pass_rates
 from dpr_mini.store import StoreError, read_rows, write_rows
 from dpr_mini.types import Dialogue, Problem, ScoreCard, from_row, seed_for, to_row
@@ -37,22 +37,24 @@ def answers(
     templates: Mapping[str, str],
     seed: int,
     title: str = "eval",
+    known: Sequence[Example] = (),
 ) -> dict[str, Any]:
     """Ask the model for every answer that `folder`/rows.jsonl lacks; returns what was used. Raises EngineError.
 
+    `known` are worked examples to show before the questions, where `config.examples` says so.
     An answer's seed depends on the recipe's seed, the problem and its number alone: a larger k adds to the same draws.
     """
     drawn = Sampling(config.max_new_tokens, config.temperature, config.top_p)
     greedy = Sampling(config.max_new_tokens, temperature=0.0)
+
+    def conversation(number: int, p: Problem, i: int) -> Conversation:
+        turns = script(config.turns or ((config.template,),), templates, p.text, number + i)
+        shown = examples(known, p, [name for name, _ in turns], templates) if config.examples else ()
+        sampling = greedy if i == GREEDY else drawn
+        return Conversation(p.id, i, turns, sampling, seed_for(seed, "eval", p.id, i), config.system, shown)
+
     wanted = [
-        Conversation(
-            p.id,
-            i,
-            script(config.turns or ((config.template,),), templates, p.text, number + i),
-            greedy if i == GREEDY else drawn,
-            seed_for(seed, "eval", p.id, i),
-            config.system,
-        )
+        conversation(number, p, i)
         for number, p in enumerate(problems)
         for i in [*range(config.k(p.split)), *([GREEDY] if config.greedy else [])]
     ]
