@@ -72,7 +72,7 @@ def test_every_recipe_plans_offline_in_three_seconds(path, tmp_path):
         done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT, timeout=60)
         seconds.append(time.perf_counter() - begun)
     assert done.returncode == 0, done.stderr
-    trains = not {"smollm2-base", "smollm2-prompting"} & {path.stem}
+    trains = path.stem not in ("smollm2-base", "smollm2-prompting", "smollm2-few-shot")
     assert ("longest row" if trains else "nothing is trained") in done.stdout
     assert min(seconds) < 3, seconds
 

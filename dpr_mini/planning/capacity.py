@@ -138,7 +138,9 @@ def conversation(recipe: Recipe) -> int:
     """Tokens of the longest conversation that any stage holds."""
     d, e = recipe.dialogue, recipe.evaluate
     asked = [(len(d.turns), d.max_new_tokens, shown(d))] if 1 in recipe.phases else []
-    asked += [(len(e.turns or "1"), e.max_new_tokens, 0)] if recipe.problems.held_out else []
+    asked += (
+        [(len(e.turns or "1"), e.max_new_tokens, shown(d) if e.examples else 0)] if recipe.problems.held_out else []
+    )
     asked += [(1, recipe.probe.max_new_tokens, 0)] if 2 in recipe.phases else []
     return max((PROMPT + more + (turns - 1) * INSTRUCTION + turns * new for turns, new, more in asked), default=PROMPT)
 

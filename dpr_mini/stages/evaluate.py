@@ -43,6 +43,7 @@ def answers(
 
     `known` are worked examples to show before the questions, where `config.examples` says so.
     An answer's seed depends on the recipe's seed, the problem and its number alone: a larger k adds to the same draws.
+    Raises StoreError where examples are asked for and no problem is shown any.
     """
     drawn = Sampling(config.max_new_tokens, config.temperature, config.top_p)
     greedy = Sampling(config.max_new_tokens, temperature=0.0)
@@ -58,6 +59,9 @@ def answers(
         for number, p in enumerate(problems)
         for i in [*range(config.k(p.split)), *([GREEDY] if config.greedy else [])]
     ]
+    if config.examples and not any(c.shown for c in wanted):
+        levels = ", ".join(sorted({p.level for p in problems})) or "none"
+        raise StoreError(f"evaluate.examples: no example is for a problem here; levels: {levels}")
     given = hold(folder / "rows.jsonl", engine, template, wanted, title, whole=True)
     return usage(given.values(), len(wanted))
 
