@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads ruin shared cores
 if shutil.which("nvidia-smi") is None:  # before dpr_kernels: no GPU, so its Triton kernels run in the interpreter
@@ -15,6 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# A shell's background job has SIGINT ignored, its children inherit that, and every test of Ctrl-C would fail.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
 TEMPLATE = (
