@@ -141,7 +141,7 @@ def test_95_percent_of_second_prompts_are_cached_in_a_whole_run_where_questions_
     So long a question is new to the smoke model and few answers are right: what was answered at all is trained on.
     """
     examples = "".join(f"{a} + {b} = {a + b}. " for a, b in zip(range(10, 36), range(30, 56), strict=True))
-    more = ("scale=0.2", "train.epochs=1", "filter.rules=[answered]")
+    more = ("scale=0.2", "train.epochs=1", "filter.rules=[answered]", "dialogue.samples=6")
     run = Run(sglang_python, tmp_path / "runs", *more, f'dialogue.templates.solve="{examples}{{problem}}"')
     assert run.start().wait(840) == 0, run.said()
     stages = store.read_json(run.root / "latest.json")["stages"]
