@@ -6,6 +6,7 @@ The text it learns from is made here: two-turn dialogues about `a + b` and `a - 
 reasoning-gym's `chain_sum` words them. They are wrong on purpose: turn 1 forgets a carry or borrow with FORGET[0]
 and slips in a step with SLIP[0]; turn 2 (verify, backtrack, subgoals or backward) works it out again and errs less.
 So the base model often fails, greedily too, often mends itself, and self-training has something to select.
+Every fifth batch has worked examples before its dialogues, right ones, as `dialogue.examples` shows them.
 The same seed, machine and versions give the same weights: one thread, no time in it. Result, seed 0, and what it
 measures: recipes/smoke-model/README.md. Took 122 and 189 s of wall time on two busy cores; the weights came out equal.
 """
@@ -48,7 +49,9 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 LONG, SLOWLY = 0.25, "Take your time."  # share of joined chains: known from another question, not from `solve`
-FORGET, SLIP = (0.55, 0.25), (0.10, 0.05)  # chance of an error in (turn 1, turn 2): a lost carry, a wrong step
+# chance of an error in (turn 1, turn 2, a worked example): a lost carry, a wrong step
+FORGET, SLIP = (0.55, 0.25, 0.0), (0.10, 0.05, 0.0)
+SHOWN = 8  # worked examples before a dialogue, at most
 README = """---
 license: apache-2.0
 ---
@@ -104,9 +107,14 @@ class Tutor:
         second, tens = step(tens_a, tens_b, int(carry))
         return f"{labels[0]}{first} {labels[1]}{second}", 10 * tens + ones % 10
 
-    def solve(self, a: int, op: str, b: int) -> tuple[str, int]:
-        text, value = self.work(a, op, b, 0)
+    def solve(self, a: int, op: str, b: int, turn: int = 0) -> tuple[str, int]:
+        text, value = self.work(a, op, b, turn)
         return f"{text} Answer: {value}", value
+
+    def examples(self, count: int) -> list[tuple[str, str]]:
+        """Problems with right answers."""
+        drawn = [self.problem() for _ in range(count)]
+        return [(QUESTION.format(f"{a} {op} {b}"), self.solve(a, op, b, 2)[0]) for a, op, b in drawn]
 
     def second(self, name: str, a: int, op: str, b: int, before: int) -> str:
         """Turn 2 under an instruction, after an answer `before`."""
@@ -156,14 +164,17 @@ def make_tokenizer(texts: list[str]) -> Tokenizer:
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, turns: list[tuple[str, str]]) -> Example:
-    """Token ids of a ChatML dialogue and, per token, whether the model must say it (answers and their ends)."""
+def encode(tokenizer: Tokenizer, turns: list[tuple[str, str]], shown: int = 0) -> Example:
+    """Token ids of a ChatML dialogue and, per token, whether the model must say it: answers and their ends.
+
+    The first `shown` turns are worked examples, which it need not say.
+    """
     ids: list[int] = []
     trained: list[bool] = []
-    for user, assistant in turns:
+    for i, (user, assistant) in enumerate(turns):
         for text, say in (
             (f"<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n", False),
-            (f"{assistant}<|im_end|>", True),
+            (f"{assistant}<|im_end|>", i >= shown),
             ("\n", False),
         ):
             new = tokenizer.encode(text, add_special_tokens=False).ids
@@ -234,13 +245,15 @@ def said(text: str) -> str:
     return text.rpartition("Answer: ")[2].strip() if "Answer: " in text else ""
 
 
-def measure(model: LlamaForCausalLM, tokenizer: Tokenizer, problems: list[tuple[int, str, int]]) -> dict[str, float]:
-    """pass@1 at T=1 and greedy of turn 1; of two-turn dialogues: how often turn 2 mends or spoils."""
+def measure(
+    model: LlamaForCausalLM, tokenizer: Tokenizer, problems: list[tuple[int, str, int]], shown: list[tuple[str, str]]
+) -> dict[str, float]:
+    """pass@1 at T=1 and greedy of turn 1; of two-turn dialogues: how often turn 2 mends or spoils. After `shown`."""
     truth = [str(a + b if op == "+" else a - b) for a, op, b in problems]
 
     def openings() -> list[list[int]]:
         user = [QUESTION.format(f"{a} {op} {b}") for a, op, b in problems]
-        return [encode(tokenizer, [(u, "")])[0][:-2] for u in user]  # without the empty answer's end and newline
+        return [encode(tokenizer, [*shown, (u, "")])[0][:-2] for u in user]  # without the empty answer's end, newline
 
     first = answers(model, tokenizer, openings(), 1.0)
     greedy = answers(model, tokenizer, openings(), 0.0)
@@ -280,10 +293,13 @@ def main() -> None:
     dialogues = [tutor.dialogue() for _ in range(args.dialogues)]
     words = [text for turns in dialogues[:3000] for turn in turns for text in turn]
     tokenizer = make_tokenizer(words + [*BRIDGES.values(), "user", "assistant"] * 99)
-    examples = [encode(tokenizer, turns) for turns in dialogues]
+    shown = [  # all or none of a batch: it is padded to its longest
+        tutor.examples(tutor.random.randint(1, SHOWN)) if i // args.batch % 5 == 4 else [] for i in range(args.dialogues)
+    ]
+    examples = [encode(tokenizer, s + turns, len(s)) for s, turns in zip(shown, dialogues, strict=True)]
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(), hidden_size=128, intermediate_size=384, num_hidden_layers=3,
-        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=True,
         pad_token_id=0, bos_token_id=1, eos_token_id=2, dtype="float32",
     )  # fmt: skip
     model = LlamaForCausalLM(config)
@@ -296,7 +312,7 @@ def main() -> None:
     model.save_pretrained(args.out)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=SPECIAL[0], bos_token=SPECIAL[1], eos_token=SPECIAL[2],
-        clean_up_tokenization_spaces=False, model_max_length=512, chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False, model_max_length=1024, chat_template=CHAT_TEMPLATE,
     )  # fmt: skip
     wrapped.save_pretrained(args.out)
     steps = f"{args.dialogues // args.batch} steps of {args.batch} dialogues, peak learning rate {args.lr:g}"
@@ -309,9 +325,11 @@ def describe(out: Path, model: LlamaForCausalLM, tokenizer: Tokenizer, seed: int
     fresh, table = Tutor(seed + 1), []
     for label, digits in (("1 digit", 1), ("2 digits", 2)):
         problems = [p for p in (fresh.problem() for _ in range(2000)) if (p[0] < 10) == (digits == 1)][:200]
-        scores = measure(model, tokenizer, problems)
-        print(f"{label}, {len(problems)} problems: " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
-        table.append(f"| {label} | " + " | ".join(f"{v:.3f}" for v in scores.values()) + " |")
+        for behind in ([], fresh.examples(SHOWN)):
+            scores = measure(model, tokenizer, problems, behind)
+            what = f"{label}, {len(behind)} examples" if behind else label
+            print(f"{what}, {len(problems)} problems: " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+            table.append(f"| {what} | " + " | ".join(f"{v:.3f}" for v in scores.values()) + " |")
     heads = "\n".join([f"| problems | {' | '.join(scores)} |", "| --- |" + " --- |" * len(scores), *table])
     versions = f"torch {torch.__version__}, one CPU thread, float32"
     (out / "README.md").write_text(README.format(seed=seed, how=how, versions=versions, table=heads), encoding="utf-8")

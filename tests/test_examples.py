@@ -182,7 +182,7 @@ def test_few_shot_evaluations_have_keys_of_their_own():
 
 def test_showing_examples_that_are_not_there_is_refused():
     with pytest.raises(RecipeError, match="examples: there are none"):
-        keys("evaluate.examples=true")
+        keys("dialogue.examples=[]", "evaluate.examples=true")
 
 
 def test_an_evaluation_whose_problems_are_shown_none_is_refused(template, tmp_path):

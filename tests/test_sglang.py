@@ -114,42 +114,17 @@ def test_the_smoke_recipe_runs_end_to_end(whole):
     assert whole.nothing_left(5.0), whole.left()
 
 
-def test_second_turns_are_cached_up_to_their_new_words(whole, record_property):
-    """The prompt and the answer of turn one are not computed again; only what was never seen is.
-
-    The recipe's turns are short: its new words are a quarter of turn two's prompt, so that the share of the whole
-    prompt has a bound well below 1. What the cache can give, it must give.
-    """
+def test_95_percent_of_second_prompts_are_cached(whole, record_property):
+    """Worked examples, the question and the answer of turn one are not computed again; only the new words are."""
     turns = [d["turns"] for d in whole.rows() if len(d["turns"]) == 2]
-    assert len(turns) > 50
+    assert len(turns) > 100
     known = sum(one["prompt_tokens"] + len(one["ids"]) for one, _ in turns)
     asked, cached = (sum(two[name] for _, two in turns) for name in ("prompt_tokens", "cached_tokens"))
     record_property("turn_2", {"prompt_tokens": asked, "of_them_known": known, "cached": cached})
     recorded = whole.manifest("dialogue-1")["metrics"]["turns"][1]
     assert (recorded["prompt_tokens"], recorded["cached_tokens"]) == (asked, cached)
-    assert recorded["known_tokens"] == known and recorded["cached_of_known"] >= 0.95
-    assert cached >= 0.95 * known
-    assert recorded["cached_share"] == round(cached / asked, 4) >= 0.95 * known / asked
-
-
-@pytest.mark.timeout(900)
-def test_95_percent_of_second_prompts_are_cached_in_a_whole_run_where_questions_are_long(
-    sglang_python, tmp_path, record_property
-):
-    """The share of whole prompts, as the manifest has it, with worked sums before each question.
-
-    So long a question is new to the smoke model and few answers are right: what was answered at all is trained on.
-    """
-    examples = "".join(f"{a} + {b} = {a + b}. " for a, b in zip(range(10, 36), range(30, 56), strict=True))
-    more = ("scale=0.2", "train.epochs=1", "filter.rules=[answered]", "dialogue.samples=6")
-    run = Run(sglang_python, tmp_path / "runs", *more, f'dialogue.templates.solve="{examples}{{problem}}"')
-    assert run.start().wait(840) == 0, run.said()
-    stages = store.read_json(run.root / "latest.json")["stages"]
-    assert len(stages) == 17 and all((run.root / folder / store.MANIFEST).exists() for folder in stages.values())
-    turn = run.manifest("dialogue-1")["metrics"]["turns"][1]
-    record_property("turn_2", {name: turn[name] for name in ("prompt_tokens", "cached_tokens", "cached_share")})
-    assert turn["answers"] > 20  # most first answers run to the limit
-    assert turn["cached_share"] >= 0.95
+    assert recorded["known_tokens"] == known and recorded["cached_of_known"] >= 0.99
+    assert recorded["cached_share"] == round(cached / asked, 4) >= 0.95
 
 
 def test_each_phase_is_answered_by_its_own_weights(whole):

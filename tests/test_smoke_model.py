@@ -12,7 +12,7 @@ from dpr_mini import recipe as recipes
 from dpr_mini.chat import Template
 from dpr_mini.grading.answers import exact, extract
 from dpr_mini.stages import problems
-from dpr_mini.types import Problem, from_row, seed_for
+from dpr_mini.types import Problem, from_row, identity, seed_for
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 FOLDER = RECIPES / "smoke-model"
@@ -118,8 +118,8 @@ def test_the_recipe_says_what_the_model_was_taught(smoke, maker, held_out):
 
 
 def test_the_tutor_writes_true_steps_and_right_answers_when_it_does_not_err(maker, monkeypatch):
-    monkeypatch.setattr(maker, "FORGET", (0.0, 0.0))
-    monkeypatch.setattr(maker, "SLIP", (0.0, 0.0))
+    monkeypatch.setattr(maker, "FORGET", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(maker, "SLIP", (0.0, 0.0, 0.0))
     tutor = maker.Tutor(0)
     for a, op, b in (tutor.problem() for _ in range(500)):
         text, value = tutor.solve(a, op, b)
@@ -130,14 +130,32 @@ def test_the_tutor_writes_true_steps_and_right_answers_when_it_does_not_err(make
                 assert maker.said(second) == str(value), (a, op, b, name, before, second)
 
 
-def test_the_base_model_is_wrong_often_and_right_often(held_out):
+def test_worked_examples_are_right_where_the_tutor_errs_elsewhere(maker):
+    for question, answer in maker.Tutor(0).examples(500):
+        a, op, b = re.fullmatch(re.escape(maker.QUESTION).replace(r"\{\}", r"(\d+) ([+-]) (\d+)"), question).groups()
+        assert maker.said(answer) == str(int(a) + int(b) if op == "+" else int(a) - int(b))
+
+
+def test_the_recipes_examples_are_the_tutors_and_not_held_out(smoke, maker, held_out):
+    tutor, shown = maker.Tutor(0), smoke.dialogue.examples
+    assert len(shown) == maker.SHOWN
+    for example in shown:
+        a, op, b = example.problem.removesuffix(" =").split()[-3:]
+        assert example.problem == maker.QUESTION.format(f"{a} {op} {b}")
+        assert example.answers == (tutor.solve(int(a), op, int(b), 2)[0],)
+    assert not {identity(e.problem) for e in shown} & {p.id for p in held_out}
+
+
+@pytest.mark.parametrize("behind_examples", [False, True])
+def test_the_base_model_is_wrong_often_and_right_often(behind_examples, smoke, held_out):
     from dpr_mini.engines.base import Request, Sampling, generate
     from dpr_mini.engines.hf import HfEngine
 
     template = Template.load(FOLDER)
+    shown = [(e.problem, e.answers[0]) for e in smoke.dialogue.examples] if behind_examples else []
     chosen = held_out[:10] + held_out[-30:]
     requests = [
-        Request(f"{p.id}#{i}", template.opening(p.text), Sampling(64, temperature=1.0), seed_for("smoke", p.id, i))
+        Request(f"{p.id}#{i}", template.opening(p.text, said=shown), Sampling(64, temperature=1.0), seed_for("smoke", p.id, i))
         for p in chosen
         for i in range(4)
     ]
