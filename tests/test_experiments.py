@@ -31,10 +31,10 @@ SHARED = {
     "prompting": ((), EVAL_0),
     "few-shot": ((), EVAL_0),
     "no-examples": (EVAL_0, (*PHASE_1, *PHASE_2)),
-    "rejection-1": (EVAL_0, PHASE_2),
-    "rejection-1-tokens": (EVAL_0, PHASE_2),
-    "rejection-2": (EVAL_0, PHASE_2),
-    "rejection-2-tokens": (EVAL_0, PHASE_2),
+    "rejection-1": (EVAL_0, PHASE_1),
+    "rejection-1-tokens": (EVAL_0, PHASE_1),
+    "rejection-2": (EVAL_0, PHASE_1),
+    "rejection-2-tokens": (EVAL_0, PHASE_1),
     "two-rounds": (EVAL_0, (*PHASE_1, *PHASE_2)),
     "phase-1": ((*EVAL_0, *PHASE_1), ()),
     "phase-2-only": (EVAL_0, PHASE_2),
@@ -74,21 +74,25 @@ def test_an_arm_shares_the_stages_it_has_in_common_with_the_demo(name):
 def test_arms_share_with_each_other_and_seeds_share_the_problems():
     for tokens, plain in (("rejection-1-tokens", "rejection-1"), ("rejection-2-tokens", "rejection-2")):
         one, other = arm(tokens), arm(plain)
-        assert [s for s in one if one[s] == other[s]] == ["problems", *EVAL_0, "probe-2", "sample-2", "filter-2"]
+        assert [s for s in one if one[s] == other[s]] == ["problems", *EVAL_0, "dialogue-1", "filter-1"]
+    one, two = arm("rejection-1-tokens"), arm("two-rounds")
+    assert [s for s in one if one[s] == two[s]] == ["problems", *EVAL_0, *PHASE_1], "its first round is that arm"
     first, second = keys(DEMO), keys(DEMO, "seed=1")
     assert [s for s in first if first[s] == second[s]] == ["problems"]
     assert arm("uniform", "seed=1")["probe-2"] == second["probe-2"], "a seed is shared like everything else"
 
 
-def test_a_budget_measured_by_another_run_is_in_the_key():
-    before = arm("rejection-1-tokens")
-    after = arm("rejection-1-tokens", "train.learning_rate=1e-3", "train_2.learning_rate=5e-5")
+def test_a_budget_measured_by_another_run_is_in_the_key(tmp_path):
+    text = f"extends: {DEMO}\nname: one\nphases: [2]\nlike: {DEMO}\npack_2: {{trained_tokens: train-1}}\n"
+    one = write(tmp_path, text)
+    before = keys(one)
+    after = keys(one, "train.learning_rate=1e-3", "train_2.learning_rate=5e-5")
     assert [s for s in before if before[s] != after[s]] == ["pack-2", "train-2", "eval-2-answers", "eval-2"], (
         "it follows train-1"
     )
-    after = arm("rejection-1-tokens", "dialogue.samples=2")
+    after = keys(one, "dialogue.samples=2")
     assert [s for s in before if before[s] != after[s]] == ["pack-2", "train-2", "eval-2-answers", "eval-2"]
-    after = arm("rejection-1-tokens", "train_2.epochs=5")
+    after = keys(one, "train_2.epochs=5")
     assert before["pack-2"] != after["pack-2"], "the budget is that of all epochs together"
     before, after = arm("format-only"), arm("format-only", "dialogue.temperature=0.5")
     assert before["filter-1"] != after["filter-1"]
