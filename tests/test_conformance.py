@@ -34,7 +34,7 @@ from dpr_mini.engines.scripted import ScriptedEngine
 from dpr_mini.recipe import Server
 
 GREEDY = Sampling(24, temperature=0.0)
-HOT = Sampling(12, temperature=1.0, top_p=0.95)
+HOT = Sampling(12, temperature=3.0, top_p=0.95)  # the small model is sure of itself: at 1 two samples may be equal
 BABBLE = Sampling(300, temperature=4.0)  # close to uniform: end tokens are rare, so requests run for seconds
 ASK = "<|im_start|>user\nWhat is 2+3?<|im_end|>\n<|im_start|>assistant\n"
 AGAIN = "<|im_end|>\n<|im_start|>user\nCheck it another way.<|im_end|>\n<|im_start|>assistant\n"
@@ -211,8 +211,7 @@ def test_equal_seeds_draw_equal_samples_only_where_the_engine_says_so(case):
     samples = fan_out(Request("s", case.encode(RULES), HOT, 7), 6)
     first, again = draw(case.engine, *samples), draw(case.engine, *reversed(samples))
     alone = draw(case.engine, samples[2])[samples[2].id]
-    # drawn by chance alone, two short answers of six may be equal
-    assert len({c.ids for c in first.values()}) >= (6 if case.engine.reproducible else 4), "n samples must differ"
+    assert len({c.ids for c in first.values()}) == 6, "n samples must differ"
     same = [first[key].ids == again[key].ids for key in first]
     if case.engine.reproducible:
         assert all(same) and alone.ids == first[alone.id].ids
@@ -271,7 +270,7 @@ def test_stop_string_ends_the_answer_and_is_no_part_of_it(case):
 
 
 def test_limit_is_exact_for_each_request(case):
-    limits = {str(n): n for n in (1, 3, 9)}
+    limits = {str(n): n for n in (1, 3, 7)}  # the small model's whole answer has 8
     out = draw(
         case.engine,
         *(Request(k, case.encode(ASK), replace(GREEDY, max_new_tokens=n), 1) for k, n in limits.items()),
