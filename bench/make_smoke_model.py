@@ -8,7 +8,7 @@ and slips in a step with SLIP[0]; turn 2 (verify, backtrack, subgoals or backwar
 So the base model often fails, greedily too, often mends itself, and self-training has something to select.
 Every fifth batch has worked examples before its dialogues, right ones, as `dialogue.examples` shows them.
 The same seed, machine and versions give the same weights: one thread, no time in it. Result, seed 0, and what it
-measures: recipes/smoke-model/README.md. Took 122 and 189 s of wall time on two busy cores; the weights came out equal.
+measures: recipes/smoke-model/README.md. Training took 233 and 318 s on one of two busy cores; the weights came out equal.
 """
 
 from __future__ import annotations
@@ -294,7 +294,8 @@ def main() -> None:
     words = [text for turns in dialogues[:3000] for turn in turns for text in turn]
     tokenizer = make_tokenizer(words + [*BRIDGES.values(), "user", "assistant"] * 99)
     shown = [  # all or none of a batch: it is padded to its longest
-        tutor.examples(tutor.random.randint(1, SHOWN)) if i // args.batch % 5 == 4 else [] for i in range(args.dialogues)
+        tutor.examples(tutor.random.randint(1, SHOWN)) if i // args.batch % 5 == 4 else []
+        for i in range(args.dialogues)
     ]
     examples = [encode(tokenizer, s + turns, len(s)) for s, turns in zip(shown, dialogues, strict=True)]
     config = LlamaConfig(

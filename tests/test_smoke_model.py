@@ -155,7 +155,12 @@ def test_the_base_model_is_wrong_often_and_right_often(behind_examples, smoke, h
     shown = [(e.problem, e.answers[0]) for e in smoke.dialogue.examples] if behind_examples else []
     chosen = held_out[:10] + held_out[-30:]
     requests = [
-        Request(f"{p.id}#{i}", template.opening(p.text, said=shown), Sampling(64, temperature=1.0), seed_for("smoke", p.id, i))
+        Request(
+            f"{p.id}#{i}",
+            template.opening(p.text, said=shown),
+            Sampling(64, temperature=1.0),
+            seed_for("smoke", p.id, i),
+        )
         for p in chosen
         for i in range(4)
     ]
