@@ -8,7 +8,7 @@ and slips in a step with SLIP[0]; turn 2 (verify, backtrack, subgoals or backwar
 So the base model often fails, greedily too, often mends itself, and self-training has something to select.
 Every fifth batch has worked examples before its dialogues, right ones, as `dialogue.examples` shows them.
 The same seed, machine and versions give the same weights: one thread, no time in it. Result, seed 0, and what it
-measures: recipes/smoke-model/README.md. Training took 233 and 245 s on one of two busy cores; the weights came out equal.
+measures: recipes/smoke-model/README.md. Training took 233 and 245 s on one busy core, to equal weights.
 """
 
 from __future__ import annotations
