@@ -12,6 +12,8 @@ from typing import Annotated, Any
 # libgomp's default spin-waiting is ruinous on shared cores (10x at batch 1); it is read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+# CUDA numbers cards by speed unless told otherwise, nvidia-smi by their place: one number must mean one card.
+os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
 
 import typer
 
@@ -70,8 +72,9 @@ def run(
 
     The same command after a crash or a Ctrl-C goes on where it stopped; a finished run does nothing. Recipes with one
     `store`, e.g. recipes/ablations/*.yaml, share every stage they have in common; `compare` sets them side by side.
-    A --dry-run writes nothing and needs no download: it shows in a minute whether training can run here, and what
-    memory it takes. scale=0.1 shrinks its layers and rows.
+    A recipe for a GPU begins with a look at what it needs and a rehearsal of one layer. A --dry-run trains every layer
+    for two steps on random weights, saves nothing and needs no download: it shows in a minute whether training can run
+    here, and what memory it takes. scale=0.1 shrinks its layers and rows.
     """
     with one_line_errors():
         from dpr_mini import runner

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import shutil
 import subprocess
-import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from dpr_mini import gpus
 
 PACKAGES = ("dpr-mini", "torch", "transformers", "tokenizers", "openvino-genai", "math-verify", "reasoning-gym", "peft")
 
@@ -61,27 +61,5 @@ def cpu() -> str:
 
 
 def gpu() -> str:
-    """The GPU's name where torch is loaded and sees one; asking must not be what loads torch."""
-    torch = sys.modules.get("torch")
-    return torch.cuda.get_device_name() if torch and torch.cuda.is_available() else ""
-
-
-def gpu_gib(field: str = "memory.total") -> list[float]:
-    """A memory figure of each NVIDIA GPU in GiB, as the driver's own tool says; [] without one."""
-    return [float(x) / 1024 for line in _smi(field) for x in line.split() if x.replace(".", "").isdigit()]
-
-
-def gpu_names() -> list[str]:
-    """The name of each NVIDIA GPU, as torch gives it too."""
-    return _smi("name")
-
-
-def _smi(field: str) -> list[str]:
-    tool = shutil.which("nvidia-smi")
-    if not tool:
-        return []
-    asked = subprocess.run(
-        [tool, f"--query-gpu={field}", "--format=csv,noheader,nounits"],
-        capture_output=True, text=True, check=False, timeout=30,
-    )  # fmt: skip
-    return [line.strip() for line in asked.stdout.splitlines() if line.strip()] if asked.returncode == 0 else []
+    """The name of the GPU that this machine's work is done on; "" without one."""
+    return card.name if (card := gpus.first()) else ""

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import psutil
 
-from dpr_mini import doctor
-from dpr_mini.facts import cpu, gpu_gib, gpu_names
+from dpr_mini import doctor, gpus
+from dpr_mini.facts import cpu
 from dpr_mini.planning import capacity, forecast, ladder
 from dpr_mini.planning.capacity import GIB, Card, Serving, Training
+from dpr_mini.planning.memory import Job
 from dpr_mini.recipe import Recipe, RecipeError
 from dpr_mini.shapes import SHAPES, Shape, read_shape, shape_of
 
@@ -27,8 +28,8 @@ def pick_card(recipe: Recipe, gib: float | None) -> Card:
     """The card of that size, or the one that is here, or the one that the recipe asks for, or none: the CPU."""
     if gib is not None:
         return Card(gib * GIB, "")
-    if here := gpu_gib():
-        return Card(here[0] * GIB, gpu_names()[0])
+    if (here := gpus.first()) and here.total is not None:
+        return Card(here.total * GIB, here.name)
     if recipe.needs.gpu_gib:
         return Card(recipe.needs.gpu_gib * GIB, "")
     return Card(None, f"cpu {cpu()}, cores {len(os.sched_getaffinity(0))}")
@@ -44,6 +45,13 @@ def find_shape(name: str, folder: Path | None) -> Shape | None:
         raise RecipeError(f"{folder / 'config.json'}: {error.args[0]!r} is missing") from None
     except json.JSONDecodeError as error:
         raise RecipeError(f"{folder / 'config.json'}:{error.lineno}: not JSON ({error.msg})") from None
+
+
+def training_gib(recipe: Recipe, phase: int, folder: Path) -> float | None:
+    """GiB that a phase's training takes of a GPU at its peak, without slack; None where the shape is not known."""
+    shape = find_shape("", folder)
+    config, pack = (recipe.train, recipe.pack) if phase == 1 else (recipe.train_2, recipe.pack_2)
+    return Job(shape, config, pack.tokens_per_row).peak().total / GIB if shape else None
 
 
 @dataclass(frozen=True)
@@ -149,12 +157,16 @@ class Plan:
             f"{e.window} wanted at once"
         )
 
-    def storage(self) -> list[str]:
-        """Host memory beside a card; disk."""
+    def disk(self) -> dict[str, float]:
+        """Bytes on disk, at most, by what they are for."""
         assert self.shape
         generated = sum(w.tokens for w in self.work or () if w.kind == "generate")
         download = self.folder is None and "/" in self.recipe.model.name
-        parts = capacity.disk(self.recipe, self.shape, self.trainings, generated, download)
+        return capacity.disk(self.recipe, self.shape, self.trainings, generated, download)
+
+    def storage(self) -> list[str]:
+        """Host memory beside a card; disk."""
+        parts = self.disk()
         told = ", ".join(f"{name} {_gib(size)}" for name, size in parts.items() if size)
         lines = [f"disk     at most {_gib(sum(parts.values()))} GiB: {told}"]
         if self.card.gpu and self.trainings:

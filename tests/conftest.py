@@ -128,6 +128,40 @@ def unsloth_python() -> str:
     return found
 
 
+class Driver:
+    """A stand-in for NVIDIA's driver: a tool called nvidia-smi that prints these cards, and an nvcc beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.bin = folder / "driver-bin"
+        self.bin.mkdir()
+        self.cards, self.slices = self.bin / "cards", self.bin / "slices"
+        self.program("nvidia-smi", f'case "$1" in --query-gpu=*) /bin/cat {self.cards};; -L) /bin/cat {self.slices};; esac')
+        self.program("nvcc", "exit 1")
+
+    def program(self, name: str, text: str) -> Path:
+        path = self.bin / name
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+        return path
+
+    def show(self, *free: float | str, total: float | str = 81920, mig: str = "Disabled") -> None:
+        """One card for each number of free MiB; the first is GPU-a0, then GPU-b1 ..."""
+        rows = [f"GPU-{chr(97 + i)}{i}, NVIDIA Test Card, {total}, {f}, 580.1, 9.0, {mig}" for i, f in enumerate(free)]
+        whole = self.bin / "cards.new"  # a reader sees the old ones or the new ones
+        whole.write_text("".join(row + "\n" for row in rows))
+        whole.replace(self.cards)
+
+
+@pytest.fixture
+def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """A driver with one free card of 80 GiB, first on PATH."""
+    made = Driver(tmp_path)
+    made.show(81920)
+    monkeypatch.setenv("PATH", str(made.bin), prepend=os.pathsep)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return made
+
+
 class Outcomes:
     """Writes what each test of a session came to, and with which server, to a file that is kept as evidence."""
 

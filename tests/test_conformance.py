@@ -26,7 +26,8 @@ import psutil
 import pytest
 from tokenizers import Tokenizer
 
-from dpr_mini.engines import guard, open_engine
+from dpr_mini import guard
+from dpr_mini.engines import open_engine
 from dpr_mini.engines.base import Completion, Engine, EngineError, Request, Sampling, fan_out, generate
 from dpr_mini.engines.decode import Decoder
 from dpr_mini.engines.process import title

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpr_mini import gpus, runner
 from dpr_mini import plan as planner
-from dpr_mini import runner
 from dpr_mini.planning import capacity, forecast, ladder
 from dpr_mini.planning.capacity import GIB, Card, Training
 from dpr_mini.planning.memory import Job
@@ -34,8 +34,7 @@ PROBLEMS = {"train": [{"generate": "chain_sum", "count": 10}]}
 
 @pytest.fixture(autouse=True)
 def no_gpu_here(monkeypatch):
-    monkeypatch.setattr(planner, "gpu_gib", lambda: [])
-    monkeypatch.setattr("dpr_mini.doctor.gpu_gib", lambda: [])
+    monkeypatch.setattr(gpus, "visible", lambda: [])
 
 
 def recipe(**sections) -> Recipe:
@@ -220,8 +219,8 @@ def test_which_card_is_planned_for(monkeypatch):
     assert planner.pick_card(asks, 24) == Card(24 * GIB, "")
     assert planner.pick_card(asks, None) == Card(79 * GIB, "")
     assert not planner.pick_card(plain, None).gpu and planner.pick_card(plain, None).name.startswith("cpu ")
-    monkeypatch.setattr(planner, "gpu_gib", lambda: [79.6])
-    monkeypatch.setattr(planner, "gpu_names", lambda: ["NVIDIA H100 80GB HBM3"])
+    card = gpus.Gpu("GPU-1", "NVIDIA H100 80GB HBM3", 79.6, 79.0, "580.1", "9.0")
+    monkeypatch.setattr(gpus, "visible", lambda: [card])
     assert planner.pick_card(plain, None) == Card(79.6 * GIB, "NVIDIA H100 80GB HBM3")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dpr_mini.engines import guard
+from dpr_mini import guard
 from dpr_mini.engines.base import EngineError
 from dpr_mini.engines.process import ServerProcess, children, free_port, title
 

@@ -17,9 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dpr_mini import store
+from dpr_mini import guard, store
 from dpr_mini.chat import Template
-from dpr_mini.engines import guard
 from dpr_mini.engines.base import EngineError, Request, Sampling, generate
 from dpr_mini.engines.hf import HfEngine
 from dpr_mini.engines.process import title

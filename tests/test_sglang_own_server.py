@@ -16,10 +16,11 @@ import pytest
 import stand_in
 from stand_in import POISON, asks, until, whole
 
-from dpr_mini.engines import fleet, guard, launch
+from dpr_mini import guard
+from dpr_mini.engines import fleet, launch
 from dpr_mini.engines import sglang as engine_module
 from dpr_mini.engines.base import EngineError, Request, Sampling, generate
-from dpr_mini.engines.process import ServerProcess
+from dpr_mini.engines.process import OURS, ServerProcess
 from dpr_mini.engines.sglang import SglangEngine
 from dpr_mini.recipe import Server
 
@@ -194,17 +195,10 @@ def test_each_opening_is_a_new_server(own, tmp_path):
 
 
 @pytest.fixture
-def free_mib(tmp_path, monkeypatch) -> Path:
-    """A file of free MiB, one line a GPU, that a tool called nvidia-smi prints."""
-    figures = tmp_path / "free"
-    tool = tmp_path / "bin/nvidia-smi"
-    tool.parent.mkdir()
-    tool.write_text(f'#!/bin/sh\ntest "$1" = --query-gpu=memory.free || exit 2\ncat {figures}\n')
-    tool.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tool.parent), prepend=os.pathsep)
+def card(driver, monkeypatch):
+    """The driver, with a short patience."""
     monkeypatch.setattr(fleet, "GPU_PATIENCE", 1.5)
-    figures.write_text("80000\n80000\n")
-    return figures
+    return driver
 
 
 def test_another_server_on_our_port_is_not_taken_for_ours(own):
@@ -212,25 +206,75 @@ def test_another_server_on_our_port_is_not_taken_for_ours(own):
         own("another").__enter__()
 
 
-def test_closing_waits_until_the_gpu_is_free(own, free_mib):
+def test_closing_waits_until_the_gpu_is_free(own, card):
     with own("well"):
-        free_mib.write_text("80000\n9000\n")
-        threading.Timer(1.0, lambda: free_mib.write_text("79900\n79800\n")).start()
+        card.show(9000)
+        threading.Timer(1.0, lambda: card.show(81800)).start()
         begun = time.monotonic()
     assert time.monotonic() - begun > 0.9
 
 
-def test_memory_that_does_not_come_back_is_an_error_and_the_server_is_gone(own, free_mib, tmp_path):
+def test_memory_that_does_not_come_back_is_said_and_the_server_is_gone(own, card, tmp_path, capsys):
     engine = own("well").__enter__()
-    free_mib.write_text("80000\n59520\n")
-    with pytest.raises(EngineError, match=r"20\.0 GiB of GPU memory did not come back"):
-        engine.__exit__()
+    card.show(81920 - 20480)
+    engine.__exit__()
+    assert "20.0 GiB of GPU memory did not come back when the SGLang server ended" in capsys.readouterr().err
     assert not any(map(guard.lives, pids(tmp_path)))
     engine.__exit__()  # closed is closed
 
 
-def test_a_driver_that_says_no_more_is_not_a_free_gpu(own, free_mib):
+def test_what_happens_on_another_gpu_is_not_ours(own, card, monkeypatch, capsys):
+    """70 and 60 GiB free before, 70 and 55 after."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    card.show(71680, 61440)
+    with own("well"):
+        card.show(71680, 56320)
+    assert "did not come back" not in capsys.readouterr().err
+
+
+def test_a_driver_that_says_no_more_is_not_a_free_gpu(own, card):
     engine = own("well").__enter__()
-    free_mib.unlink()
+    card.cards.unlink()
     with pytest.raises(EngineError, match="nvidia-smi no longer says"):
         engine.__exit__()
+
+
+def test_a_full_card_is_refused_with_numbers_before_a_server_starts(own, card, tmp_path):
+    card.show(20480)
+    with pytest.raises(EngineError, match=r"wants 0.85 of the card .*, 68.0 GiB, but .* 80.0 GiB, 20.0 of them free"):
+        own("well").__enter__()
+    assert not (tmp_path / "lives").exists()
+
+
+def test_a_card_that_becomes_free_is_waited_for(own, card):
+    card.show(20480)
+    threading.Timer(0.7, lambda: card.show(81920)).start()
+    with own("well"):
+        pass
+
+
+def test_what_others_hold_is_reported_and_stops_nothing_while_enough_is_free(own, card, capsys):
+    card.show(73728)
+    with own("well"):
+        pass
+    assert "others hold 8.0 GiB of NVIDIA Test Card, 80.0 GiB, 72.0 of them free" in capsys.readouterr().err
+
+
+def test_a_mig_slice_of_unknown_free_memory_starts(own, card, capsys):
+    card.show("[N/A]", total="[N/A]", mig="Enabled")
+    card.slices.write_text("GPU 0: NVIDIA Test Card (UUID: GPU-a0)\n  MIG 3g.40gb     Device  0: (UUID: MIG-1)\n")
+    with own("well"):
+        pass
+    assert "how much of NVIDIA Test Card, 40.0 GiB is free is not known" in capsys.readouterr().err
+
+
+def test_without_nvcc_the_engine_does_not_open(own, card, monkeypatch):
+    monkeypatch.setenv("CUDA_HOME", "/no/cuda")
+    with pytest.raises(EngineError, match="nvcc is missing: SGLang compiles"):
+        own("well")
+
+
+def test_the_server_has_none_of_our_allocators_settings(monkeypatch, tmp_path):
+    for name in OURS:
+        monkeypatch.setenv(name, "ours")
+    assert not ServerProcess(["true"], tmp_path / "log").environment.keys() & set(OURS)

@@ -12,16 +12,16 @@ from typing import Any
 
 import aiohttp
 
+from dpr_mini import gpus, requirements
 from dpr_mini.engines import launch, wire
 from dpr_mini.engines.base import EngineError, Request, Sampling
 from dpr_mini.engines.decode import Decoder
 from dpr_mini.engines.process import ServerProcess, free_port
-from dpr_mini.facts import gpu_gib
 from dpr_mini.recipe import Server
 
 PROBE = "The cache keeps what it has read. A second turn begins where the first one ended. " * 6
-GPU_SLACK = 0.5  # GiB that a driver may keep
-GPU_PATIENCE = 30.0  # seconds in which the rest must be free again
+GPU_SLACK = 1.0  # GiB that may be missing: the driver's part, a context that is being taken down
+GPU_PATIENCE = 60.0  # seconds in which memory that was given back must be there
 
 
 class Lost(Exception):
@@ -54,9 +54,11 @@ class Fleet:
         self.versions: dict[str, str] = {}
         self._session: aiohttp.ClientSession | None = None
         if not self.urls:
-            self.gpu = bool(gpu_gib("memory.free"))
+            self.gpu = gpus.first() is not None
             self.python = launch.find_python(config.python, self.gpu)
             self.versions = launch.versions(self.python)
+            if self.gpu and (lack := requirements.cuda_compiler()):
+                raise EngineError(lack)
             self._command(model_dir, 0)  # a mistake in the arguments should show before a model is converted
 
     @property
@@ -68,7 +70,6 @@ class Fleet:
         """Start our server, or take over the running ones, and prove that a second turn is cached."""
         # no limit on connections: the engine's window is the limit
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        self._gpu_before = gpu_gib("memory.free") if not self.urls else []
         if self.urls:
             self.replicas = [await self._adopt(url) for url in self.urls]
         else:
@@ -84,16 +85,19 @@ class Fleet:
             return
         process, self.process = self.process, None
         await asyncio.to_thread(process.stop)
-        deadline = time.monotonic() + GPU_PATIENCE
-        while True:
-            free = gpu_gib("memory.free")
-            if len(free) != len(self._gpu_before):
+        before, deadline = self._free_before, time.monotonic() + GPU_PATIENCE
+        while before is not None:
+            if (card := gpus.first()) is None or card.free is None:
                 raise EngineError("nvidia-smi no longer says how much GPU memory is free; what comes next may need it")
-            gone = max((a - b for a, b in zip(self._gpu_before, free, strict=True)), default=0.0)
-            if gone <= GPU_SLACK:
+            if before - card.free <= GPU_SLACK:
                 return
-            if time.monotonic() > deadline:
-                raise EngineError(f"{gone:.1f} GiB of GPU memory did not come back when the SGLang server ended")
+            if time.monotonic() > deadline:  # the next one to use the card looks whether that is enough
+                print(
+                    f"{before - card.free:.1f} GiB of GPU memory did not come back when the SGLang server ended: "
+                    f"{card.words()}; another program may have taken them",
+                    file=sys.stderr, flush=True,
+                )  # fmt: skip
+                return
             await asyncio.sleep(0.5)
 
     @property
@@ -112,8 +116,31 @@ class Fleet:
         self.epoch += 1
         await self._start()
 
+    async def _room(self) -> None:
+        """Wait until the card is as free as the server's share of it needs. Raises EngineError, with numbers."""
+        self._free_before: float | None = None
+        share, deadline = launch.memory_share(self.config.arguments), time.monotonic() + GPU_PATIENCE
+        while card := gpus.first():
+            if card.total is None or card.free is None:
+                print(f"engine: how much of {card.words()} is free is not known; starting", file=sys.stderr, flush=True)
+                return
+            self._free_before = card.free
+            if card.free >= share * card.total - GPU_SLACK:
+                if card.taken > GPU_SLACK:
+                    print(f"engine: others hold {card.taken:.1f} GiB of {card.words()}", file=sys.stderr, flush=True)
+                return
+            if time.monotonic() > deadline:
+                fits = max(0.0, (card.free - GPU_SLACK) / card.total)
+                raise EngineError(
+                    f"the SGLang server wants {share:g} of the card (engine.arguments.mem_fraction_static), "
+                    f"{share * card.total:.1f} GiB, but {card.words()}: others hold {card.taken:.1f} GiB (nvidia-smi "
+                    f"lists them); end them, or run with engine.arguments.mem_fraction_static={int(fits * 100) / 100:g}"
+                )
+            await asyncio.sleep(0.5)
+
     async def _start(self, ports: int = 3) -> None:
         """Start our server, on a free port each time, and wait until it answers; `ports` are tried."""
+        await self._room()
         folder = launch.serving_folder(self.model_dir, self.logs / "sglang-model")
         port = free_port()
         environment = {"HF_HUB_OFFLINE": "1"} | launch.LONGER_CONTEXT | ({} if self.gpu else launch.CPU_ENVIRONMENT)

@@ -40,6 +40,7 @@ CPU_ENVIRONMENT = {"SGLANG_USE_CPU_ENGINE": "1"}
 CONTEXT_SLACK = 8
 LONGER_CONTEXT = {"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"}
 BEYOND_PROMPT = 4  # tokens that prompt and answer together may have over max_req_input_len (0.5.9)
+MEM_FRACTION = 0.85  # a card's share for weights and cache where the recipe names none, about SGLang's own default
 OURS = ("model_path", "model", "host", "port", "trust_remote_code")  # not to be given in engine.arguments
 
 
@@ -98,6 +99,20 @@ def command(
         elif value is not False and value is not None:
             out += [flag, str(value)]
     return out
+
+
+def memory_share(arguments: Mapping[str, Any]) -> float:
+    """The share of a card that the server takes for weights and cache. Raises EngineError for one that is none."""
+    given = {name.replace("-", "_"): value for name, value in arguments.items()}.get("mem_fraction_static")
+    if given is None:
+        return MEM_FRACTION
+    try:
+        share = float(given)
+    except (TypeError, ValueError):
+        share = 0.0
+    if not 0 < share < 1:
+        raise EngineError(f"engine.arguments.mem_fraction_static: a share between 0 and 1, not {given!r}")
+    return share
 
 
 def serving_folder(model: Path, into: Path) -> Path:

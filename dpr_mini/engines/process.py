@@ -14,20 +14,25 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dpr_mini.engines import guard
+from dpr_mini import guard
 from dpr_mini.engines.base import EngineError
+
+# Settings of our own process that are not the server's: torch's allocator, and how idle threads wait.
+OURS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "OMP_WAIT_POLICY")
 
 
 class ServerProcess:
     """`command` under a guard (guard.py): whatever ends this process, kill -9 included, ends the server's session.
 
-    log: file that its output is appended to, under a line that says when and what. environment: added to our own.
+    log: file that its output is appended to, under a line that says when and what. environment: added to our own,
+    less OURS.
     """
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.command, self.log = list(command), log
         # PYTHONSAFEPATH: a folder named like a package in the working directory must not be imported by the server
-        self.environment = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}
+        kept = {name: value for name, value in os.environ.items() if name not in OURS}
+        self.environment = {**kept, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._guard: subprocess.Popen[bytes] | None = None
         self._members: set[int] = set()
         self._begin = 0  # where in the log the last start begins

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from dpr_mini import prompts
+from dpr_mini.engines import launch
 from dpr_mini.planning.memory import Job, Moment
 from dpr_mini.recipe import Dialogue, Recipe, Train
 from dpr_mini.shapes import Shape
@@ -20,7 +21,6 @@ SLACK = 0.05  # of what is counted: blocks that the caching allocator holds and 
 PROCESS = {True: 2.5 * GIB, False: 0.5 * GIB}  # host: Python and torch, with CUDA's libraries or without
 PROMPT, INSTRUCTION = 512, 128  # tokens of a question with its template; of each further turn's instruction
 CHARACTERS, MESSAGE = 2, 8  # of an example's text in a token, few since digits stand alone; tokens around a message
-MEM_FRACTION = 0.85  # SGLang's share for weights and cache where the recipe names none
 WINDOWS = {"sglang": 128, "hf": 32, "openvino": 64}  # requests in flight: the engines' own defaults
 OPENVINO_CACHE = 2 * GIB  # its prefix cache
 ROW_BYTES = 12  # disk: a generated token as text and as an id
@@ -164,8 +164,7 @@ def serving(recipe: Recipe, shape: Shape, card: Card) -> Serving:
     if kind == "openvino":
         room = None  # it computes on the host
     elif kind == "sglang" and room is not None:
-        given = {name.replace("-", "_"): value for name, value in engine.arguments.items()}
-        room *= float(given.get("mem_fraction_static") or MEM_FRACTION)
+        room *= launch.memory_share(engine.arguments)
     elif room is not None:
         room = room * (1 - SLACK) - CONTEXT
     width = 4 if room is None else 2
