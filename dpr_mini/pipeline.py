@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from dpr_mini import plan as planner
 from dpr_mini import prompts, store
 from dpr_mini.chat import Template
 from dpr_mini.engines.base import Engine
@@ -28,6 +29,7 @@ from dpr_mini.model import EMBEDDED, embedded_identity, model_digest, resolve_mo
 from dpr_mini.recipe import Recipe, RecipeError, Source
 from dpr_mini.stages import dialogue, difficulty, evaluate, filters, pack, problems
 from dpr_mini.store import Stage
+from dpr_mini.training import process
 from dpr_mini.types import Problem, from_row
 
 Inputs = Mapping[str, Path]
@@ -171,11 +173,11 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
         stage(f"pack-{phase}", pack.VERSION, known, fill, *measured, kept=kept)
 
         def train(folder: Path, at: Inputs) -> dict[str, Any]:
-            from dpr_mini.stages import train
-
             owner.close()
             model = at["model"] / "model" if "model" in at else owner.model()
-            return train.run(folder, at["packs"], model, config, seed, config.save_dtype)
+            gpu = recipe.needs.gpu_gib > 0
+            need = planner.training_gib(recipe, phase, model) if gpu else None
+            return process.train(folder, at["packs"], model, config, seed, gpu, need)
 
         made = {} if start == "base" else {"model": start}
         chosen = config.changes_weights() | {"seed": seed}

@@ -73,14 +73,14 @@ def write(folder, rows):
 
 
 def settings(**keys):
-    base = {"epochs": 3, "learning_rate": 5e-3, "rows_per_step": 2, "save_steps": 4, "dtype": "float32"}
-    return recipe.Train(**{**base, **keys})
+    base = {"epochs": 3, "learning_rate": 5e-3, "rows_per_step": 2, "save_steps": 4}
+    return recipe.Train(**{**base, "dtype": "float32", "save_dtype": "float32", **keys})
 
 
-def go(folder, model_dir, rows, out_dtype="float32", **keys):
+def go(folder, model_dir, rows, **keys):
     folder.mkdir(exist_ok=True)
     packs = write(folder.parent / "packs", rows)
-    return train.run(folder, packs, model_dir, settings(**keys), seed=7, out_dtype=out_dtype)
+    return train.run(folder, packs, model_dir, settings(**keys), seed=7)
 
 
 def weights(folder):
@@ -151,7 +151,7 @@ def test_accumulated_rows_equal_one_row(llama, tmp_path, dtype):
 
 
 def test_it_learns_and_the_model_loads(model_dir, tmp_path):
-    metrics = go(tmp_path / "out", model_dir, rows_of(16), epochs=12, learning_rate=1e-2, out_dtype="bfloat16")
+    metrics = go(tmp_path / "out", model_dir, rows_of(16), epochs=12, learning_rate=1e-2, save_dtype="bfloat16")
     assert metrics["steps"] == 96 and metrics["last_loss"] < 0.3 * metrics["first_loss"]
     assert metrics["first_loss"] == pytest.approx(math.log(64), rel=0.1)
     assert metrics["dtype"] == "float32" and metrics["tokens_per_second"] > 0 and metrics["peak_rss_gib"] > 0

@@ -77,8 +77,8 @@ def rows(count, documents=3, length=12):
 
 
 def settings(**keys):
-    base = {"epochs": 3, "learning_rate": 5e-3, "rows_per_step": 2, "save_steps": 4, "dtype": "float32"}
-    return recipe.Train(**{**base, **keys})
+    base = {"epochs": 3, "learning_rate": 5e-3, "rows_per_step": 2, "save_steps": 4}
+    return recipe.Train(**{**base, "dtype": "float32", "save_dtype": "float32", **keys})
 
 
 def go(folder, model, packs, **keys):
@@ -86,7 +86,7 @@ def go(folder, model, packs, **keys):
     written = folder.parent / "packs"
     written.mkdir(exist_ok=True)
     store.write_rows(written / "rows.jsonl", ({"id": f"row-{i}", **asdict(r)} for i, r in enumerate(packs)))
-    return train.run(folder, written, model, settings(**keys), seed=7, out_dtype="float32")
+    return train.run(folder, written, model, settings(**keys), seed=7)
 
 
 def weights(folder):

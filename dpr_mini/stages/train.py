@@ -9,7 +9,6 @@ built, updated and kept is in `dpr_mini/training`.
 from __future__ import annotations
 
 import math
-import os
 import random
 import shutil
 import sys
@@ -19,11 +18,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-# Read once, when torch starts: libgomp's spinning waits cost 10x where the cores are shared, and a GPU's memory must
-# not fall to pieces under rows of different lengths.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
 import torch
 from dpr_kernels import linear_cross_entropy
@@ -41,24 +35,14 @@ from dpr_mini.types import Pack, from_row, seed_for
 VERSION = 2
 
 
-def run(
-    folder: Path,
-    packs: Path,
-    model_dir: Path,
-    config: recipe.Train,
-    seed: int,
-    out_dtype: str = "bfloat16",
-    here: bool = False,
-) -> dict[str, Any]:
+def run(folder: Path, packs: Path, model_dir: Path, config: recipe.Train, seed: int) -> dict[str, Any]:
     """Train the causal LM in `model_dir` on `packs`/rows.jsonl; leave a Hugging Face folder in `folder`/model.
 
-    `out_dtype` ("bfloat16", "float32") is that of the saved weights. `folder`/metrics.jsonl gets one row a step.
-    Called again on a half-done folder it resumes. Raises TrainError for rows without targets, a non-finite loss
-    (naming the samples of the row), a model whose head is not a plain linear layer, or what cannot run here.
-    `here`: this is the process that Unsloth has to itself.
+    `folder`/metrics.jsonl gets one row a step. Called again on a half-done folder it resumes. Runs in this process:
+    the pipeline calls it through training/process.py, which gives it one of its own. Raises TrainError for rows
+    without targets, a non-finite loss (naming the samples of the row), a model whose head is not a plain linear layer,
+    or what cannot run here.
     """
-    if config.backend == "unsloth" and not here:
-        return unsloth.run_apart(folder, packs, model_dir, config, seed, out_dtype)
     mkl.settle()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype, reason = choose_dtype(config, device)
@@ -77,9 +61,14 @@ def run(
         done = resume(folder, model, optimiser)
         with tracker(config.report_to, folder, config.model_dump(mode="json")) as report:
             fit(folder, log, rows, model, optimiser, config, seed, dtype, done, report)
-        save_model(final, model, model_dir, getattr(torch, out_dtype))
+        save_model(final, model, model_dir, getattr(torch, config.save_dtype))
     for checkpoint in checkpoints(folder):  # the model is complete: they are of no more use
         shutil.rmtree(checkpoint)
+    return summary(log, config) | {"dtype": _name(dtype), "dtype_reason": reason}
+
+
+def summary(log: Path, config: recipe.Train) -> dict[str, Any]:
+    """What a finished training's metrics.jsonl comes to, and the memory it took."""
     steps = list(store.read_rows(log))
     seconds = sum(s["seconds"] for s in steps)
     return {
@@ -92,8 +81,6 @@ def run(
         "mfu": round(sum(s["mfu"] * s["seconds"] for s in steps) / seconds, 4),
         "mode": config.mode,
         "backend": config.backend,
-        "dtype": _name(dtype),
-        "dtype_reason": reason,
         "peak_rss_gib": round(peak_rss_gib(), 2),
         **({"peak_gpu_gib": max(s["peak_gib"] for s in steps)} if "peak_gib" in steps[0] else {}),
     }

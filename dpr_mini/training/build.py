@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import dpr_kernels
 import torch
@@ -34,15 +35,42 @@ def load(model_dir: Path, config: recipe.Train, dtype: torch.dtype, device: torc
     from transformers import AutoModelForCausalLM
 
     progress.quiet_transformers()
-    name = "dpr_varlen" if config.attention == "auto" else f"dpr_varlen_{config.attention}"
-    options = {"attn_implementation": register(name, config.attention)}
+    options = {"attn_implementation": _attention(config)}
     if config.mode == "qlora":
         options |= {"quantization_config": _four_bits(dtype), "device_map": {"": device}}
-    start = getattr(torch, config.weights) if config.mode == "full" else dtype
     model = AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype=start, use_safetensors=True, trust_remote_code=False, **options
+        model_dir, dtype=_stored(config, dtype), use_safetensors=True, trust_remote_code=False, **options
     )
     _check_head(model, model_dir)
+    return _prepared(model, config, device)
+
+
+def make(shape: Any, config: recipe.Train, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """The same from a transformers configuration `shape`: random weights, drawn on `device`, nothing read or written.
+
+    In mode qlora they are drawn in `dtype` and quantised there, so the card must hold them once. Raises TrainError.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(
+            shape, dtype=_stored(config, dtype), attn_implementation=_attention(config)
+        )
+    if config.mode == "qlora":
+        _quantise(model, dtype)
+    return _prepared(model, config, device)
+
+
+def _attention(config: recipe.Train) -> str:
+    name = "dpr_varlen" if config.attention == "auto" else f"dpr_varlen_{config.attention}"
+    return register(name, config.attention)
+
+
+def _stored(config: recipe.Train, dtype: torch.dtype) -> torch.dtype:
+    return getattr(torch, config.weights) if config.mode == "full" else dtype
+
+
+def _prepared(model: nn.Module, config: recipe.Train, device: torch.device) -> nn.Module:
     if config.mode != "full":
         model = _with_adapters(model, config)
     if config.mode != "qlora":
@@ -87,6 +115,26 @@ def _four_bits(dtype: torch.dtype) -> object:
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
     )
+
+
+def _quantise(model: nn.Module, dtype: torch.dtype) -> None:
+    """Every linear layer but the head in 4 bits, as `_four_bits` loads them; one after the other, on their device."""
+    _four_bits(dtype)  # says so where bitsandbytes is missing
+    from bitsandbytes.nn import Linear4bit, Params4bit
+
+    head = model.get_output_embeddings()
+    for name, layer in list(model.named_modules()):
+        if not isinstance(layer, nn.Linear) or layer is head:
+            continue
+        small = Linear4bit(
+            layer.in_features, layer.out_features, layer.bias is not None, compute_dtype=dtype, quant_type="nf4",
+            device="meta",
+        )  # fmt: skip
+        weight = Params4bit(layer.weight.data, requires_grad=False, compress_statistics=True, quant_type="nf4")
+        small.weight, small.bias = weight.to(layer.weight.device), layer.bias
+        parent, _, child = name.rpartition(".")
+        setattr(model.get_submodule(parent), child, small)
+    model.is_loaded_in_4bit = True  # what peft asks for
 
 
 def _with_adapters(model: nn.Module, config: recipe.Train) -> nn.Module:

@@ -1,9 +1,8 @@
-"""Unsloth's layers under our loop, in a process and an environment of its own.
+"""Unsloth's layers under our loop, in an environment of its own.
 
 Unsloth patches transformers, peft and torch's checkpointing when it is imported and takes other versions of
-transformers than the rest of this project, so `train.python` names the interpreter of its environment. That process
-(`dpr_mini/unsloth_process.py`) runs the same stage on the same folders and leaves the same files; nothing else is
-exchanged.
+transformers than the rest of this project, so `train.python` names the interpreter of its environment, in which
+`training/process.py` runs the same stage on the same folders.
 
 Unsloth is told the lengths of a row's documents (`packed_seq_lengths`) and their positions; with anything less, or
 with a mask besides, its layers let documents see each other (seen with 2026.10.9), and a row that is longer than the
@@ -12,41 +11,10 @@ length it was loaded for is cut off with a warning only. So both are always give
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import recipe, store
-from dpr_mini.training import TrainError
-
-JOB, RESULT = "unsloth-job.json", "unsloth-result.json"
-MEND = "see README, 'With Unsloth'"
-
-
-def run_apart(folder: Path, packs: Path, model_dir: Path, config: recipe.Train, seed: int, out_dtype: str) -> Any:
-    """The training stage in the interpreter `config.python`; its metrics. Raises TrainError with the child's line."""
-    if not config.python or not shutil.which(config.python):
-        raise TrainError(f"train.backend=unsloth: no interpreter {config.python!r} (train.python); {MEND}")
-    job = {"folder": str(folder), "packs": str(packs), "model_dir": str(model_dir), "seed": seed, "dtype": out_dtype}
-    store.write_json(folder / JOB, job | {"config": config.model_dump(mode="json")})
-    (folder / RESULT).unlink(missing_ok=True)
-    import dpr_kernels
-
-    homes = [str(Path(module).resolve().parent.parent) for module in (recipe.__file__, dpr_kernels.__file__)]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(homes),
-        "UNSLOTH_COMPILE_LOCATION": str((folder / "unsloth-compiled").resolve()),
-        "UNSLOTH_DISABLE_STATISTICS": "1",  # nothing goes over a network
-        "HF_HUB_OFFLINE": "1",
-    }
-    command = [config.python, "-m", "dpr_mini.unsloth_process", str(folder / JOB)]
-    code = subprocess.run(command, env=environment, check=False).returncode
-    result = store.read_json(folder / RESULT) if (folder / RESULT).exists() else {}
-    if code or "metrics" not in result:
-        raise TrainError(result.get("error") or f"Unsloth's process ended with code {code}; what it said is above")
-    return result["metrics"]
+from dpr_mini import recipe
 
 
 def load(model_dir: Path, config: recipe.Train, dtype: Any, longest: int) -> Any:
