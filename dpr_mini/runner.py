@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import doctor, pipeline, simulate, store
+from dpr_mini import doctor, pipeline, preflight, simulate, store
 from dpr_mini import plan as planner
 from dpr_mini import recipe as recipes
 from dpr_mini.recipe import Recipe, RecipeError
@@ -52,6 +52,7 @@ def run(
         if (at := home(runs, recipe, len(asked) == 1)) in homes:
             raise RunError(f"{homes[at]} and {path} are both {recipe.name} with seed {recipe.seed}; name them apart")
         homes[at] = path
+    _preflight(asked, runs, until)
     failed = []
     for number, (path, recipe) in enumerate(asked, 1):
         if len(asked) == 1:
@@ -78,6 +79,18 @@ def dry_run(paths: Sequence[Path], overrides: Sequence[str]) -> None:
         if recipe.scale > SMALL and (lack := doctor.missing_for(recipe.needs, None)):
             raise RunError(f"{path} {lack}; a dry run without one wants a smaller model, e.g. scale={SMALL:g}")
         rehearse(recipe, path.parent)
+
+
+def _preflight(asked: Sequence[tuple[Path, Recipe]], runs: Path, until: str | None) -> None:
+    """Before the first recipe spends anything: what the recipes need of this machine, each set of needs once."""
+    seen = []
+    for path, recipe in asked:
+        with pipeline.Owner(recipe, path.parent) as owner:
+            stages = pipeline.build(recipe, owner)
+        alike = recipe.model_copy(update={"seed": 0, "name": "", "like": None})
+        if alike not in seen and (until is None or until in stages):  # else `_run` says which stages there are
+            preflight.check(recipe, path.parent, runs / recipe.folder, stages, until)
+            seen.append(alike)
 
 
 def _run(path: Path, recipe: Recipe, runs: Path, until: str | None, at: Path) -> None:

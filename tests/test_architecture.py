@@ -21,15 +21,15 @@ DATA_HALF += [f"stages.{name}" for name in ("problems", "dialogue", "filters", "
 LAYERS = [
     ["cli"],
     ["runner", "show", "outside", "evaluation", "release", "compare"],
-    ["rehearsal", "unsloth_process"],
+    ["preflight", "rehearsal", "train_process"],
     ["pipeline"],
     ["stages"],
     ["conversation", "judge", "rules", "reporting", "cards", "simulate"],
     ["plan"],
     ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats", "budgets", "planning"],
     ["grading", "training"],
-    ["model", "facts", "mkl", "prompts", "progress", "overlap"],
-    ["recipe", "store", "shapes"],
+    ["model", "facts", "requirements", "mkl", "prompts", "progress", "overlap"],
+    ["recipe", "store", "shapes", "gpus", "guard"],
     ["yamlfile", "benchmarks", "sources"],
     ["types"],
 ]

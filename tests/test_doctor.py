@@ -14,10 +14,12 @@ from dpr_mini.engines import launch
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """A folder without a .sglang, and a PATH without a driver's tool."""
+def elsewhere(tmp_path, monkeypatch, request):
+    """A folder without a .sglang, and a PATH without a driver's tool but the stand-in that a test asks for."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", os.defpath)
+    if "driver" in request.fixturenames:
+        monkeypatch.setenv("PATH", str(request.getfixturevalue("driver").bin), prepend=os.pathsep)
 
 
 def program(path: Path, text: str) -> Path:
@@ -36,13 +38,6 @@ def interpreter(folder: Path, **packages: str) -> Path:
         meta.write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     setup = f"import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p] + [{str(site)!r}]; "
     return program(folder / ".sglang/bin/python", f'exec {sys.executable} -S -I -c "{setup}$3"')
-
-
-def smi(folder: Path) -> None:
-    program(
-        folder / "bin/nvidia-smi",
-        'case "$1" in *memory.total) echo 81920;; *memory.free) echo 71680;; *) exit 2;; esac',
-    )
 
 
 def told(capsys) -> str:
@@ -65,12 +60,37 @@ def test_without_sglang_and_gpu_the_answer_is_one_command_and_nothing_is_wrong(c
     assert ready == ("MISSING" not in text and "free disk" not in text), "SGLang is optional"
 
 
-def test_with_a_gpu_its_memory_and_the_command_for_a_gpu(tmp_path, monkeypatch, capsys):
-    smi(tmp_path)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+def test_with_a_gpu_its_memory_its_driver_and_the_command_for_a_gpu(driver, capsys):
+    driver.show(71680, 81920)
     text = told(capsys)
-    assert line(text, "gpu") == "gpu      80 GiB, 70 of them free"
+    seen = "NVIDIA Test Card, 80.0 GiB, 70.0 of them free, driver 580.1, compute capability 9.0"
+    assert line(text, "gpu") == f"gpu      {seen}"
+    assert "1 more are visible; a run uses the first" in text and "others hold 10.0 GiB of it" in text
     assert line(text, "sglang").endswith(f": {launch.INSTALL}")
+
+
+def test_torch_without_cuda_is_named_beside_a_gpu(driver, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "cuda_of_torch", lambda: "")
+    assert "built without CUDA, so training runs on the CPU" in told(capsys)
+    monkeypatch.setattr(doctor, "cuda_of_torch", lambda: "13.0")
+    assert "is built for CUDA 13.0" in told(capsys)
+
+
+def test_a_hidden_gpu_is_told_from_none(driver, monkeypatch, capsys):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert "none visible with CUDA_VISIBLE_DEVICES=''" in line(told(capsys), "gpu")
+
+
+def test_every_compiler_and_package_of_a_gpu_has_its_line(driver, monkeypatch, capsys):
+    text = told(capsys)
+    for word in ("triton", "peft", "bitsandbytes", "liger-kernel", "flash-attn", "tensorboard", "trackio", "wandb"):
+        line(text, word)
+    assert "nvcc and g++" in text and "unsloth is missing" in text
+    monkeypatch.setenv("CUDA_HOME", "/no/cuda")
+    monkeypatch.setenv("CC", "no-such-compiler")
+    text = told(capsys)
+    assert "absent   nvcc is missing" in text and "CUDA_HOME=/no/cuda has no bin/nvcc" in text
+    assert "absent   CC=no-such-compiler is no program" in text
 
 
 def test_what_is_installed_is_named_with_its_versions(tmp_path, capsys):
