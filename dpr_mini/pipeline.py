@@ -187,7 +187,10 @@ def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
     # Held-out problems are taken first; nothing that equals one of them is trained on.
     asked = _scaled(recipe)
     data = {"sources": _dump(asked), "files": _file_digests(asked, owner.base)}
-    stage("problems", problems.VERSION, data, lambda folder, at: problems.run(folder, asked, owner.base))
+    if recipe.scale < 1 and any(s.count is None for s in asked.train):  # the others' counts are scaled already
+        data["scale"] = recipe.scale
+    stage("problems", problems.VERSION, data,
+          lambda folder, at: problems.run(folder, asked, owner.base, scale=recipe.scale))  # fmt: skip
     if recipe.problems.held_out:
         evaluation(0, "base")
 

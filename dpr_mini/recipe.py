@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from dpr_mini import benchmarks, yamlfile
-from dpr_mini.sources import Positive, Problems, Section, Share, Source
+from dpr_mini.sources import Positive, Problems, Section, Share, Source, shrunk
 from dpr_mini.yamlfile import Origin, RecipeError
 
 Temperature = Annotated[float, Field(ge=0, le=4)]
@@ -265,7 +265,7 @@ class Recipe(Section):
     name: FolderName
     store: FolderName | None = None  # folder of its stages, for recipes that share some; none = the recipe's name
     seed: int = 0
-    scale: float = Field(1.0, gt=0, le=1)  # the one dial: share of the problems
+    scale: float = Field(1.0, gt=0, le=1)  # the one dial: share of the problems (see Source.count)
     phases: tuple[Literal[1, 2], ...] = (1, 2)  # also 1 = [1] and 2 = [1, 2]; [2] starts from the base, [] scores it
     like: Recipe | None = None  # the recipe whose run `filter.limit` and `pack.trained_tokens` name stages of
     needs: Needs = Needs()
@@ -323,9 +323,10 @@ class Recipe(Section):
         """Name of the folder that holds this recipe's stages."""
         return self.store or self.name
 
-    def count(self, source: Source) -> int | None:
-        """Problems to take from a source once `scale` has shrunk them; at least one."""
-        return source.count if source.count is None else max(1, round(source.count * self.scale))
+    def count(self, source: Source, holds: int | None = None) -> int | None:
+        """Problems to take from a source once `scale` has shrunk them: of its `count`, or of the `holds` it has."""
+        whole = holds if source.count is None else source.count
+        return whole if whole is None else shrunk(whole, self.scale)
 
 
 INHERIT = {"filter_2": "filter", "pack_2": "pack", "train_2": "train"}

@@ -15,6 +15,11 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 
+def shrunk(whole: int, scale: float) -> int:
+    """`scale` of `whole` problems, at least one."""
+    return max(1, round(whole * scale))
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -42,8 +47,10 @@ class Source(Section):
     # How the question is put: {text} is the source's own; a generator's metadata has names too, e.g. {expression}.
     wording: str = "{text}"
     level: str = ""  # difficulty label for the report where rows have none
-    count: Positive | None = None  # problems to take (times `scale`); none = all of a file
-    seed: int = 0  # generate: the task's seed
+    # Problems to take (times `scale`). None = all of a file or data set; of training problems `scale` then takes its
+    # share, chosen by hash, while held-out ones stay whole, so that scores at any scale are of the same benchmark.
+    count: Positive | None = None
+    seed: int = 0  # generate: the task's seed; else the hash's by which `scale` chooses
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:

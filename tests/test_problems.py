@@ -21,10 +21,10 @@ def item(text, answer="1", **more):
     return {"problem": text, "answer": answer, **more}
 
 
-def load(tmp_path, train, settings=None, **held_out):
+def load(tmp_path, train, settings=None, scale=1.0, **held_out):
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
-    told = run(out, Problems(train=train, held_out=held_out, **(settings or {})), tmp_path)
+    told = run(out, Problems(train=train, held_out=held_out, **(settings or {})), tmp_path, scale=scale)
     return told, list(read_rows(out / "rows.jsonl")), list(read_rows(out / "drops.jsonl"))
 
 
@@ -108,6 +108,65 @@ def test_count_takes_distinct_problems(tmp_path):
     source = rows(tmp_path / "t.jsonl", item("A?"), item("A?"), item("B?"), item("C?"))
     _, kept, _ = load(tmp_path, [{**source, "count": 2}])
     assert [r["text"] for r in kept] == ["A?", "B?"]
+
+
+def test_scale_takes_its_share_of_a_source_without_a_count(tmp_path, capsys):
+    source = rows(tmp_path / "t.jsonl", *(item(f"Number {n}?", subject="ab"[n > 3]) for n in range(8)))
+    told, kept, drops = load(tmp_path, [source], scale=0.5)
+    assert told["splits"] == {"train": 4} and told["share_of"] == {"train/t": [4, 8]} and not drops
+    assert "4 of the 8 of train/t, chosen by hash (scale 0.5)" in capsys.readouterr().out
+    texts = [r["text"] for r in kept]
+    assert texts == sorted(texts) != [f"Number {n}?" for n in range(4)], "in the file's order, but not its first half"
+    assert len(load(tmp_path, [source], scale=0.01)[1]) == 1, "at least one"
+    told, kept, _ = load(tmp_path, [source])
+    assert len(kept) == 8 and "share_of" not in told
+
+
+def test_a_larger_scale_holds_the_problems_of_a_smaller_one(tmp_path):
+    """Also where problems repeat each other across sources, so that which one is dropped could depend on the choice."""
+    one = rows(tmp_path / "a.jsonl", *(item(f"{LONG} Case {n}.") for n in range(20)), *map(item, "ABCDEFGHIJ"))
+    two = rows(tmp_path / "b.jsonl", *map(item, "abcdefghijklmnop"), item(f"{LONG} Case 30."))
+    taken = {}
+    for scale in (0.1, 0.3, 0.5, 0.8, 1):
+        told, kept, _ = load(tmp_path, [one, two], {"near_duplicates": 0.8}, scale=scale)
+        taken[scale] = {r["id"] for r in kept}
+        assert told["sources"] == {"train/a": max(1, round(11 * scale)), "train/b": max(1, round(6 * scale))}
+    sets = list(taken.values())
+    assert all(a < b for a, b in zip(sets, sets[1:], strict=False))
+    other = load(tmp_path, [{**one, "seed": 1}, two], {"near_duplicates": 0.8}, scale=0.5)[1]
+    assert {r["id"] for r in other} != taken[0.5], "the source's seed chooses"
+
+
+def test_scale_leaves_benchmarks_and_counts_as_they_are(tmp_path):
+    train = rows(tmp_path / "t.jsonl", *(item(f"Number {n}?") for n in range(8)))
+    held = rows(tmp_path / "h.jsonl", *(item(f"Held {n}?") for n in range(6)))
+    told, kept, _ = load(tmp_path, [{**train, "count": 3}], scale=0.5, bench=[held])
+    assert told["splits"] == {"bench": 6, "train": 3}, "run's counts are final"
+    assert [r["text"] for r in kept if r["split"] == "train"] == [f"Number {n}?" for n in range(3)]
+
+
+def test_rows_as_the_hub_has_them_keep_subject_level_and_final_answer(tmp_path):
+    """Made up, in the columns of MATH-lighteval, GSM8K, MATH-500 and AIME, read as recipes/qwen7b.yaml does."""
+    solution = "Half of $8$ is $4$. So the answer is $\\boxed{\\dfrac{4}{1}}$."
+    known = {s.hub: s for s in load_recipe("recipes/qwen7b.yaml").problems.train}
+    known |= {f"{s.hub} test": s for g in load_recipe("recipes/qwen7b.yaml").problems.held_out.values() for s in g}
+    made = {
+        "DigitalLearningGmbH/MATH-lighteval": {
+            "problem": "What is half of $8$?", "level": "Level 5", "type": "Prealgebra", "solution": solution},
+        "openai/gsm8k": {"question": "Ann has 2 pens and buys 3. How many?", "answer": "2+3=<<2+3=5>>5\n#### 5"},
+        "HuggingFaceH4/MATH-500 test": {
+            "problem": "What is $2^3$?", "solution": "$\\boxed{8}$", "answer": "8", "subject": "Algebra", "level": 2,
+            "unique_id": "test/algebra/1.json"},
+        "HuggingFaceH4/aime_2024 test": {
+            "id": 60, "problem": "Find $m+n$.", "solution": "$\\boxed{025}$", "answer": "025", "url": "-", "year": "2024"},
+    }  # fmt: skip
+    files = {name: {"file": rows(tmp_path / f"{n}.jsonl", row)["file"], "columns": known[name].columns.model_dump()}
+             for n, (name, row) in enumerate(made.items())}  # fmt: skip
+    train, held = [[files[n] for n in made if n.endswith(" test") is test] for test in (False, True)]
+    _, kept, _ = load(tmp_path, train, bench=held)
+    assert [(r["answer"], r["level"], r["subject"]) for r in kept] == [
+        ("8", "2", "Algebra"), ("025", "", ""), ("\\dfrac{4}{1}", "Level 5", "Prealgebra"), ("5", "", "")
+    ]  # fmt: skip
 
 
 def test_gzip_parquet_and_other_columns(tmp_path):

@@ -124,6 +124,22 @@ def test_scale_shrinks_problems_to_at_least_one(tmp_path):
     assert load(write(tmp_path, GOOD), ["scale=0.5"]).count(recipe.problems.train[0]) == 5
 
 
+def test_scale_is_in_the_problems_key_where_it_changes_what_is_taken(tmp_path):
+    """Counts are scaled in the key itself; a file's share is not known there. A benchmark without a count stays whole."""
+
+    def key(text, scale):
+        recipe = load(write(tmp_path, f"name: r\nproblems: {{{text}}}\n"), [f"scale={scale}"])
+        return build(recipe, Owner(recipe, tmp_path))["problems"]
+
+    whole, counted = "train: [{file: a.jsonl}]", "train: [{file: a.jsonl, count: 10}]"
+    assert key(whole, 1).config.keys() == {"sources", "files"}, "as it was"
+    assert len({key(whole, scale).key for scale in (0.2, 0.5, 1)}) == 3
+    assert len({key(counted, scale).key for scale in (0.2, 0.201, 0.5)}) == 2 and "scale" not in key(counted, 0.2).config
+    assert key(f"{counted}, held_out: {{b: [{{file: b.jsonl}}]}}", 0.2).key == (
+        key(f"{counted}, held_out: {{b: [{{file: b.jsonl}}]}}", 0.201).key
+    )
+
+
 def test_unknown_template_and_rule_are_refused_before_anything_runs(tmp_path):
     for override, message in [
         ("dialogue.turns=[[solve],[chek]]", "no template 'chek'"),

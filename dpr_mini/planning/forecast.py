@@ -18,6 +18,7 @@ from typing import Any
 from dpr_mini.planning.capacity import PROMPT, Card, Training
 from dpr_mini.recipe import Filter, Pack, Recipe, Source, Train
 from dpr_mini.shapes import SHAPES
+from dpr_mini.sources import shrunk
 
 RESULTS = Path(__file__).parents[2] / "bench" / "results"  # of a checkout; an installed package has none
 PUBLISHED = {  # rows of data sets that the recipes name, as their cards state
@@ -40,21 +41,23 @@ class Work:
     tokens: int
 
 
-def count(source: Source, recipe: Recipe, base: Path) -> int | None:
-    """Problems of a source; None where that is known only when it is read."""
+def count(source: Source, recipe: Recipe, base: Path, train: bool) -> int | None:
+    """Problems of a source, at most; None where that is known only when it is read."""
     rows = PUBLISHED.get((source.hub or "", source.split))
     path = base / source.file if source.file else None
     if path and path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
         with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
             rows = sum(1 for line in file if line.strip())
-    limit = recipe.count(source)
-    return limit if rows is None else min(rows, limit or rows)
+    if source.count is None:
+        return recipe.count(source, rows) if train else rows
+    limit = shrunk(source.count, recipe.scale)
+    return limit if rows is None else min(rows, limit)
 
 
 def work(recipe: Recipe, base: Path) -> list[Work] | None:
     """Every stage that generates or trains; None where a source's size is not known."""
     groups = {None: recipe.problems.train, **recipe.problems.held_out}
-    sizes = {name: [count(s, recipe, base) for s in group] for name, group in groups.items()}
+    sizes = {name: [count(s, recipe, base, name is None) for s in group] for name, group in groups.items()}
     if any(None in counts for counts in sizes.values()):
         return None
     held = {name: sum(filter(None, counts)) for name, counts in sizes.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 from dpr_mini.grading.answers import extract
 from dpr_mini.overlap import NearDuplicates, NGram
 from dpr_mini.recipe import Problems, Source
+from dpr_mini.sources import shrunk
 from dpr_mini.store import StoreError, foreign_rows, write_rows
-from dpr_mini.types import Drop, Problem, UserError, identity, to_row
+from dpr_mini.types import Drop, Problem, UserError, digest, identity, to_row
 
 VERSION = 2
 _OVERDRAW = 20  # a generator may be asked for this many times its count before it counts as exhausted
@@ -27,20 +28,27 @@ class ProblemError(UserError, ValueError):
     """A source that cannot be read: one line that names file, line and mend."""
 
 
-def run(folder: Path, config: Problems, base: Path, train: bool = True) -> dict[str, Any]:
+def run(folder: Path, config: Problems, base: Path, train: bool = True, scale: float = 1.0) -> dict[str, Any]:
     """Write `rows.jsonl` (Problem rows, held-out splits first) and `drops.jsonl`.
 
-    `base` is the folder that relative file names start from; counts in `config` are final (scaled). Without `train`
-    only the held-out problems are read.
+    `base` is the folder that relative file names start from; counts in `config` are final (scaled). Of a training
+    source without a count `scale` is taken, see `share`. Without `train` only the held-out problems are read.
     Raises ProblemError for a source that cannot be read, StoreError where nothing is left to train on.
     """
     guard = _Guard(config)
     kept: list[Problem] = []
     drops: list[Drop] = []
+    shares: dict[str, list[int]] = {}  # source -> taken, of how many
     groups = [*config.held_out.items(), *([("train", config.train)] if train else [])]
     for split, sources in groups:
         for source in sources:
-            kept += islice(_fresh(_read(source, base), source, split, guard, drops), source.count)
+            fresh = _fresh(_read(source, base), source, split, guard, drops)
+            if scale < 1 and split == "train" and source.count is None:
+                whole = list(fresh)
+                kept += (chosen := share(whole, scale, source.seed))
+                shares[f"{split}/{label(source)}"] = [len(chosen), len(whole)]
+            else:
+                kept += islice(fresh, source.count)
     counts = Counter(p.split for p in kept)
     for split, _ in groups:
         if not counts[split]:
@@ -60,12 +68,26 @@ def run(folder: Path, config: Problems, base: Path, train: bool = True) -> dict[
     }
     for name, (got, asked) in short.items():
         print(f"problems: {name} has only {got} distinct problems of the {asked} asked for")
+    for name, (taken, of) in shares.items():
+        print(f"problems: {taken} of the {of} of {name}, chosen by hash (scale {scale:g})")
     return {
         "splits": dict(counts),
         "sources": dict(Counter(f"{p.split}/{p.source}" for p in kept)),
         "dropped": dict(Counter(d.rule for d in drops)),
         "short_of": short,
+        **({"share_of": shares} if shares else {}),
     }
+
+
+def share(whole: Sequence[Problem], scale: float, seed: int) -> list[Problem]:
+    """`scale` of the problems, in their order, chosen by a hash of their text: data sets are sorted by subject.
+
+    A larger scale takes all that a smaller one does. What is not chosen was held against repetitions all the same, so
+    that what the choice is made from does not depend on the scale.
+    """
+    ranked = sorted(whole, key=lambda p: digest(seed, p.id))
+    chosen = {p.id for p in ranked[: shrunk(len(whole), scale)]}
+    return [p for p in whole if p.id in chosen]
 
 
 def label(source: Source) -> str:
