@@ -20,7 +20,8 @@ MIDWAY = {
     **dict.fromkeys(("dialogue-1", "probe-2", "sample-2"), "rows.jsonl"),
     **dict.fromkeys(("train-1", "train-2"), "checkpoint-*/trainer.json"),
 }
-MOMENTARY = ("seconds", "cached_tokens", "tokens_per_second", "mfu")  # what belongs to a moment, not to the work
+# what belongs to a moment, not to the work
+MOMENTARY = ("seconds", "cached_tokens", "tokens_per_second", "mfu", "matmul_flop_per_s")
 
 
 def start(runs):

@@ -27,7 +27,7 @@ from dpr_mini import mkl, progress, recipe, store
 from dpr_mini.training import TrainError, unsloth
 from dpr_mini.training.build import choose_dtype, load, save_model
 from dpr_mini.training.checkpoints import checkpoints, resume, save_checkpoint, trainable
-from dpr_mini.training.flops import Flops, matmul_rate
+from dpr_mini.training.flops import Ceiling, Flops, overall
 from dpr_mini.training.optimiser import Optimiser
 from dpr_mini.training.track import Tracker, tracker
 from dpr_mini.types import Pack, from_row, seed_for
@@ -78,7 +78,7 @@ def summary(log: Path, config: recipe.Train) -> dict[str, Any]:
         "first_loss": steps[0]["loss"],
         "last_loss": steps[-1]["loss"],
         "tokens_per_second": round(sum(s["tokens"] for s in steps) / seconds, 1),
-        "mfu": round(sum(s["mfu"] * s["seconds"] for s in steps) / seconds, 4),
+        "mfu": round(overall(steps), 4),
         "mode": config.mode,
         "backend": config.backend,
         "peak_rss_gib": round(peak_rss_gib(), 2),
@@ -102,7 +102,7 @@ def fit(
     device = next(model.parameters()).device
     parameters = [p for _, p in trainable(model)]
     plan = list(schedule(len(rows), config, seed))
-    flops, rate = Flops(model), matmul_rate(device, dtype)
+    flops, ceiling = Flops(model), Ceiling(device, dtype)
     # float32 masters and adapters meet low-precision matmuls under autocast; bfloat16 weights need none
     widened = dtype != torch.float32 and any(p.dtype == torch.float32 for p in parameters)
     if config.update_in_backward:
@@ -139,7 +139,8 @@ def fit(
                 "trained_tokens": targets,
                 "seconds": round(seconds, 4),
                 "tokens_per_second": round(tokens / seconds, 1),
-                "mfu": round(work / seconds / rate, 4),  # of the matmul rate measured at the start of this process
+                "mfu": round(ceiling.share(work / seconds), 4),
+                "matmul_flop_per_s": float(f"{ceiling.rate:.4g}"),  # what mfu is a share of
             }
             if device.type == "cuda":
                 row["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 2)

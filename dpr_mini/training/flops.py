@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +41,40 @@ class Flops:
         return weights + head + 6 * self.attention * lengths.square().sum().item()
 
 
+class Ceiling:
+    """What MFU is a share of: the best matmul rate seen so far, so that no share is above 1.
+
+    A rate that was measured beside other work is too low. A step that beats it is the sign: then it is measured again,
+    and where the step is still faster, the step's own rate counts.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+        self.rate = matmul_rate(device, dtype)
+
+    def share(self, rate: float) -> float:
+        """MFU of a step of so many FLOP/s."""
+        if rate > self.rate:
+            self.rate = max(rate, matmul_rate(self.device, self.dtype))
+        return rate / self.rate
+
+
+def overall(steps: Sequence[Mapping[str, Any]]) -> float:
+    """MFU of a whole training from its metrics rows, all of them held against the best ceiling among theirs.
+
+    Rows of one training may have several: a ceiling rises, and every process that resumes measures its own.
+    """
+    known = [s for s in steps if "matmul_flop_per_s" in s]  # rows written before there was a ceiling are left out
+    best = max((s["matmul_flop_per_s"] for s in known), default=1.0)
+    used = sum(s["mfu"] * s["matmul_flop_per_s"] / best * s["seconds"] for s in known)
+    return used / (sum(s["seconds"] for s in known) or 1.0)
+
+
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a large matmul here and now: the ceiling that MFU is a share of. Takes a fraction of a second."""
+    """FLOP/s of a large matmul here and now: the best of several, since other work and a cold start only take time.
+
+    Takes a fraction of a second.
+    """
     side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     times = []
@@ -51,7 +84,7 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
         torch.mm(a, b)
         _wait(device)
         times.append(time.perf_counter() - begun)
-    return 2 * side**3 / statistics.median(times[1:])
+    return 2 * side**3 / min(times)
 
 
 def _wait(device: torch.device) -> None:
