@@ -17,7 +17,7 @@ import psutil
 
 from dpr_mini import doctor, gpus
 from dpr_mini.facts import cpu
-from dpr_mini.planning import capacity, forecast, ladder
+from dpr_mini.planning import assumed, capacity, forecast, ladder
 from dpr_mini.planning.capacity import GIB, Card, Serving, Training
 from dpr_mini.planning.memory import Job
 from dpr_mini.recipe import Recipe, RecipeError
@@ -178,33 +178,113 @@ class Plan:
         return lines
 
     def tokens(self, stages: Mapping[str, str]) -> list[str]:
-        """What the stages that still have to run take at most."""
+        """What the stages that still have to run take, at most and as expected: number, tokens, time."""
         if self.work is None:
             return ["tokens   not known before the problems are read: a source does not say how many it has"]
+        waiting = [w for w in self.work if w.stage in stages]
+        if not waiting:
+            return []
         measured = forecast.results()
-        known, told, timed = forecast.same_stage(stages, self.card, measured), [], 0
-        for w in self.work:
-            if w.stage not in stages:
-                continue
+        known = forecast.same_stage(stages, self.card, measured)
+        told = ["tokens   at most: every answer at its limit, everything kept"]
+        if likely := all(w.expected for w in waiting):
+            told = [f"{told[0]:68}expected: by assumed lengths and pass rates"]
+        sums = {kind: _Sum() for kind in ("generate", "train")}
+        timed, guessed = 0, False
+        for w in waiting:
+            most, mean = w.tokens, w.expected.tokens if w.expected else None
+            took, (slow, _) = known.get(w.stage), self.rate(w, measured, w.length)
+            rate, source = self.rate(w, measured, w.expected.length if w.expected else w.length)
+            pairs = ((most, slow), (mean, rate))
+            seconds = [took or (n / r if r and n is not None else None) for n, r in pairs]
+            sums[w.kind].add(most, mean, *seconds)
+            guessed |= not took and source == "assumed"
+            timed += bool(took or rate)
             text = f"  {w.stage:15}{w.items:10d} {'answers' if w.kind == 'generate' else 'samples'}"
-            text += f"{w.tokens / 1e6:10.1f} M tokens"
-            if w.stage in known:
-                text, timed = f"{text}   took {_time(known[w.stage])} on such a machine", timed + 1
-            elif rate := self.rate(w, measured):
-                text, timed = f"{text}   {_time(w.tokens / rate)} at {rate:.0f} tokens/s as measured", timed + 1
-            told.append(text)
-        if timed < len(told):
+            text += _amount(most, None if took else seconds[0])
+            if likely:
+                text += f"{w.expected.items:12.0f}{_amount(mean, None if took else seconds[1])}"
+            if took:
+                text += f"   took {_time(took)} on such a machine"
+            elif rate:
+                text += f"   at {rate:.0f} tokens/s {'as ' if source == 'measured' else ''}{source}"
+            told.append(text.rstrip())
+        for kind, total in sums.items():
+            words = {"generate": "generated", "train": "trained"}[kind]
+            told.append(f"  {words:33}{total.told(likely)}".rstrip())
+        if timed < len(waiting):
             what = "this card" if self.card.gpu else "this machine"
             told.append(f"  {'for the others no' if timed else 'no'} measured rate for {what} in bench/results")
-        return ["tokens   at most: every answer at its limit, everything kept", *told] if told else []
+        elif self.card.gpu:
+            starts = assumed.START * self.starts(stages)
+            whole = sums["generate"].plus(sums["train"], starts)
+            told.append(f"  {f'all, with {_time(starts)} of starts':33}{whole.told(likely, tokens=False)}".rstrip())
+        if guessed and (card := assumed.spec(self.card)):
+            told += [f"  {line}" for line in assumed.told(card, likely)]
+        return told + self.shares()
 
-    def rate(self, w: forecast.Work, measured: list[dict]) -> float | None:
+    def shares(self) -> list[str]:
+        """What `scale` shrinks."""
+        if self.recipe.scale == 1:
+            return []
+        whole = [n for n, group in self.recipe.problems.held_out.items() if any(s.count is None for s in group)]
+        told = f"  scale={self.recipe.scale:g}: so much of the training problems, chosen by hash where a source has no"
+        told += " count"
+        return [told, *([f"  whole all the same, so that scores compare: {', '.join(whole)}"] if whole else [])]
+
+    def starts(self, stages: Mapping[str, str]) -> int:
+        """Trainings, and servers: one before the first training and one after each."""
+        trainings = sum(f"train-{phase}" in stages for phase in self.recipe.phases)
+        return 2 * trainings + 1
+
+    def rate(self, w: forecast.Work, measured: list[dict], length: float) -> tuple[float | None, str]:
+        """Tokens a second of a stage where its conversations or samples have `length` tokens; measured or assumed."""
+        card = assumed.spec(self.card)
         if w.kind == "train":
             section = "train" if w.stage == "train-1" else "train_2"
             mine = next((t for t in self.trainings if t.section == section), self.trainings[0])
-            return forecast.training_rate(mine, self.card, measured)
+            if rate := forecast.training_rate(mine, self.card, measured):
+                return rate, "measured"
+            return (assumed.training_rate(mine.job, length, card) if card else None), "assumed"
         kind = self.engine.kind if self.engine else "sglang"
-        return forecast.generation_rate(self.recipe.model.name, kind, self.card, measured)
+        if rate := forecast.generation_rate(self.recipe.model.name, kind, self.card, measured):
+            return rate, "measured"
+        if card is None or self.engine is None:  # on a CPU, or on another machine: nothing is assumed
+            return None, "assumed"
+        return assumed.generation_rate(self.engine, self.recipe.engine.window, length, card), "assumed"
+
+
+@dataclass
+class _Sum:
+    """Tokens and seconds of several stages, at most and expected; None once one of them is not known."""
+
+    most: float = 0
+    mean: float | None = 0
+    longest: float | None = 0
+    seconds: float | None = 0
+
+    def add(self, most: float, mean: float | None, longest: float | None, seconds: float | None) -> None:
+        self.most += most
+        self.mean = None if None in (self.mean, mean) else self.mean + mean
+        self.longest = None if None in (self.longest, longest) else self.longest + longest
+        self.seconds = None if None in (self.seconds, seconds) else self.seconds + seconds
+
+    def plus(self, other: _Sum, more: float) -> _Sum:
+        """Both together, and `more` seconds."""
+        both = _Sum()
+        for s in (self, other, _Sum(0, 0, more, more)):
+            both.add(s.most, s.mean, s.longest, s.seconds)
+        return both
+
+    def told(self, likely: bool, tokens: bool = True) -> str:
+        columns = ((self.most, self.longest), (self.mean, self.seconds))
+        return f"{'':12}".join(_amount(n if tokens else None, s) for n, s in columns[: 1 + likely])
+
+
+def _amount(tokens: float | None, seconds: float | None) -> str:
+    """Millions of tokens and a time, in columns."""
+    text = f"{'':17}" if tokens is None else f"{tokens / 1e6:8.1f} M tokens"
+    return f"{text}{'' if seconds is None else _time(seconds):>10}"
 
 
 def _gib(size: float) -> str:
@@ -214,7 +294,7 @@ def _gib(size: float) -> str:
 def _time(seconds: float) -> str:
     units = ((3600, "h"), (60, "min"), (1, "s"))
     size, unit = next(((n, u) for n, u in units if seconds >= n), units[-1])
-    return f"{seconds / size:.1f} {unit}"
+    return f"{seconds / size:.{0 if seconds >= 100 * size else 1}f} {unit}"
 
 
 def _row(name: str, sizes: list[float], note: str = "") -> str:

@@ -31,9 +31,6 @@ ROUNDS, RESAMPLES = 300, 40  # of EM, and of problems; how often 95 % intervals 
 REPLICAS = (20, 100)  # fewest and most; PROBLEMS says where between
 PROBLEMS = 40_000  # problems played in all replicas of one strategy
 HARD = ("0", "0-0.25")  # the hardest bins
-# Share of problems in percent by pass rate. Made (ours) so that DART-Math's published costs on GSM8K and MATH with a
-# 7B model come out: arXiv 2407.13690 and its authors' notes; the test has the figures.
-ASSUMED = {0.005: 3, 0.01: 3, 0.015: 4, 0.03: 3, 0.06: 3, 0.1: 2, 0.2: 2, 0.4: 3, 0.6: 4, 0.8: 8, 0.9: 15, 0.98: 50}
 
 
 class SimulationError(UserError):
@@ -109,10 +106,8 @@ def probed(difficulties: Sequence[Difficulty], samples: int) -> Start:
 
 
 def assumed(problems: int, samples: int) -> Start:
-    """So many problems with pass rates as in ASSUMED."""
-    shares = np.array(list(ASSUMED.values()), dtype=np.float64)
-    counts = budgets.share(problems, shares, np.full(len(shares), problems))
-    return known(np.repeat(list(ASSUMED), counts), samples)
+    """So many problems with pass rates as in budgets.ASSUMED."""
+    return known(budgets.assumed(problems), samples)
 
 
 def read(path: Path, samples: int) -> Start:
@@ -192,16 +187,14 @@ def forecast(start: Start, config: Sampling, replicas: int | None = None, seed: 
 def played(start: Start, config: Sampling, rng: np.random.Generator) -> dict[str, dict[str, float]]:
     """One run: sums by bin of the probe's pass rate, and over "all"."""
     p, first = start(rng)
-    now = first
-    while (step := budgets.step(first, now, config)).draws.any():
-        now = now.plus(step.draws, step.draws, rng.binomial(step.draws, p))
+    now, wanted = budgets.play(p, first, config, rng)
     rates, where = np.unique(first.rate, return_inverse=True)
     label = np.array([bin_of(r) for r in rates])[where]
     columns = {
         "problems": np.ones(len(p)),
         "asked": now.asked,
         "right": now.right,
-        "usable": np.minimum(now.right, step.wanted),
+        "usable": np.minimum(now.right, wanted),
         "never": now.right == 0,
     }
     found = {b: {k: float(v[label == b].sum()) for k, v in columns.items()} for b in np.unique(label)}

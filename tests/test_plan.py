@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
 import re
 import subprocess
@@ -17,9 +18,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+<<<<<<< HEAD
 from dpr_mini import gpus, runner
 from dpr_mini import plan as planner
 from dpr_mini.planning import capacity, forecast, ladder
+=======
+from dpr_mini import budgets, runner
+from dpr_mini import plan as planner
+from dpr_mini.pipeline import Owner, build
+from dpr_mini.planning import assumed, capacity, forecast, ladder
+>>>>>>> 15f0e5e (Qwen recipes as experiments, with rejection twins and one for 8 GB; plan gives expected tokens and hours from assumed rates beside the bounds)
 from dpr_mini.planning.capacity import GIB, Card, Training
 from dpr_mini.planning.memory import Job
 from dpr_mini.recipe import Recipe, RecipeError, Train, load, parse
@@ -76,32 +84,70 @@ def test_every_recipe_plans_offline_in_three_seconds(path, tmp_path):
     assert min(seconds) < 3, seconds
 
 
+def expectation(out: str) -> str:
+    """The sentence on tokens and hours that a header should have, from what the command prints."""
+    (card,) = re.findall(r"assumed, not measured: (.+?) \(", out)
+    lines = {w: re.findall(rf"^  {w}.*", out, re.MULTILINE)[0] for w in ("generated", "trained", "all, with")}
+    tokens = [re.findall(r"([\d.]+) M tokens", lines[w]) for w in ("generated", "trained")]
+    most, mean = re.findall(r"[\d.]+ (?:h|min)", lines["all, with"])[1:]
+    (made, drawn), (fed, trained) = tokens
+    return (
+        f"Expected, at rates assumed for the {card}: {drawn} M tokens generated, {trained} M trained, {mean}; "
+        f"at most {made} M, {fed} M and {most}."
+    )
+
+
 @pytest.mark.parametrize("path", GPU_RECIPES, ids=lambda p: p.stem)
 def test_header_says_what_plan_says(path, capsys, tmp_path):
-    """Planned memory in the recipe's header is the sum that the command prints; every source names its revision."""
-    header = path.read_text().split("\nname:")[0]
+    """Planned memory, tokens and hours in the recipe's header are what the command prints; every source is pinned."""
+    header = " ".join(line.removeprefix("#").strip() for line in path.read_text().split("\nname:")[0].splitlines())
     (stated,) = re.findall(r"training takes ([\d.]+) GiB of the card", header)
     asked = load(path)
     out = plan(capsys, tmp_path, path, f"{asked.needs.gpu_gib}GiB")
     (shown,) = re.findall(r"^  sum +([\d.]+)   of", out, re.MULTILINE)
     assert stated == shown
-    assert "Not yet measured" in header or "Measured" in header
+    assert expectation(out) in header
+    assert "Not run yet" in header or "Measured" in header
     sources = [*asked.problems.train, *(s for group in asked.problems.held_out.values() for s in group)]
     assert asked.model.revision and all(s.revision for s in sources)
-    assert asked.engine.kind == "sglang"
+    assert asked.engine.kind == "sglang" and asked.engine.window is None
+    small = asked.needs.gpu_gib < 40
+    assert (asked.engine.arguments.get("attention_backend") == "triton") is small
 
 
 def test_gpu_recipes():
-    assert {p.stem for p in GPU_RECIPES} == {"qwen7b", "qwen7b-24gb", "qwen1.5b-24gb", "qwen1.5b-12gb"}
+    names = {"qwen7b", "qwen7b-24gb", "qwen1.5b-24gb", "qwen1.5b-12gb", "qwen0.5b-gsm8k"}
+    twins = {"qwen7b-rejection", "qwen0.5b-gsm8k-rejection"}
+    assert {p.stem for p in GPU_RECIPES} == names | twins
     full = load(ROOT / "recipes" / "qwen7b.yaml")
     assert full.train.mode == "full" and full.pack.tokens_per_row >= 32768
     assert load(ROOT / "recipes" / "qwen7b-24gb.yaml").train.mode == "qlora"
+    assert planned(load(ROOT / "recipes" / "qwen0.5b-gsm8k.yaml"), 8).lack() == ""
+
+
+def test_what_qwen7b_asks_and_how_much_of_it_at_a_quarter(capsys, tmp_path):
+    """1,319 x 5 + 500 x 5 + 30 x 65 answers an evaluation at any scale; 7,473 + 7,500 problems to train on, or 1/4."""
+    path = ROOT / "recipes" / "qwen7b.yaml"
+
+    def answers(out: str) -> dict[str, int]:
+        return {s: int(n) for s, n in re.findall(r"^  (\S+) +(\d+) (?:answers|samples)", out, re.MULTILINE)}
+
+    whole = plan(capsys, tmp_path, path, "80GiB")
+    quarter = plan(capsys, tmp_path, path, "80GiB", "scale=0.25")
+    scored = {f"eval-{n}-answers": 11_045 for n in (0, 1, 2)}
+    trained = {"dialogue-1": 8, "train-1": 2, "probe-2": 8, "sample-2": 24, "train-2": 8}
+    assert answers(whole) == scored | {stage: n * (7473 + 7500) for stage, n in trained.items()}
+    assert answers(quarter) == scored | {stage: n * (1868 + 1875) for stage, n in trained.items()}
+    assert "scale" not in whole and "scale=0.25: so much of the training problems, chosen by hash" in quarter
+    assert "whole all the same, so that scores compare: gsm8k, math500, aime24" in quarter
+    (hours,) = re.findall(r"^  all, with .*? ([\d.]+) h$", quarter, re.MULTILINE)
+    assert 2 < float(hours) < 4, "what the header calls about three hours"
 
 
 # --- fitting ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", GPU_RECIPES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [p for p in GPU_RECIPES if "rejection" not in p.stem], ids=lambda p: p.stem)
 @pytest.mark.parametrize("gib", [8, 12, 24, 48])
 def test_what_is_suggested_fits_when_it_is_done(path, gib, capsys, tmp_path):
     """Each printed set of overrides, pasted behind the command, makes it succeed."""
@@ -365,7 +411,92 @@ def test_hours_only_from_rates_of_the_same_card(tmp_path, monkeypatch):
     assert "at 4000 tokens/s as measured" in lines("H100") and "at 20 tokens/s as measured" in lines("H100")
     assert "no measured rate" not in lines("H100")
     for other in ("H200", ""):
-        assert "tokens/s" not in lines(other) and "no measured rate for this card" in lines(other)
+        assert "measured\n" not in lines(other) and lines(other).count("tokens/s assumed") == 2
+        assert "assumed, not measured: " + (other or "H100") in lines(other)
+    assert "assumed" not in lines("H100")
+
+
+def test_rates_are_assumed_from_the_cards_data_sheet():
+    """By hand. Training: 6.53e9 weights in layers x 8 FLOP, attention 28 x 3584 x 915 x 8, head 545e6 x 6 x 0.85."""
+    seven = planned(load(ROOT / "recipes" / "qwen7b.yaml"), 80)
+    card = assumed.spec(seven.card)
+    assert card.name == "H100"
+    flop = 28 * 233_046_016 * 8 + 28 * 3584 * 915 * 8 + 152064 * 3584 * 6 * (1 - 135 / 915)
+    assert assumed.training_rate(seven.trainings[0].job, 915, card) == pytest.approx(0.47 * 989e12 / flop)
+    # a decoding step: 15.2 GB of weights and 256 conversations of (135 + 915) / 2 tokens at half of 3.35 TB/s, and 4 ms
+    step = 0.004 + (2 * 7_615_616_512 + 256 * 525 * 57344) / (0.5 * 3.35e12)
+    assert assumed.generation_rate(seven.engine, None, 915, card) == pytest.approx(256 / step)
+    # 24 GB: the cache holds fewer than that
+    small = planned(load(ROOT / "recipes" / "qwen7b-24gb.yaml"), 24)
+    rows, card = small.engine.cache / 57344 / 915, assumed.spec(small.card)
+    assert card.name == "RTX 4090" and 50 < rows < 256
+    step = 0.004 + (2 * 7_615_616_512 + rows * 525 * 57344) / (0.5 * 1.008e12)
+    assert assumed.generation_rate(small.engine, None, 915, card) == pytest.approx(rows / step)
+    lora = replace(seven.trainings[0].job, train=Train(mode="lora"))
+    assert assumed.training_rate(lora, 915, card) > 1.5 * assumed.training_rate(seven.trainings[0].job, 915, card)
+
+
+@pytest.mark.parametrize(
+    ("size", "name", "taken"),
+    [
+        (80, "NVIDIA A100-SXM4-80GB", "A100"), (79.6, "NVIDIA H100 80GB HBM3", "H100"), (139, "NVIDIA H200", "H200"),
+        (24, "NVIDIA GeForce RTX 4090", "RTX 4090"), (7.6, "", "RTX 4060"), (11.5, "", "RTX 4070"),
+        (22, "", "RTX 4090"), (15.7, "Unheard-of", "RTX 4080"), (44.5, "", "L40S"), (79, "", "H100"), (141, "", "H200"),
+    ],
+)  # fmt: skip
+def test_which_data_sheet_is_taken(size, name, taken):
+    assert assumed.spec(Card(size * GIB, name)).name == taken
+
+
+def test_nothing_is_assumed_of_a_cpu_of_other_data_or_of_another_machine():
+    on_cpu = "\n".join(planner.Plan(recipe(), Card(None, "cpu Fast"), ROOT, None).tokens({"dialogue-1": ""}))
+    assert "assumed" not in on_cpu and "tokens/s" not in on_cpu and "expected" not in on_cpu
+    other = "\n".join(planned(recipe(), 80).tokens({"dialogue-1": ""}))
+    assert "tokens/s assumed" in other and "expected" not in other, "no length is known for a generator's answers"
+    urls = recipe(engine={"kind": "sglang", "urls": "http://127.0.0.1:1"})
+    assert "no measured rate for this card" in "\n".join(planned(urls, 80).tokens({"dialogue-1": ""}))
+
+
+def test_expected_tokens_by_hand(tmp_path):
+    """GSM8K alone: 300 tokens an answer, 135 a question, two turns, so 600 once phase 1 has taught that."""
+    asked = recipe(
+        problems={"train": [{"hub": "openai/gsm8k", "count": 100}], "held_out": {"g": [{"hub": "openai/gsm8k"}]}},
+        dialogue={"samples": 4, "max_new_tokens": 512},
+        filter={"rules": ["answered", {"per_problem": {"at_most": 2}}]},
+        probe={"samples": 8, "max_new_tokens": 700},
+        sample={"quota": 8, "max_tries": 32},
+        evaluate={"samples": 4, "max_new_tokens": 500},
+        train={"epochs": 2},
+    )
+    likely = {w.stage: w.expected for w in forecast.work(asked, tmp_path)}
+    assert (likely["dialogue-1"].items, likely["dialogue-1"].tokens, likely["dialogue-1"].length) == (800, 240_000, 735)
+    assert likely["eval-0-answers"].tokens == 7473 * 5 * 300
+    assert likely["eval-1-answers"].tokens == 7473 * 5 * 500, "the limit"
+    kept = sum(
+        share * sum(min(k, 2) * math.comb(4, k) * (0.89 * p) ** k * (1 - 0.89 * p) ** (4 - k) for k in range(5))
+        for p, share in budgets.ASSUMED.items()
+    )
+    assert likely["train-1"].items == pytest.approx(kept)
+    assert likely["train-1"].tokens == pytest.approx(kept * 2 * 735) and likely["train-1"].labelled < kept * 2 * 735
+    assert (likely["probe-2"].items, likely["probe-2"].tokens) == (800, 800 * 600)
+    assert likely["sample-2"].tokens == likely["sample-2"].items * 700, "1.4 x 600 is over the limit"
+    for w in forecast.work(asked, tmp_path):
+        assert w.expected.items <= w.items and w.expected.tokens <= w.tokens
+
+
+@pytest.mark.parametrize("name", ["qwen7b", "qwen0.5b-gsm8k"])
+def test_the_rejection_twin_shares_the_store_and_has_equal_tokens(name):
+    """Its problems and eval-0 are the other run's; sampled tokens within 3 % by assumed lengths, trained ones equal."""
+    path, twin = ROOT / "recipes" / f"{name}.yaml", ROOT / "recipes" / f"{name}-rejection.yaml"
+    both, plain = load(path), load(twin)
+    assert plain.folder == both.folder == plain.like.name == name and plain.dialogue.turns == (("solve",),)
+    first, second = ({n: s.key for n, s in build(r, Owner(r, path.parent)).items()} for r in (both, plain))
+    assert [n for n in second if second[n] == first.get(n)] == ["problems", "eval-0-answers", "eval-0"]
+    work, own = ({w.stage: w.expected for w in forecast.work(r, path.parent)} for r in (both, plain))
+    drawn = sum(work[stage].tokens for stage in ("dialogue-1", "probe-2", "sample-2"))
+    assert own["dialogue-1"].tokens == pytest.approx(drawn, rel=0.03)
+    assert own["train-1"].labelled == work["train-1"].labelled + work["train-2"].labelled
+    assert load(twin, ["scale=0.25"]).like.scale == 0.25
 
 
 def test_a_stage_that_was_measured_is_told_by_its_seconds(tmp_path, monkeypatch):

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,8 @@ from dpr_mini.recipe import load as load_recipe
 from dpr_mini.stages.problems import ProblemError, bare, identity, run
 from dpr_mini.store import StoreError, read_rows
 from dpr_mini.types import UserError
+
+ROOT = Path(__file__).parent.parent
 
 
 def rows(path, *items):
@@ -132,7 +136,7 @@ def test_a_larger_scale_holds_the_problems_of_a_smaller_one(tmp_path):
         taken[scale] = {r["id"] for r in kept}
         assert told["sources"] == {"train/a": max(1, round(11 * scale)), "train/b": max(1, round(6 * scale))}
     sets = list(taken.values())
-    assert all(a < b for a, b in zip(sets, sets[1:], strict=False))
+    assert all(a < b for a, b in pairwise(sets))
     other = load(tmp_path, [{**one, "seed": 1}, two], {"near_duplicates": 0.8}, scale=0.5)[1]
     assert {r["id"] for r in other} != taken[0.5], "the source's seed chooses"
 
@@ -148,8 +152,10 @@ def test_scale_leaves_benchmarks_and_counts_as_they_are(tmp_path):
 def test_rows_as_the_hub_has_them_keep_subject_level_and_final_answer(tmp_path):
     """Made up, in the columns of MATH-lighteval, GSM8K, MATH-500 and AIME, read as recipes/qwen7b.yaml does."""
     solution = "Half of $8$ is $4$. So the answer is $\\boxed{\\dfrac{4}{1}}$."
-    known = {s.hub: s for s in load_recipe("recipes/qwen7b.yaml").problems.train}
-    known |= {f"{s.hub} test": s for g in load_recipe("recipes/qwen7b.yaml").problems.held_out.values() for s in g}
+    known = {s.hub: s for s in load_recipe(ROOT / "recipes" / "qwen7b.yaml").problems.train}
+    known |= {
+        f"{s.hub} test": s for g in load_recipe(ROOT / "recipes" / "qwen7b.yaml").problems.held_out.values() for s in g
+    }
     made = {
         "DigitalLearningGmbH/MATH-lighteval": {
             "problem": "What is half of $8$?", "level": "Level 5", "type": "Prealgebra", "solution": solution},
@@ -158,7 +164,8 @@ def test_rows_as_the_hub_has_them_keep_subject_level_and_final_answer(tmp_path):
             "problem": "What is $2^3$?", "solution": "$\\boxed{8}$", "answer": "8", "subject": "Algebra", "level": 2,
             "unique_id": "test/algebra/1.json"},
         "HuggingFaceH4/aime_2024 test": {
-            "id": 60, "problem": "Find $m+n$.", "solution": "$\\boxed{025}$", "answer": "025", "url": "-", "year": "2024"},
+            "id": 60, "problem": "Find $m+n$.", "solution": "$\\boxed{025}$", "answer": "025", "url": "",
+            "year": "2024"},
     }  # fmt: skip
     files = {name: {"file": rows(tmp_path / f"{n}.jsonl", row)["file"], "columns": known[name].columns.model_dump()}
              for n, (name, row) in enumerate(made.items())}  # fmt: skip

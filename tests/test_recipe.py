@@ -125,7 +125,7 @@ def test_scale_shrinks_problems_to_at_least_one(tmp_path):
 
 
 def test_scale_is_in_the_problems_key_where_it_changes_what_is_taken(tmp_path):
-    """Counts are scaled in the key itself; a file's share is not known there. A benchmark without a count stays whole."""
+    """Counts are scaled in the key itself; a file's share is not known there. A benchmark without one stays whole."""
 
     def key(text, scale):
         recipe = load(write(tmp_path, f"name: r\nproblems: {{{text}}}\n"), [f"scale={scale}"])
@@ -134,7 +134,9 @@ def test_scale_is_in_the_problems_key_where_it_changes_what_is_taken(tmp_path):
     whole, counted = "train: [{file: a.jsonl}]", "train: [{file: a.jsonl, count: 10}]"
     assert key(whole, 1).config.keys() == {"sources", "files"}, "as it was"
     assert len({key(whole, scale).key for scale in (0.2, 0.5, 1)}) == 3
-    assert len({key(counted, scale).key for scale in (0.2, 0.201, 0.5)}) == 2 and "scale" not in key(counted, 0.2).config
+    assert (
+        len({key(counted, scale).key for scale in (0.2, 0.201, 0.5)}) == 2 and "scale" not in key(counted, 0.2).config
+    )
     assert key(f"{counted}, held_out: {{b: [{{file: b.jsonl}}]}}", 0.2).key == (
         key(f"{counted}, held_out: {{b: [{{file: b.jsonl}}]}}", 0.201).key
     )

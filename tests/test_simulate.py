@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dpr_mini import pipeline, recipe, simulate
+from dpr_mini import budgets, pipeline, recipe, simulate
 from dpr_mini.budgets import TARGETS, Counts
 from dpr_mini.chat import Template
 from dpr_mini.engines.scripted import ScriptedEngine
@@ -92,7 +92,7 @@ def test_all_strategies_see_the_same_probes():
 
 @pytest.fixture(scope="module")
 def dart():
-    """DART-Math's setting on simulate.ASSUMED: 14,973 problems of MATH and GSM8K, known from 48 draws each.
+    """DART-Math's setting on budgets.ASSUMED: 14,973 problems of MATH and GSM8K, known from 48 draws each.
 
     Shares in percent by pass rate: 0.005 3, 0.01 3, 0.015 4, 0.03 3, 0.06 3, 0.1 2, 0.2 2, 0.4 3, 0.6 4, 0.8 8, 0.9 15,
     0.98 50.
@@ -115,7 +115,7 @@ def test_dart_uniform(dart):
     found = dart["uniform"]
     assert found.draws.mean == pytest.approx(5e6, rel=0.1)
     assert found.usable.mean == pytest.approx(591e3, rel=0.05)
-    full = np.array([p * 2048 >= 40 for p in simulate.ASSUMED]) @ np.array(list(simulate.ASSUMED.values()))
+    full = np.array([p * 2048 >= 40 for p in budgets.ASSUMED]) @ np.array(list(budgets.ASSUMED.values()))
     assert full == 90
 
 
@@ -284,7 +284,7 @@ def test_the_assumed_problems_are_as_many_as_asked():
     for n in (1, 7, 290):
         rates, _ = simulate.assumed(n, 4)(np.random.default_rng(0))
         assert len(rates) == n
-    assert sum(simulate.ASSUMED.values()) == 100
+    assert sum(budgets.ASSUMED.values()) == 100
 
 
 def test_the_table_has_every_strategy_at_equal_draws():
