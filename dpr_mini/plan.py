@@ -189,28 +189,28 @@ class Plan:
         told = ["tokens   at most: every answer at its limit, everything kept"]
         if likely := all(w.expected for w in waiting):
             told = [f"{told[0]:68}expected: by assumed lengths and pass rates"]
-        sums = {kind: _Sum() for kind in ("generate", "train")}
-        timed, guessed = 0, False
+        sums = {"generate": _Sum(), "train": _Sum()}
+        timed, sources = 0, set()
         for w in waiting:
-            most, mean = w.tokens, w.expected.tokens if w.expected else None
+            mean = w.expected.tokens if w.expected else None
             took, (slow, _) = known.get(w.stage), self.rate(w, measured, w.length)
             rate, source = self.rate(w, measured, w.expected.length if w.expected else w.length)
-            pairs = ((most, slow), (mean, rate))
-            seconds = [took or (n / r if r and n is not None else None) for n, r in pairs]
-            sums[w.kind].add(most, mean, *seconds)
-            guessed |= not took and source == "assumed"
-            timed += bool(took or rate)
             text = f"  {w.stage:15}{w.items:10d} {'answers' if w.kind == 'generate' else 'samples'}"
-            text += _amount(most, None if took else seconds[0])
-            if likely:
-                text += f"{w.expected.items:12.0f}{_amount(mean, None if took else seconds[1])}"
             if took:
-                text += f"   took {_time(took)} on such a machine"
-            elif rate:
-                text += f"   at {rate:.0f} tokens/s {'as ' if source == 'measured' else ''}{source}"
-            told.append(text.rstrip())
-        for kind, total in sums.items():
-            words = {"generate": "generated", "train": "trained"}[kind]
+                seconds, how = (took, took), f"took {_time(took)} on such a machine"
+            elif rate and slow:
+                seconds = (w.tokens / slow, None if mean is None else mean / rate)
+                how = f"at {rate:.0f} tokens/s {'as ' if source == 'measured' else ''}{source}"
+                sources.add(source)
+            else:
+                seconds, how = (None, None), ""
+            shown = (None, None) if took else seconds
+            text += _amount(w.tokens, shown[0])
+            text += f"{w.expected.items:12.0f}{_amount(mean, shown[1])}" if likely and w.expected else ""
+            told.append(f"{text}   {how}".rstrip())
+            sums[w.kind].add(w.tokens, mean, *seconds)
+            timed += seconds[0] is not None
+        for words, total in zip(("generated", "trained"), sums.values(), strict=True):
             told.append(f"  {words:33}{total.told(likely)}".rstrip())
         if timed < len(waiting):
             what = "this card" if self.card.gpu else "this machine"
@@ -219,7 +219,7 @@ class Plan:
             starts = assumed.START * self.starts(stages)
             whole = sums["generate"].plus(sums["train"], starts)
             told.append(f"  {f'all, with {_time(starts)} of starts':33}{whole.told(likely, tokens=False)}".rstrip())
-        if guessed and (card := assumed.spec(self.card)):
+        if "assumed" in sources and (card := assumed.spec(self.card)):
             told += [f"  {line}" for line in assumed.told(card, likely)]
         return told + self.shares()
 
@@ -228,9 +228,9 @@ class Plan:
         if self.recipe.scale == 1:
             return []
         whole = [n for n, group in self.recipe.problems.held_out.items() if any(s.count is None for s in group)]
-        told = f"  scale={self.recipe.scale:g}: so much of the training problems, chosen by hash where a source has no"
-        told += " count"
-        return [told, *([f"  whole all the same, so that scores compare: {', '.join(whole)}"] if whole else [])]
+        share = f"scale={self.recipe.scale:g}"
+        told = [f"  {share}: so much of the training problems, chosen by hash where a source has no count"]
+        return told + ([f"  whole all the same, so that scores compare: {', '.join(whole)}"] if whole else [])
 
     def starts(self, stages: Mapping[str, str]) -> int:
         """Trainings, and servers: one before the first training and one after each."""

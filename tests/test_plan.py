@@ -454,7 +454,10 @@ def test_nothing_is_assumed_of_a_cpu_of_other_data_or_of_another_machine():
     other = "\n".join(planned(recipe(), 80).tokens({"dialogue-1": ""}))
     assert "tokens/s assumed" in other and "expected" not in other, "no length is known for a generator's answers"
     urls = recipe(engine={"kind": "sglang", "urls": "http://127.0.0.1:1"})
-    assert "no measured rate for this card" in "\n".join(planned(urls, 80).tokens({"dialogue-1": ""}))
+    away = "\n".join(planned(urls, 80).tokens({"dialogue-1": ""}))
+    assert "no measured rate for this card" in away and "assumed" not in away
+    sections = {"problems": {"train": [{"hub": "openai/gsm8k"}]}, "sample": {"budget": 100}}
+    assert not any(w.expected for w in forecast.work(recipe(**sections), ROOT)), "the probe alone costs more"
 
 
 def test_expected_tokens_by_hand(tmp_path):

@@ -67,7 +67,7 @@ def training_rate(job: Job, document: float, card: Spec) -> float:
     """Tokens/s of training on documents of that many tokens, of which all but the question are predicted.
 
     FLOP a token and weight: 2 forward, 2 for the input's gradient, 2 for the weight's where it is trained, 2 for the
-    layers computed again; attention as in training/flops.py. Adapters are not counted.
+    layers computed again; attention as in training/flops.py. Not counted: adapters, unpacking of 4-bit weights.
     """
     shape, full, again = job.shape, job.full, job.train.gradient_checkpointing
     layers = shape.parameters("linear") * (4 + 2 * full + 2 * again)

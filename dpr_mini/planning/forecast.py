@@ -1,8 +1,7 @@
 """Tokens that each stage may take and is expected to take, and rates that were measured on the same device.
 
-Bounds: every answer at its limit, everything kept. Expected: by the lengths and pass rates of assumed.py. Measured
-rates come from bench/results/*.json and nowhere else: the seconds that the same stage (the same key) took there,
-bench/train.py's and bench/generate.py's rows.
+Bounds: every answer at its limit, everything kept. Measured rates come from bench/results/*.json and nowhere else: the
+seconds that the same stage (the same key) took there, bench/train.py's and bench/generate.py's rows.
 """
 
 from __future__ import annotations
@@ -11,16 +10,13 @@ import gzip
 import json
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dpr_mini import budgets
-from dpr_mini.planning import assumed
 from dpr_mini.planning.capacity import PROMPT, Card, Training
+from dpr_mini.planning.expected import Expected, at_most, expected
 from dpr_mini.recipe import Filter, Pack, Recipe, Source, Train
 from dpr_mini.shapes import SHAPES
 from dpr_mini.sources import shrunk
@@ -34,16 +30,6 @@ PUBLISHED = {  # rows of data sets that the recipes name, as their cards state
     ("HuggingFaceH4/MATH-500", "test"): 500,
     ("HuggingFaceH4/aime_2024", "train"): 30,
 }
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What one stage does by the assumptions of assumed.py."""
-
-    items: float  # as in Work
-    tokens: float
-    length: float  # tokens of one conversation, or of one sample, the question's included
-    labelled: float = 0.0  # of a training: tokens that are predicted, in all epochs
 
 
 @dataclass(frozen=True)
@@ -100,19 +86,14 @@ def work(recipe: Recipe, base: Path) -> list[Work] | None:
         found.append(Work("probe-2", "generate", probed, probed * probe.max_new_tokens, whole))
         found.append(Work("sample-2", "generate", drawn, drawn * probe.max_new_tokens, whole))
         found += [_training("train-2", recipe.train_2.epochs, kept, whole, recipe.pack_2), evaluation(2)]
-    likely = _expected(recipe, sizes, base)
+    like = work(recipe.like, base) if recipe.like else None
+    likely = expected(recipe, sizes, {w.stage: w.expected for w in like or () if w.expected})
     return [replace(w, expected=likely.get(w.stage)) for w in found if w.items]
-
-
-def _at_most(rules: Filter, each: int) -> int:
-    """Samples of one problem that can pass the filter."""
-    most = [r["per_problem"].get("at_most", each) for r in rules.rules if isinstance(r, dict) and "per_problem" in r]
-    return min([each, *most])
 
 
 def _kept(rules: Filter, problems: int, each: int) -> int:
     """Samples that can pass the filter."""
-    passed = problems * _at_most(rules, each)
+    passed = problems * at_most(rules, each)
     return min(passed, rules.limit) if isinstance(rules.limit, int) else passed
 
 
@@ -120,83 +101,6 @@ def _training(stage: str, epochs: int, samples: int, tokens: int, packing: Pack)
     """A budget of another run's tokens is known only once that run is there; it is taken for no limit here."""
     most = packing.trained_tokens if isinstance(packing.trained_tokens, int) else None
     return Work(stage, "train", samples, most or epochs * samples * tokens, tokens)
-
-
-def _expected(recipe: Recipe, sizes: Mapping[str | None, Sequence[int]], base: Path) -> dict[str, Expected]:
-    """Stage -> what is expected of it; {} where a source's answers have no assumed length."""
-    groups = {None: recipe.problems.train, **recipe.problems.held_out}
-    if any((s.hub or "") not in assumed.ANSWERS for group in groups.values() for s in group):
-        return {}
-    lengths = {name: [assumed.ANSWERS[s.hub] for s in group] for name, group in groups.items()}
-    problems, e, d, probe = sum(sizes[None]), recipe.evaluate, recipe.dialogue, recipe.probe
-    answer = sum(n * x for n, x in zip(sizes[None], lengths[None], strict=True)) / problems
-    taught = len(d.turns) if 1 in recipe.phases else 1  # turns that one answer has once phase 1 was trained on
-
-    def generating(items: float, one: float, limit: int, turns: int = 1) -> Expected:
-        one = min(one, limit)
-        return Expected(items, items * one, assumed.QUESTION + turns * one)
-
-    def evaluating(after: bool) -> Expected:
-        turns, items, tokens = len(e.turns or "1"), 0, 0.0
-        for name in recipe.problems.held_out:
-            draws = (e.k(name) + e.greedy) * turns
-            items += draws * sum(sizes[name])
-            tokens += draws * sum(
-                n * min(x * (taught if after else 1), e.max_new_tokens)
-                for n, x in zip(sizes[name], lengths[name], strict=True)
-            )
-        return Expected(items, tokens, assumed.QUESTION + turns * tokens / max(1, items))
-
-    def training(phase: int, samples: float, one: float) -> Expected:
-        rules, packing, train = (
-            (recipe.filter, recipe.pack, recipe.train),
-            (recipe.filter_2, recipe.pack_2, recipe.train_2),
-        )[phase - 1]
-        limit, total = rules.limit, packing.trained_tokens
-        other = _likely(recipe.like, base) if recipe.like else {}
-        if isinstance(limit, str):
-            limit = other[limit.replace("filter", "train")].items
-        if isinstance(total, tuple):
-            total = sum(other[name].labelled for name in total)
-        samples = min(samples, limit or samples)
-        labelled = total or samples * one * train.epochs
-        whole = assumed.QUESTION + one
-        return Expected(labelled / one / train.epochs, labelled * whole / one, whole, labelled)
-
-    found = {"eval-0-answers": evaluating(False)}
-    rates = budgets.assumed(problems)
-    if 1 in recipe.phases:
-        one = min(answer, d.max_new_tokens)
-        found["dialogue-1"] = generating(problems * d.samples * len(d.turns), answer, d.max_new_tokens, len(d.turns))
-        kept = _right(assumed.PASSED * rates, d.samples, _at_most(recipe.filter, d.samples))
-        found |= {"train-1": training(1, kept, one * len(d.turns)), "eval-1-answers": evaluating(True)}
-    if 2 in recipe.phases:
-        asked, rng = np.full(problems, probe.samples), np.random.default_rng(0)
-        first = budgets.Counts(asked, asked, rng.binomial(asked, rates))
-        try:
-            drawn, wanted = budgets.play(rates, first, recipe.sample.scaled(recipe.scale), rng)
-        except budgets.BudgetError:  # the lines on sample-2 say so
-            return {}
-        after, one = int(drawn.asked.sum() - asked.sum()), answer * taught
-        usable = np.minimum(np.minimum(drawn.right, wanted), _at_most(recipe.filter_2, recipe.sample.max_tries))
-        found["probe-2"] = generating(int(asked.sum()), one, probe.max_new_tokens)
-        found["sample-2"] = generating(after, one * assumed.HARDER, probe.max_new_tokens)
-        found["train-2"] = training(2, float(usable.sum()), min(one, probe.max_new_tokens))
-        found["eval-2-answers"] = evaluating(True)
-    return found
-
-
-def _likely(recipe: Recipe, base: Path) -> dict[str, Expected]:
-    return {w.stage: w.expected for w in work(recipe, base) or () if w.expected}
-
-
-def _right(rates: budgets.Floats, draws: int, most: int) -> float:
-    """Expected right answers kept, at most `most` of each problem's `draws`: sum of E[min(Binomial, most)]."""
-    values, times = np.unique(rates, return_counts=True)
-    return float(sum(
-        n * sum(min(k, most) * math.comb(draws, k) * p**k * (1 - p) ** (draws - k) for k in range(draws + 1))
-        for p, n in zip(values.tolist(), times.tolist(), strict=True)
-    ))  # fmt: skip
 
 
 def results(folder: Path = RESULTS) -> list[dict[str, Any]]:

@@ -1,0 +1,124 @@
+"""What each stage is expected to do by the lengths and pass rates of assumed.py, beside the bounds of forecast.py."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from dpr_mini import budgets
+from dpr_mini.planning import assumed
+from dpr_mini.recipe import Evaluate, Filter, Pack, Recipe, Train
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What one stage is expected to do."""
+
+    items: float  # answers, or samples trained on in an epoch
+    tokens: float
+    length: float  # tokens of one conversation, or of one sample, the question's included
+    labelled: float = 0.0  # of a training: tokens that are predicted, in all epochs
+
+
+def expected(
+    recipe: Recipe, sizes: Mapping[str | None, Sequence[int]], other: Mapping[str, Expected]
+) -> dict[str, Expected]:
+    """Stage -> what is expected of it.
+
+    `sizes`: problems of each source, by benchmark, None for training. `other`: what is expected of the run `like`.
+    {} where that is not known: answers of a source have no assumed length, or a budget cannot be kept.
+    """
+    groups = {None: recipe.problems.train, **recipe.problems.held_out}
+    if any((s.hub or "") not in assumed.ANSWERS for group in groups.values() for s in group):
+        return {}
+    answers = {name: [(n, assumed.ANSWERS[s.hub or ""]) for n, s in zip(sizes[name], group, strict=True)]
+               for name, group in groups.items()}  # fmt: skip
+    problems, d, probe = sum(sizes[None]), recipe.dialogue, recipe.probe
+    one = sum(n * tokens for n, tokens in answers.pop(None)) / problems
+    rates, found = budgets.assumed(problems), {"eval-0-answers": _evaluating(recipe.evaluate, answers, 1)}
+    taught = 1  # turns that one answer has
+    try:
+        if 1 in recipe.phases:
+            taught = len(d.turns)
+            found["dialogue-1"] = _generating(problems * d.samples * taught, one, d.max_new_tokens, taught)
+            kept = right(assumed.PASSED * rates, d.samples, at_most(recipe.filter, d.samples))
+            chain = min(one, d.max_new_tokens) * taught
+            found["train-1"] = _training(recipe.filter, recipe.pack, recipe.train, kept, chain, other)
+            found["eval-1-answers"] = _evaluating(recipe.evaluate, answers, taught)
+        if 2 in recipe.phases:
+            probed, drawn, usable = _phase_2(recipe, rates)
+            found["probe-2"] = _generating(probed, one * taught, probe.max_new_tokens)
+            found["sample-2"] = _generating(drawn, one * taught * assumed.HARDER, probe.max_new_tokens)
+            chain = min(one * taught, probe.max_new_tokens)
+            found["train-2"] = _training(recipe.filter_2, recipe.pack_2, recipe.train_2, usable, chain, other)
+            found["eval-2-answers"] = _evaluating(recipe.evaluate, answers, taught)
+    except _Unknown:
+        return {}
+    return found
+
+
+class _Unknown(Exception):
+    """A number that nothing is assumed of."""
+
+
+def at_most(rules: Filter, each: int) -> int:
+    """Samples of one problem that can pass the filter, of `each` that there are."""
+    most = [r["per_problem"].get("at_most", each) for r in rules.rules if isinstance(r, dict) and "per_problem" in r]
+    return min([each, *most])
+
+
+def right(rates: budgets.Floats, draws: int, most: int) -> float:
+    """Expected right answers kept, at most `most` of each problem's `draws`: sum of E[min(Binomial, most)]."""
+    values, times = np.unique(rates, return_counts=True)
+    return float(sum(
+        n * sum(min(k, most) * math.comb(draws, k) * p**k * (1 - p) ** (draws - k) for k in range(draws + 1))
+        for p, n in zip(values.tolist(), times.tolist(), strict=True)
+    ))  # fmt: skip
+
+
+def _generating(items: float, tokens: float, limit: int, turns: int = 1) -> Expected:
+    tokens = min(tokens, limit)
+    return Expected(items, items * tokens, assumed.QUESTION + turns * tokens)
+
+
+def _evaluating(asked: Evaluate, answers: Mapping[str | None, Sequence[tuple[int, int]]], taught: int) -> Expected:
+    """`answers`: (problems, tokens of an untaught answer) of each benchmark's sources."""
+    turns, items, tokens = len(asked.turns or "1"), 0, 0.0
+    for name, sources in answers.items():
+        for problems, one in sources:
+            draws = problems * (asked.k(str(name)) + asked.greedy) * turns
+            items, tokens = items + draws, tokens + draws * min(one * taught, asked.max_new_tokens)
+    return Expected(items, tokens, assumed.QUESTION + turns * tokens / max(1, items))
+
+
+def _training(
+    rules: Filter, packing: Pack, train: Train, kept: float, chain: float, other: Mapping[str, Expected]
+) -> Expected:
+    """`kept` samples with answers of `chain` tokens, within the limits that the recipe or the run `like` sets."""
+    limit, total = rules.limit, packing.trained_tokens
+    named = [limit.replace("filter", "train")] if isinstance(limit, str) else []
+    if not other.keys() >= {*named, *(total if isinstance(total, tuple) else ())}:
+        raise _Unknown
+    most = other[named[0]].items if named else limit or math.inf
+    if isinstance(total, tuple):
+        total = sum(other[name].labelled for name in total)
+    labelled = total or min(kept, most) * chain * train.epochs
+    sample = assumed.QUESTION + chain
+    return Expected(labelled / chain / train.epochs, labelled / chain * sample, sample, labelled)
+
+
+def _phase_2(recipe: Recipe, rates: budgets.Floats) -> tuple[int, int, float]:
+    """Draws of the probe, draws after it, samples kept: one play with coins for a model."""
+    rng = np.random.default_rng(0)
+    asked = np.full(len(rates), recipe.probe.samples)
+    probe = budgets.Counts(asked, asked, rng.binomial(asked, rates))
+    try:
+        now, wanted = budgets.play(rates, probe, recipe.sample.scaled(recipe.scale), rng)
+    except budgets.BudgetError:  # the lines on sample-2 say so
+        raise _Unknown from None
+    each = at_most(recipe.filter_2, recipe.sample.max_tries)
+    usable = np.minimum(np.minimum(now.right, wanted), each).sum()
+    return int(asked.sum()), int(now.asked.sum() - asked.sum()), float(usable)
