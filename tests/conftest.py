@@ -135,7 +135,8 @@ class Driver:
         self.bin = folder / "driver-bin"
         self.bin.mkdir()
         self.cards, self.slices = self.bin / "cards", self.bin / "slices"
-        self.program("nvidia-smi", f'case "$1" in --query-gpu=*) /bin/cat {self.cards};; -L) /bin/cat {self.slices};; esac')
+        cat = "/bin/cat"  # also where a test leaves nothing else on PATH
+        self.program("nvidia-smi", f'case "$1" in --query-gpu=*) {cat} {self.cards};; -L) {cat} {self.slices};; esac')
         self.program("nvcc", "exit 1")
 
     def program(self, name: str, text: str) -> Path:

@@ -85,11 +85,11 @@ def test_no_row_and_no_training_reads_over_100_percent_also_when_it_is_resumed(m
     rates(monkeypatch, *[1.0] * 20)  # far too low: every step beats it
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(train, "learning_rate", dies)
-        train.run(out, packs, model, config, 0, here=True)
+        train.run(out, packs, model, config, 0)
     first = list(store.read_rows(out / "metrics.jsonl"))
     assert len(first) == 3 and all(0 < r["mfu"] <= 1 for r in first) and first[0]["mfu"] == 1
     rates(monkeypatch, 1e15)  # the process that goes on measures a good one
-    metrics = train.run(out, packs, model, config, 0, here=True)
+    metrics = train.run(out, packs, model, config, 0)
     steps = list(store.read_rows(out / "metrics.jsonl"))
     assert len(steps) == 6 and all(r["mfu"] <= 1 for r in steps) and steps[:3] == first
     assert metrics["mfu"] < 0.01, "the first three rows' 100 % were of a ceiling that was none"

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from dpr_mini.store import read_json, read_rows
@@ -49,6 +50,20 @@ def kill_in(process, folder, wait_for):
     return not (folder / "stage.json").exists()
 
 
+def kill_the_trainer_in(process, folder):
+    """SIGKILL the training process alone at its first checkpoint: the run ends with one line that says so."""
+    while process.poll() is None and not list(folder.glob("checkpoint-*/trainer.json")):
+        time.sleep(0.001)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if child.cmdline()[1:3] == ["-m", "dpr_mini.train_process"]:
+            child.kill()
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and "the training process was ended by SIGKILL" in told.splitlines()[-1], told[
+        -2000:
+    ]
+    assert not (folder / "model").exists()
+
+
 def rows(folder):
     """All that a stage wrote as rows, without what belongs to a moment."""
 
@@ -72,6 +87,8 @@ def test_kill_in_every_stage_then_the_same_command(tmp_path):
     stages = read_json(whole / "smoke" / "latest.json")["stages"]
     midway = {}
     for name, folder in stages.items():
+        if name == "train-1":
+            kill_the_trainer_in(start(killed), killed / "smoke" / folder)
         midway[name] = kill_in(start(killed), killed / "smoke" / folder, MIDWAY.get(name))
     assert [n for n in MIDWAY if not midway[n]] == [], "the kill came too late to test anything"
     told = finish(start(killed))
