@@ -22,9 +22,9 @@ from torch.utils.checkpoint import checkpoint
 class Offloader:
     """Keeps the inputs of checkpointed functions on the host; one per model, so that it knows what comes next.
 
-    `min_bytes`: smaller tensors stay where they are. `in_flight`: how many copies to the host may be under way before
-    the computation waits for the oldest; as many inputs still live on the device. `kept_bytes` and `moved_bytes` count
-    what has been saved on the device and on the host since the start.
+    `min_bytes`: smaller tensors stay where they are, empty ones always. `in_flight`: how many copies to the host may
+    be under way before the computation waits for the oldest; as many inputs still live on the device. `kept_bytes` and
+    `moved_bytes` count what has been saved on the device and on the host since the start.
     """
 
     def __init__(self, *, min_bytes: int = 1 << 20, in_flight: int = 2) -> None:
@@ -44,7 +44,8 @@ class Offloader:
 
     def _pack(self, x: Tensor) -> Tensor | _Away:
         size = x.numel() * x.element_size()
-        if size < self.min_bytes or isinstance(x, nn.Parameter):
+        # torch 2.11's checkpoint also saves an empty tensor a layer: moved, it would stand between two layers' inputs
+        if not size or size < self.min_bytes or isinstance(x, nn.Parameter):
             self.kept_bytes += size
             return x
         self.moved_bytes += size

@@ -94,6 +94,13 @@ def test_nothing_but_small_tensors_stays():
     assert small.kept_bytes == LAYERS * 6 * 16 * 4 and small.moved_bytes == 0
 
 
+def test_an_empty_tensor_is_not_moved():
+    """torch 2.11's checkpoint saves one a layer; fetched ahead, it would take the place of the next layer's input."""
+    keeper, empty = Offloader(min_bytes=0), torch.empty(0, 16)
+    assert keeper._pack(empty) is empty and keeper._unpack(empty) is empty
+    assert keeper.moved_bytes == 0 and keeper._last() is None
+
+
 def test_the_host_copy_dies_with_its_use():
     layers = blocks()
     keeper = Offloader(min_bytes=0)
