@@ -6,16 +6,40 @@ import json
 import os
 import shutil
 import signal
-
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads ruin shared cores
-if shutil.which("nvidia-smi") is None:  # before dpr_kernels: no GPU, so its Triton kernels run in the interpreter
-    os.environ.setdefault("TRITON_INTERPRET", "1")
-
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+
+def has_gpu(dev: Path = Path("/dev")) -> bool:
+    """Whether torch has a CUDA device. Only where a driver's file is there torch is loaded to tell.
+
+    The driver's tool says neither: containers lack it on machines with a GPU, CUDA_VISIBLE_DEVICES means nothing to it.
+    """
+    if not any(any(dev.glob(name)) for name in ("nvidia[0-9]*", "nvhost-gpu", "dxg")):
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def refuse_interpreter(gpu: bool) -> None:
+    """Ends the session, in one line, where GPU tests would pass on a CPU: in Triton's interpreter."""
+    if not gpu:
+        return
+    from dpr_kernels.backends import INTERPRETED, ON_COPIES
+
+    if INTERPRETED:
+        raise pytest.UsageError(f"torch has a GPU, but {ON_COPIES}, or hide the GPU with CUDA_VISIBLE_DEVICES=''")
+
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads ruin shared cores
+HAS_GPU = has_gpu()
+if not HAS_GPU:  # before dpr_kernels: its Triton kernels run in the interpreter
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # A shell's background job has SIGINT ignored, its children inherit that, and every test of Ctrl-C would fail.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -198,5 +222,11 @@ class Outcomes:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    refuse_interpreter(HAS_GPU)  # here also where tests are spread over processes
     if out := os.environ.get("DPR_MINI_CONFORMANCE_OUT"):
         config.pluginmanager.register(Outcomes(config.rootpath / out))
+
+
+def pytest_collection_finish() -> None:
+    torch = sys.modules.get("torch")
+    refuse_interpreter(torch is not None and torch.cuda.is_available())  # a GPU that no file in /dev told of

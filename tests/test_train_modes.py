@@ -3,6 +3,7 @@
 import sys
 from dataclasses import asdict
 
+import dpr_kernels
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -314,6 +315,14 @@ def test_what_cannot_run_says_what_to_do(folders, tmp_path, monkeypatch):
     for kind in ("tensorboard", "trackio", "wandb"):
         with pytest.raises(TrainError, match=rf"train.report_to is {kind}.*pip install {kind}"):
             go(tmp_path / kind, folders["llama"], rows(1), report_to=kind)
+
+
+@pytest.mark.parametrize("backend", ["dpr_kernels", "plain"])
+def test_a_gpu_does_not_train_in_tritons_interpreter(backend, tmp_path, monkeypatch):
+    """The variable left set: one line, before the model is read (there is none)."""
+    monkeypatch.setattr(dpr_kernels.backends, "INTERPRETED", True)
+    with pytest.raises(TrainError, match=r"^[^\n]*TRITON_INTERPRET is set[^\n]*: unset it$"):
+        build.load(tmp_path / "none", settings(backend=backend), torch.bfloat16, torch.device("cuda"))
 
 
 def test_switches_that_do_not_fit_are_refused_in_the_recipe():

@@ -35,6 +35,7 @@ def load(model_dir: Path, config: recipe.Train, dtype: torch.dtype, device: torc
     from transformers import AutoModelForCausalLM
 
     progress.quiet_transformers()
+    _kernels_run(device)
     options = {"attn_implementation": _attention(config)}
     if config.mode == "qlora":
         options |= {"quantization_config": _four_bits(dtype), "device_map": {"": device}}
@@ -52,6 +53,7 @@ def make(shape: Any, config: recipe.Train, dtype: torch.dtype, device: torch.dev
     """
     from transformers import AutoModelForCausalLM
 
+    _kernels_run(device)
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(
             shape, dtype=_stored(config, dtype), attn_implementation=_attention(config)
@@ -59,6 +61,14 @@ def make(shape: Any, config: recipe.Train, dtype: torch.dtype, device: torch.dev
     if config.mode == "qlora":
         _quantise(model, dtype)
     return _prepared(model, config, device)
+
+
+def _kernels_run(device: torch.device) -> None:
+    """Raises TrainError where the loss's kernel, which every backend uses, must not run on `device`."""
+    try:
+        dpr_kernels.backends.pick("linear_cross_entropy", "auto", device)
+    except RuntimeError as error:
+        raise TrainError(str(error)) from None
 
 
 def _attention(config: recipe.Train) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 try:
@@ -14,7 +13,8 @@ except ImportError as error:
         raise
     triton = tl = None  # type: ignore[assignment]
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # read by triton.jit when a kernel is defined
+# TRITON_INTERPRET as triton.jit reads it when a kernel is defined: "true" and "on" count too
+INTERPRETED = triton is not None and bool(triton.knobs.runtime.interpret)
 
 if triton is not None:
     jit = triton.jit

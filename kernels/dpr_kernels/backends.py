@@ -26,16 +26,21 @@ OPS: Mapping[str, tuple[str, ...]] = {
 }
 PACKAGES = {"liger": "liger-kernel", "unsloth": "unsloth", "cce": "cut-cross-entropy"}
 MODULES = {"liger": "liger_kernel", "unsloth": "unsloth", "cce": "cut_cross_entropy"}
+# On a GPU the interpreter works on copies in host memory: the result is right, slow, and no proof of the kernel.
+ON_COPIES = "TRITON_INTERPRET is set, so Triton's kernels would run in its interpreter, not on the GPU: unset it"
 
 
 def pick(op: str, impl: str, device: torch.device) -> str:
     """The implementation of `op` to run on `device`: `impl` itself, or what `auto` stands for.
 
     Raises ValueError for one that the operator does not have, RuntimeError for one that cannot run here, saying why.
+    `auto` is the reference, with a warning, on a GPU without Triton; with the interpreter on it is an error there.
     """
     if impl == "auto":
         if device.type != "cuda":
             return "reference"
+        if INTERPRETED:  # a variable left set, nothing that is missing: no reason to train on the slow path
+            raise RuntimeError(f"{op}: impl 'auto' cannot run here: {ON_COPIES}")
         if reason := why_not("triton", device, op):
             _warn(f"{op}: impl 'auto' is the reference on this GPU: {reason}")
         return "reference" if reason else "triton"
@@ -62,6 +67,8 @@ def why_not(impl: str, device: torch.device, op: str = "") -> str:
     if triton is None:
         return "triton is not installed (pip install triton)"
     gpu, interpreted = device.type == "cuda", device.type == "cpu" and INTERPRETED
+    if gpu and INTERPRETED:  # the libraries' kernels are Triton's too
+        return ON_COPIES
     if impl == "triton":
         return "" if gpu or interpreted else "needs a GPU, or TRITON_INTERPRET=1 set before import"
     if find_spec(MODULES[impl]) is None:
@@ -81,7 +88,8 @@ def available(device: torch.device | str | None = None) -> dict[str, dict[str, s
 
 
 def versions() -> dict[str, str]:
-    """Installed version of every library behind an implementation, for result files."""
-    names = ["torch", "triton", *PACKAGES.values()]
+    """Installed version of every library behind an implementation, for result files; torch's with its build ("+cu130"),
+    which PyPI's metadata leave out."""
+    names = ["triton", *PACKAGES.values()]
     installed = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in metadata.distributions()}
-    return {name: installed[name] for name in names if name in installed}
+    return {"torch": str(torch.__version__)} | {name: installed[name] for name in names if name in installed}
