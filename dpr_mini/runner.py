@@ -85,6 +85,8 @@ def _preflight(asked: Sequence[tuple[Path, Recipe]], runs: Path, until: str | No
     """Before the first recipe spends anything: what the recipes need of this machine, each set of needs once."""
     seen = []
     for path, recipe in asked:
+        if not recipe.needs.gpu_gib:
+            continue
         with pipeline.Owner(recipe, path.parent) as owner:
             stages = pipeline.build(recipe, owner)
         alike = recipe.model_copy(update={"seed": 0, "name": "", "like": None})
