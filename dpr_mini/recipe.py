@@ -42,7 +42,7 @@ class Server(Section):
     """kind: sglang. A server that is started with SGLang's own interpreter, or running ones."""
 
     python: str | None = None  # interpreter of SGLang's environment; none = .sglang/bin/python
-    urls: tuple[str, ...] = ()  # running servers instead: replicas of one model, or a router
+    urls: tuple[str, ...] = ()  # running servers instead: replicas of one model, or a router, whose workers are asked
     arguments: dict[str, bool | int | float | str | None] = Field({})  # SGLang's own, e.g. mem_fraction_static: 0.85
     deterministic: bool = False  # seeds count; needs a GPU and costs speed
     check_cache: bool = True  # prove at the start that a second turn is cached
@@ -59,7 +59,7 @@ class Server(Section):
 
 class EngineSection(Server):
     kind: Literal["auto", "openvino", "hf", "sglang"] = "auto"
-    window: Positive | None = None  # requests in flight; none = the engine's own choice
+    window: Positive | None = None  # requests in flight; none = the engine's own choice, for sglang its server's
 
     @model_validator(mode="after")
     def _server_or_urls(self) -> EngineSection:

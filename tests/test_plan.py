@@ -297,13 +297,27 @@ def asked_sections(asked: Recipe) -> dict:
 def test_windows_are_the_engines_defaults():
     from dpr_mini.engines.hf import HfEngine
     from dpr_mini.engines.openvino import OpenVinoEngine
-    from dpr_mini.engines.sglang import SglangEngine
 
-    engines = {"sglang": SglangEngine, "hf": HfEngine, "openvino": OpenVinoEngine}
+    engines = {"hf": HfEngine, "openvino": OpenVinoEngine}
     for kind, engine in engines.items():
         assert inspect.signature(engine).parameters["window"].default == capacity.WINDOWS[kind]
     cache = inspect.signature(OpenVinoEngine).parameters["cache_gib"].default
     assert cache * GIB == capacity.OPENVINO_CACHE
+
+
+@pytest.mark.parametrize(("gib", "more"), [(80, {}), (40, {}), (20, {}), (80, {"max_running_requests": 200}), (None, {})])
+def test_the_window_planned_for_sglang_is_the_one_its_engine_takes_of_such_a_server(gib, more):
+    """From the cache that is planned and the requests that SGLang decodes together, 2048 where the recipe says none."""
+    from dpr_mini.engines.wire import Info
+
+    (engine,) = [planned(recipe(engine={"kind": "sglang", "arguments": more}), gib).engine]
+    pool = 65536 if gib is None else int(engine.cache / engine.token)
+    told = {"max_total_num_tokens": pool, "max_running_requests": more.get("max_running_requests")}
+    told["internal_states"] = [{"effective_max_running_requests_per_dp": 2048}]
+    assert engine.window == Info.read(told).window
+    assert engine.window == {(80, 0): 492, (80, 1): 200}.get((gib, len(more)), engine.window)
+    named = planned(recipe(engine={"kind": "sglang", "window": 7, "arguments": more}), gib).engine
+    assert named.window == 7
 
 
 def test_host_and_disk():

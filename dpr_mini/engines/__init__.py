@@ -71,5 +71,6 @@ def open_engine(
         if precision:
             options["dtype"] = DTYPES[precision]
         engine = HfEngine(Path(model_dir), **options)
-    print(f"engine {engine.name}, window {engine.window}: {why}", file=sys.stderr, flush=True)
+    asked = picked == "sglang" and window is None  # then the server tells, once it is there
+    print(f"engine {engine.name}{'' if asked else f', window {engine.window}'}: {why}", file=sys.stderr, flush=True)
     return engine

@@ -13,8 +13,9 @@ from typing import Any
 import aiohttp
 
 from dpr_mini import gpus, requirements
-from dpr_mini.engines import launch, wire
+from dpr_mini.engines import calls, launch, wire
 from dpr_mini.engines.base import EngineError, Request, Sampling
+from dpr_mini.engines.calls import Absent, Lost, Refused
 from dpr_mini.engines.decode import Decoder
 from dpr_mini.engines.process import ServerProcess, free_port
 from dpr_mini.recipe import Server
@@ -22,14 +23,7 @@ from dpr_mini.recipe import Server
 PROBE = "The cache keeps what it has read. A second turn begins where the first one ended. " * 6
 GPU_SLACK = 1.0  # GiB that may be missing: the driver's part, a context that is being taken down
 GPU_PATIENCE = 60.0  # seconds in which memory that was given back must be there
-
-
-class Lost(Exception):
-    """No answer, but the server may be there: worth asking again."""
-
-
-class Refused(Exception):
-    """The server says that the request is wrong: asking again would not help."""
+SERVER_INFO, MODEL_INFO = ("/server_info", "/get_server_info"), ("/model_info", "/get_model_info")  # new and old names
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +65,7 @@ class Fleet:
         # no limit on connections: the engine's window is the limit
         self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         if self.urls:
-            self.replicas = [await self._adopt(url) for url in self.urls]
+            self.replicas = await self._adopt_all()
         else:
             await self._start()
         if self.config.deterministic and not all(r.info.deterministic for r in self.replicas):
@@ -170,12 +164,54 @@ class Fleet:
     def _command(self, folder: Path, port: int) -> list[str]:
         c = self.config
         arguments = {"context_length": self.decoder.context + launch.CONTEXT_SLACK} | c.arguments
-        return launch.command(self.python, folder, port, arguments, gpu=self.gpu, deterministic=c.deterministic)
+        return launch.command(
+            self.python,
+            folder,
+            port,
+            arguments,
+            gpu=self.gpu,
+            deterministic=c.deterministic,
+            release=self.versions["sglang"],
+        )
+
+    async def _adopt_all(self) -> list[Replica]:
+        """The running servers; a router stands for its workers, which are asked themselves.
+
+        A router has neither weight updates nor aborts, and tells the cache of its first worker alone.
+        """
+        urls: list[str] = []
+        for url in self.urls:
+            if not await self.healthy(url, "/health", 10.0):
+                raise EngineError(f"engine.urls: no SGLang server answers at {url}")
+            workers = await self._workers(url)
+            if not workers:
+                urls.append(url)
+                continue
+            for worker in workers:
+                if not await self.healthy(worker, "/health", 10.0):
+                    raise EngineError(f"engine.urls: the worker {worker} of the router at {url} does not answer")
+                if await self._workers(worker):
+                    raise EngineError(f"engine.urls: the worker {worker} of the router at {url} is a router itself")
+            print(f"{url} is a router; its workers are asked: {', '.join(workers)}", file=sys.stderr, flush=True)
+            urls += workers
+        once = list(dict.fromkeys(urls))
+        if len(once) < len(urls):
+            print(f"engine.urls: {len(urls) - len(once)} named twice are asked once", file=sys.stderr, flush=True)
+        return [await self._adopt(url) for url in once]
+
+    async def _workers(self, url: str) -> tuple[str, ...]:
+        """The addresses of a router's workers, () of a server. Raises EngineError for a router that hides them."""
+        for path in ("/workers", "/list_workers"):  # the second before 0.2.2 of the router
+            try:
+                return wire.workers(url, await self.ask(url, path, None, 30.0))
+            except Absent:
+                continue
+            except (Lost, Refused) as error:
+                raise EngineError(f"engine.urls: {url} does not tell {path}: {error}") from None
+        return ()
 
     async def _adopt(self, url: str) -> Replica:
         """A running server; our weights are loaded into it where it has others (the same architecture, same files)."""
-        if not await self.healthy(url, "/health", 10.0):
-            raise EngineError(f"engine.urls: no SGLang server answers at {url}")
         if not _same_folder(await self._serving(url), self.model_dir):
             await self._load_weights(url)
         replica = Replica(url, await self._info(url))
@@ -195,26 +231,31 @@ class Fleet:
             reply = await self.ask(url, "/update_weights_from_disk", body, self.config.start_timeout)
         except (Lost, Refused) as error:
             reply = {"message": str(error)}
-        if not reply.get("success"):
-            raise EngineError(f"engine.urls: {url} cannot load {self.model_dir}: {reply.get('message')!s:.200}")
+        if not (isinstance(reply, dict) and reply.get("success") is True):
+            why = reply.get("message") if isinstance(reply, dict) else reply
+            why = wire.line(why) if isinstance(why, str) else wire.shown(why)
+            raise EngineError(f"engine.urls: {url} cannot load {self.model_dir}: {why}")
         await self.healthy(url, "/flush_cache", 30.0)  # what was cached belongs to the old weights
         if not _same_folder(serving := await self._serving(url), self.model_dir):
             raise EngineError(f"engine.urls: {url} still serves {serving}; start it again with {self.model_dir}")
 
     async def _check_cache(self, replica: Replica) -> None:
-        """Two turns: the second must find the first's prompt and answer in the cache."""
-        if not (self.config.check_cache and replica.info.prefix_cache):
+        """Two turns: the second must find the first's prompt and answer in the cache. Says where there is none."""
+        if not self.config.check_cache:
+            return
+        if not replica.info.prefix_cache:
+            self._say_no_cache(replica)
             return
         ids = tuple(self.decoder.tokenizer.encode(PROBE, add_special_tokens=False).ids[:96])
         draw = Sampling(8, temperature=0.0)
         try:
-            first = wire.payload(Request("probe-1", ids, draw, 0), 8, (), uuid.uuid4().hex)
-            answer = wire.one(await self.ask(replica.url, "/generate", first, 300.0)).get("output_ids", [])
+            one = Request("probe-1", ids, draw, 0)
+            answer = wire.drawn(one, await self._probe(replica, one, 8), self.decoder, 8)
             turn = Request("probe-2", (*ids, *answer, *ids[:8]), draw, 0)
-            reply = await self.ask(replica.url, "/generate", wire.payload(turn, 1, (), uuid.uuid4().hex), 300.0)
+            reply = await self._probe(replica, turn, 1)
         except (Lost, Refused) as error:
             raise EngineError(f"the server at {replica.url} does not answer a probe of two turns: {error}") from None
-        cached = wire.completion(turn, reply, self.decoder).cached_tokens
+        cached = wire.completion(turn, reply, self.decoder, 1).cached_tokens
         expected = len(ids) + len(answer) - 1 - replica.info.page
         if cached < expected:
             raise EngineError(
@@ -222,46 +263,69 @@ class Fleet:
                 "expected: turns would be computed again and again (engine.check_cache=false goes on all the same)"
             )
 
+    async def _probe(self, replica: Replica, request: Request, room: int) -> Any:
+        body = wire.payload(request, room, (), uuid.uuid4().hex)
+        return await self.ask(replica.url, "/generate", body, 300.0, wire.most_bytes(room))
+
+    def _say_no_cache(self, replica: Replica) -> None:
+        """One line, unless the recipe itself turned the cache off."""
+        if any(name.replace("-", "_") == "disable_radix_cache" and on for name, on in self.config.arguments.items()):
+            return
+        why = "it was started without"
+        if replica.info.deterministic:
+            why = f"with seeds that count, its attention ({replica.info.attention}) keeps none"
+        print(
+            f"the server at {replica.url} has no prefix cache ({why}): every turn is computed from its beginning; "
+            "engine.arguments.attention_backend=triton has one, engine.check_cache=false says no more of it",
+            file=sys.stderr,
+            flush=True,
+        )
+
     async def _info(self, url: str) -> wire.Info:
-        return wire.Info.read(await self._told(url, "/get_server_info"))
+        return wire.Info.read(await self._told(url, *SERVER_INFO))
 
     async def _serving(self, url: str) -> str:
-        return str((await self._told(url, "/get_model_info")).get("model_path", ""))
+        """The folder whose model it serves, on one line; "" where it names none."""
+        path = (await self._told(url, *MODEL_INFO)).get("model_path")
+        if not isinstance(path, str):
+            return ""
+        return path if path.isprintable() and len(path) <= 4096 else wire.line(path)
 
-    async def _told(self, url: str, path: str) -> dict[str, Any]:
-        """What a server says of itself. Raises EngineError where it says nothing, or not as SGLang does."""
-        try:
-            said = await self.ask(url, path, None, 30.0)
-        except (Lost, Refused) as error:
-            raise EngineError(f"the server at {url} does not tell {path}: {error}") from None
-        if not isinstance(said, dict):
-            raise EngineError(f"the server at {url} is none of SGLang's: {path} gives {said!r:.80}")
-        return said
+    _old_names_said = False
+
+    async def _told(self, url: str, path: str, old: str) -> dict[str, Any]:
+        """What a server says of itself, by the endpoint's old name only where it does not have the new one.
+
+        Raises EngineError where it says nothing, or not as SGLang does.
+        """
+        for name in (path, old):
+            try:
+                said = await self.ask(url, name, None, 30.0)
+            except Absent:
+                continue
+            except (Lost, Refused) as error:
+                raise EngineError(f"the server at {url} does not tell {name}: {error}") from None
+            if not isinstance(said, dict):
+                raise EngineError(f"the server at {url} is none of SGLang's: {name} gives {wire.shown(said, 80)}")
+            if name == old and not self._old_names_said:
+                self._old_names_said = True
+                print(f"{url} has no {path}; {old} is asked, as in older releases", file=sys.stderr, flush=True)
+            return said
+        raise EngineError(f"the server at {url} is none of SGLang's: it has neither {path} nor {old}")
 
     async def healthy(self, url: str, path: str, seconds: float) -> bool:
         """Whether a GET of `path` is answered with 200 in time."""
-        try:
-            async with self._session.get(url + path, timeout=aiohttp.ClientTimeout(total=seconds)) as response:
-                return response.status == 200
-        except (aiohttp.ClientError, TimeoutError):
-            return False
+        return await calls.healthy(self._session, url + path, seconds)
 
-    async def ask(self, url: str, path: str, body: dict[str, Any] | None, seconds: float) -> Any:
-        """The JSON that the server answers to a POST of `body` (a GET without one). Raises Lost or Refused."""
-        limit = aiohttp.ClientTimeout(total=seconds, sock_connect=10)
-        try:
-            async with self._session.request(
-                "GET" if body is None else "POST", url + path, json=body, timeout=limit
-            ) as response:
-                if response.status == 200:
-                    return await response.json(content_type=None)
-                said = f"HTTP {response.status}: {(await response.text()).strip()[:200]}"
-        except TimeoutError:
-            raise Lost(f"no answer in {seconds:.0f} s") from None
-        except (aiohttp.ClientError, ValueError) as error:  # ValueError: an answer that is not JSON
-            raise Lost(f"{type(error).__name__}: {error}") from None
-        raise (Refused if 400 <= response.status < 500 and response.status != 429 else Lost)(said)
+    async def ask(
+        self, url: str, path: str, body: dict[str, Any] | None, seconds: float, most: int = wire.REPLY_BYTES
+    ) -> Any:
+        """The JSON, of `most` bytes, that is answered to a POST of `body` (a GET without one). Raises as calls.ask."""
+        return await calls.ask(self._session, url + path, body, seconds, most)
 
 
 def _same_folder(serving: str, ours: Path) -> bool:
-    return serving != "" and Path(serving).resolve() == ours.resolve()
+    try:
+        return serving != "" and Path(serving).resolve() == ours.resolve()
+    except (ValueError, OSError):  # no path of this system
+        return False

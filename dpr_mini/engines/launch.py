@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -18,13 +19,15 @@ from typing import Any
 from dpr_mini.engines.base import EngineError
 
 USUAL = (".sglang/bin/sglang-python", ".sglang/bin/python")  # where it is looked for if the recipe names none
-INSTALL = "python3 -m venv .sglang && .sglang/bin/pip install sglang==0.5.9"
+RELEASE = "0.5.23"  # for GPUs; every version of it is in LOCK
+LOCK = "tools/sglang-0.5.23.lock"
+INSTALL = f"python3 -m venv .sglang && .sglang/bin/pip install -r {LOCK}"
 INSTALL_CPU = "tests/sglang/install.sh .sglang"
 PACKAGES = ("sglang", "sgl-kernel", "sglang-kernel", "torch", "transformers", "triton", "flashinfer-python")
 
 # A waiting prompt that shares its beginning with another one lets that go first and then finds it cached.
 FLAGS: dict[str, Any] = {"schedule_policy": "lpm", "log_level_http": "warning"}
-# No GPU: what SGLang 0.5.9 needs to serve at all (slow: for tests). float32 as the other engines compute on a CPU.
+# No GPU: what SGLang needs to serve at all (slow: for tests). float32 as the other engines compute on a CPU.
 CPU_FLAGS: dict[str, Any] = {
     "device": "cpu",
     "attention_backend": "torch_native",
@@ -39,7 +42,14 @@ CPU_ENVIRONMENT = {"SGLANG_USE_CPU_ENGINE": "1"}
 # SGLang refuses a prompt of its last 7 places of a context and does not draw the last 2 tokens: it gets so many more.
 CONTEXT_SLACK = 8
 LONGER_CONTEXT = {"SGLANG_ALLOW_OVERWRITE_LONGER_CONTEXT_LEN": "1"}
-BEYOND_PROMPT = 4  # tokens that prompt and answer together may have over max_req_input_len (0.5.9)
+BEYOND_PROMPT = 4  # tokens that prompt and answer together may have over max_req_input_len (0.5.9, 0.5.23)
+# Flags that later releases call something else: (in the recipe, the first release that knows the new name, new name).
+RENAMED = (("cuda_graph_max_bs", (0, 5, 16), "cuda_graph_max_bs_decode"),)
+# Requests in flight, where engine.window is not given: what the server decodes together, and this share of its cache
+# for each (a question, two turns of 512 tokens and room). Fewer than LEAST only starve it, since tokens in flight are
+# bounded by the cache anyway; far beyond the 256 rows of its CUDA graphs a step only gets longer.
+EACH, LEAST, MOST = 2048, 128, 512
+RUNNING = 2048  # requests that SGLang decodes together at the least where max_running_requests is not given
 MEM_FRACTION = 0.85  # a card's share for weights and cache where the recipe names none, about SGLang's own default
 OURS = ("model_path", "model", "host", "port", "trust_remote_code")  # not to be given in engine.arguments
 
@@ -75,18 +85,39 @@ def versions(python: str) -> dict[str, str]:
         raise EngineError(f"engine.python: {python} does not run: {(done.stderr.splitlines() or ['no message'])[-1]}")
     found = json.loads(done.stdout)
     if "sglang" not in found:
-        raise EngineError(f"engine.python: {python} has no sglang; run: {python} -m pip install sglang==0.5.9")
+        raise EngineError(f"engine.python: {python} has no sglang; run: {python} -m pip install sglang=={RELEASE}")
     return dict(found)
 
 
+def number(release: str) -> tuple[int, ...]:
+    """(0, 5, 15) of "0.5.15.post1"; () of what is no release."""
+    return tuple(map(int, re.findall(r"\d+", release)[:3]))
+
+
+def window(pool: int, running: int = RUNNING) -> int:
+    """Requests in flight that keep a server busy: `pool` tokens of cache, `running` requests decoded together."""
+    return min(running, MOST, max(LEAST, pool // EACH))
+
+
 def command(
-    python: str, model: Path, port: int, arguments: Mapping[str, Any], *, gpu: bool, deterministic: bool
+    python: str,
+    model: Path,
+    port: int,
+    arguments: Mapping[str, Any],
+    *,
+    gpu: bool,
+    deterministic: bool,
+    release: str = RELEASE,
 ) -> list[str]:
     """The server's command line. `arguments` are SGLang's own, with _ or -; they go over ours.
 
-    Raises EngineError for one that is not the recipe's to give.
+    One that `release` calls otherwise is given by that name. Raises EngineError for one that is not the recipe's.
     """
     given = {name.replace("-", "_"): value for name, value in arguments.items()}
+    for old, since, new in RENAMED:
+        now, other = (new, old) if number(release) >= since else (old, new)
+        if other in given:
+            given.setdefault(now, given.pop(other))
     if taken := [name for name in OURS if name in given]:
         raise EngineError(f"engine.arguments: {taken[0]!r} is not to be set here")
     flags = FLAGS | ({} if gpu else CPU_FLAGS) | ({"enable_deterministic_inference": True} if deterministic else {})
@@ -116,7 +147,7 @@ def memory_share(arguments: Mapping[str, Any]) -> float:
 
 
 def serving_folder(model: Path, into: Path) -> Path:
-    """A folder of links to `model` whose JSON files also speak to transformers 4, which SGLang 0.5.9 pins.
+    """A folder of links to `model` whose JSON files also speak to transformers 4, which SGLang 0.5.9 pins (0.5.23: 5).
 
     transformers 5 writes `rope_parameters`, which 4 overlooks: it would take its default base, and answer nonsense
     without a word. And it names tokenizer classes that 4 does not have, and lists tokens where 4 wants a mapping.

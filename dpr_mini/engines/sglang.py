@@ -28,8 +28,9 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 
 from dpr_mini.engines import launch, wire
 from dpr_mini.engines.base import Completion, EngineError, Request, RequestError
+from dpr_mini.engines.calls import Lost, Refused
 from dpr_mini.engines.decode import Decoder
-from dpr_mini.engines.fleet import Fleet, Lost, Refused, Replica
+from dpr_mini.engines.fleet import Fleet, Replica
 from dpr_mini.recipe import Server
 
 T = TypeVar("T")
@@ -56,14 +57,15 @@ class Job:
 class SglangEngine:
     """Engine (see base.py) on SGLang; `config` is the recipe's section of it.
 
-    model_dir: Hugging Face folder. window: requests in flight at most. logs: folder of the server's log.
+    model_dir: Hugging Face folder. window: requests in flight at most; None: what the servers' caches and limits hold
+    (launch.window), known once the engine is open. logs: folder of the server's log.
     Raises EngineError where there is no SGLang, on entering if the server does not start, and for a bad request.
     """
 
     def __init__(
-        self, model_dir: Path, *, window: int = 128, config: Server | None = None, logs: Path = Path(".")
+        self, model_dir: Path, *, window: int | None = None, config: Server | None = None, logs: Path = Path(".")
     ) -> None:
-        self.model_dir, self.window, self.logs = Path(model_dir), window, Path(logs)
+        self.model_dir, self._window, self.logs = Path(model_dir), window, Path(logs)
         self.config = config or Server()
         self.decoder = Decoder(self.model_dir)
         self.fleet = Fleet(self.model_dir, self.decoder, self.config, self.logs)
@@ -73,6 +75,15 @@ class SglangEngine:
     @property
     def name(self) -> str:
         return self.fleet.name
+
+    @property
+    def window(self) -> int:
+        """Requests in flight at most. Raises EngineError where only an open server can tell."""
+        if self._window is not None:
+            return self._window
+        if not self.fleet.replicas:
+            raise EngineError("the sglang engine is not open; its window is its server's to tell")
+        return sum(r.info.window for r in self.fleet.replicas)
 
     @property
     def reproducible(self) -> bool:
@@ -170,6 +181,11 @@ class SglangEngine:
 
     async def _open(self) -> None:
         await self.fleet.open()
+        if self._window is None:
+            told = ", ".join(
+                f"{r.info.pool:,} tokens of cache, {r.info.running:,} requests at once" for r in self.fleet.replicas
+            )
+            print(f"window {self.window}: {told}", file=sys.stderr, flush=True)
         self._up = True
         self._watch = asyncio.create_task(self._watchdog())
 
@@ -247,20 +263,18 @@ class SglangEngine:
         try:
             await self._prime(job)
             reply = await self._ask(job, epoch)
-            done = wire.completion(job.request, reply, self.decoder)
-            self.counts["retractions"] += wire.one(reply)["meta_info"].get("total_retractions") or 0
-            self._drawn.append(len(done.ids))
+            answer = wire.completion(job.request, reply, self.decoder, job.room)
+            self.counts["retractions"] += wire.retractions(job.request, reply)
+            self._drawn.append(len(answer.ids))
+            done = answer
         except (Lost, Refused, EngineError) as error:
-            done = Completion(job.request.id, (), "", "error", len(job.request.ids), 0, str(error))
+            done = _failed(job, str(error))
         except Dead:
             job.deaths += 1
             if job.deaths > SUSPECT:  # it was alone
-                done = Completion(
-                    job.request.id, (), "", "error", len(job.request.ids), 0, "the server dies of this request"
-                )
+                done = _failed(job, "the server dies of this request")
         except Exception as error:  # a reply that nobody has thought of must not be waited for
-            why = f"unreadable reply: {type(error).__name__}: {error}"
-            done = Completion(job.request.id, (), "", "error", len(job.request.ids), 0, why)
+            done = _failed(job, f"unreadable reply: {type(error).__name__}: {error}")
         finally:
             del self._flying[task]
             job.replica.reserved -= job.cost
@@ -301,8 +315,9 @@ class SglangEngine:
             with attempt:
                 job.rid = uuid.uuid4().hex  # a new one each time: the server may still know the last
                 body = wire.payload(job.request, job.room, self.decoder.eos, job.rid)
+                most = wire.most_bytes(job.room)
                 try:
-                    return await self.fleet.ask(job.replica.url, "/generate", body, self.config.request_timeout)
+                    return await self.fleet.ask(job.replica.url, "/generate", body, self.config.request_timeout, most)
                 except Lost:
                     if epoch != self.fleet.epoch or self.fleet.dead:
                         await self._revive(epoch)
@@ -394,3 +409,7 @@ class SglangEngine:
         except BaseException:
             future.cancel()
             raise
+
+
+def _failed(job: Job, why: str) -> Completion:
+    return Completion(job.request.id, (), "", "error", len(job.request.ids), 0, wire.line(why, 1000))

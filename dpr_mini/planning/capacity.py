@@ -21,7 +21,7 @@ SLACK = 0.05  # of what is counted: blocks that the caching allocator holds and 
 PROCESS = {True: 2.5 * GIB, False: 0.5 * GIB}  # host: Python and torch, with CUDA's libraries or without
 PROMPT, INSTRUCTION = 512, 128  # tokens of a question with its template; of each further turn's instruction
 CHARACTERS, MESSAGE = 2, 8  # of an example's text in a token, few since digits stand alone; tokens around a message
-WINDOWS = {"sglang": 128, "hf": 32, "openvino": 64}  # requests in flight: the engines' own defaults
+WINDOWS = {"hf": 32, "openvino": 64}  # requests in flight: the engines' own defaults; SGLang's: launch.window
 OPENVINO_CACHE = 2 * GIB  # its prefix cache
 ROW_BYTES = 12  # disk: a generated token as text and as an id
 STEP, MOST = 256, 1 << 20  # row lengths that are tried: multiples, up to
@@ -161,6 +161,7 @@ def serving(recipe: Recipe, shape: Shape, card: Card) -> Serving:
     """bfloat16 weights and cache on a GPU, float32 on a CPU. `auto` is hf on a GPU, OpenVINO elsewhere."""
     engine, room = recipe.engine, card.bytes
     kind = engine.kind if engine.kind != "auto" else ("hf" if card.gpu else "openvino")
+    given = {name.replace("-", "_"): value for name, value in engine.arguments.items()}
     if kind == "openvino":
         room = None  # it computes on the host
     elif kind == "sglang" and room is not None:
@@ -168,12 +169,19 @@ def serving(recipe: Recipe, shape: Shape, card: Card) -> Serving:
     elif room is not None:
         room = room * (1 - SLACK) - CONTEXT
     width = 4 if room is None else 2
+    weights, token = float(width * shape.parameters()), float(2 * shape.layers * shape.kv_width * width)
+    window = engine.window or WINDOWS.get(kind)
+    if window is None:
+        # as the engine asks its server; on a CPU the cache is CPU_FLAGS' own
+        pool = launch.CPU_FLAGS["max_total_tokens"] if room is None else max(0.0, room - weights) / token
+        asked = given.get("max_running_requests")
+        window = launch.window(int(pool), asked if type(asked) is int else launch.RUNNING)
     return Serving(
         kind,
-        weights=float(width * shape.parameters()),
-        token=float(2 * shape.layers * shape.kv_width * width),
+        weights=weights,
+        token=token,
         conversation=conversation(recipe),
-        window=engine.window or WINDOWS[kind],
+        window=window,
         logits=3 * 4.0 * shape.vocab if kind == "hf" else 0.0,  # scores, scaled, with noise
         room=room,
     )

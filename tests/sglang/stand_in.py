@@ -1,7 +1,8 @@
 """A stand-in for an SGLang server, and the programs that tests start: it, and the engine as its client.
 
 It speaks the part of /generate that the engine uses and fails on demand. It shows nothing of SGLang itself: that is for
-the tests with the marker `sglang`.
+the tests with the marker `sglang`. It answers as 0.5.23 does, or with `old=True` as 0.5.9; endpoints that those have by
+two names it has by the new one (a release before 0.5.9: `only_old_names`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ INFO = {
     "max_req_input_len": 250,
     "page_size": 1,
     "schedule_policy": "lpm",
+    "max_running_requests": None,
+    "internal_states": [{"effective_max_running_requests_per_dp": 4096}],
 }
+NAMES = {"/get_server_info": "/server_info", "/get_model_info": "/model_info"}
 
 
 class Stand:
@@ -51,6 +55,9 @@ class Stand:
         self.well = True
         self.flushes: list[int] = []  # statuses to give before 200
         self.update: Callable[[dict], dict] = self._update
+        self.old = False  # 0.5.9
+        self.only_old_names = False
+        self.raw: dict[str, Any] = {}  # path -> what is answered there: text, a status, or a coroutine of the request
 
     def _update(self, body: dict) -> dict:
         self.model = body["model_path"]
@@ -67,7 +74,9 @@ class Stand:
                 ids, reason = (*ids, EOS), {"type": "stop", "matched": EOS}
         cached = max((common(known, prompt[:-1]) for known in self.cache), default=0)
         self.cache.append((prompt + ids)[:-1] if ids else prompt)
-        return {"output_ids": ids, "meta_info": {"finish_reason": reason, "cached_tokens": cached} | meta}
+        counts = {"prompt_tokens": len(prompt), "completion_tokens": len(ids), "cached_tokens": cached}
+        counts["total_retractions" if self.old else "num_retractions"] = 0
+        return {"text": "", "output_ids": ids, "meta_info": {"finish_reason": reason} | counts | meta}
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -82,10 +91,8 @@ class Stand:
                 reply = await reply
         finally:
             del self.flying[body["rid"]]
-        if isinstance(reply, int):
-            return web.Response(status=reply, text="as it was told")
-        if isinstance(reply, str):
-            return web.Response(text=reply)
+        if isinstance(reply, int | str) or callable(reply):
+            return await answer_raw(reply, request)
         return web.json_response(self.answer(body) if reply is None else reply)
 
     async def _other(self, request: web.Request) -> web.StreamResponse:
@@ -94,9 +101,12 @@ class Stand:
             await asyncio.sleep(3600)
         if path != "/health":
             self.calls.append(path)
-        if path == "/get_server_info":
+        if path in self.raw:
+            return await answer_raw(self.raw[path], request)
+        name = path if self.only_old_names else NAMES.get(path, path) if self.old else path
+        if name == ("/get_server_info" if self.only_old_names else "/server_info"):
             return web.json_response(self.info)
-        if path == "/get_model_info":
+        if name == ("/get_model_info" if self.only_old_names else "/model_info"):
             return web.json_response({"model_path": self.model})
         if path == "/flush_cache":
             return web.Response(status=self.flushes.pop(0) if self.flushes else 200)
@@ -105,7 +115,8 @@ class Stand:
         if path == "/update_weights_from_disk":
             told = self.update(await request.json())
             return web.json_response(told, status=200 if told.get("success") else 400)
-        return web.Response()
+        known = ("/health", "/health_generate", "/abort_request")
+        return web.Response(status=200 if path in known else 404)
 
     def app(self) -> web.Application:
         app = web.Application()
@@ -120,14 +131,59 @@ class Stand:
         return runner
 
 
+async def answer_raw(reply: Any, request: web.Request) -> web.StreamResponse:
+    if isinstance(reply, int):
+        return web.Response(status=reply, text="as it was told")
+    return web.Response(text=reply) if isinstance(reply, str) else await reply(request)
+
+
+class Router:
+    """A stand-in for SGLang's gateway in front of servers: what it answers was read in sgl-model-gateway's source.
+
+    `workers` are their addresses, or objects as GET /workers lists them. It passes /generate on, has neither weight
+    updates nor aborts, flushes by POST alone, and tells of the first worker alone. old: before 0.2.2, /list_workers.
+    """
+
+    def __init__(self, workers: list[Any], old: bool = False, **raw: Any) -> None:
+        self.workers, self.old, self.raw = workers, old, raw
+        self.calls: list[str] = []
+
+    def listed(self) -> dict[str, Any]:
+        if self.old:
+            return {"urls": self.workers}
+        one = {"model_id": "m", "priority": 50, "cost": 1.0, "worker_type": "regular", "is_healthy": True, "load": 0}
+        one |= {"connection_mode": "Http"}
+        found = [w if isinstance(w, dict) else {"id": str(n), "url": w, **one} for n, w in enumerate(self.workers)]
+        stats = {"prefill_count": 0, "decode_count": 0, "regular_count": len(found)}
+        return {"workers": found, "total": len(found), "stats": stats}
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        path = request.path
+        self.calls.append(path)
+        if path.strip("/") in self.raw:
+            return await answer_raw(self.raw[path.strip("/")], request)
+        if path == ("/list_workers" if self.old else "/workers"):
+            return web.json_response(self.listed())
+        if path == "/health":
+            return web.Response(text="OK")
+        return web.Response(status=405 if path == "/flush_cache" and request.method == "GET" else 404)
+
+    def app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_route("*", "/{path}", self._answer)
+        return app
+
+    listen = Stand.listen
+
+
 def common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
 class Running:
-    """A Stand in a thread; it can be taken away and come back at the same address."""
+    """A Stand or Router in a thread; it can be taken away and come back at the same address."""
 
-    def __init__(self, stand: Stand) -> None:
+    def __init__(self, stand: Any) -> None:
         self.stand, self.port = stand, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.loop = asyncio.new_event_loop()
