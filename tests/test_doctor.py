@@ -102,7 +102,7 @@ def test_what_is_installed_is_named_with_its_versions(tmp_path, capsys):
 def test_an_environment_without_sglang_says_what_to_run(tmp_path, capsys):
     python = interpreter(tmp_path, torch="2.9.1")
     found = line(told(capsys), "sglang:")
-    assert found.startswith("BROKEN") and f"run: {python} -m pip install sglang==0.5.9" in found
+    assert found.startswith("BROKEN") and f"run: {python} -m pip install sglang==0.5.23" in found
 
 
 def test_an_interpreter_that_does_not_run_is_one_line(tmp_path, capsys):

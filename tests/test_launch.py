@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def test_versions_are_asked_of_that_interpreter(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
-        (['echo \'{"torch": "2.9.1"}\''], r"has no sglang; run: .*python -m pip install sglang==0\.5\.9"),
+        (['echo \'{"torch": "2.9.1"}\''], rf"has no sglang; run: .*python -m pip install sglang=={launch.RELEASE}"),
         (["echo some words >&2", "echo libpython is missing >&2", "exit 127"], "does not run: libpython is missing"),
         (["exit 3"], "does not run: no message"),
     ],
@@ -93,11 +94,23 @@ def test_an_interpreter_that_cannot_be_executed_is_one_line(tmp_path):
         launch.versions(str(tmp_path / "python"))
 
 
+def test_the_lock_is_whole_and_of_the_release_that_is_told_to_install():
+    """`pip install -r` with hashes refuses what is not pinned, and takes nothing but the wheels that were resolved."""
+    path = Path(__file__).parents[1] / launch.LOCK
+    assert launch.INSTALL.endswith(f"pip install -r {launch.LOCK}")
+    assert f"`{launch.INSTALL}`" in f"`{path.read_text().splitlines()[1].removeprefix('#   ')}`"
+    packages = re.split(r"\n(?! )", re.sub(r"^#.*\n", "", path.read_text(), flags=re.M).strip())
+    names = [re.fullmatch(r"([a-z0-9-]+)==[^ ]+((?: \\\n    --hash=sha256:[0-9a-f]{64})+)", p)[1] for p in packages]
+    assert names == sorted(set(names)) and len(names) > 150
+    assert {f"sglang=={launch.RELEASE}", "torch==2.14.1", "transformers==5.19.0"} <= {p.split(" ")[0] for p in packages}
+    assert "://" not in path.read_text()
+
+
 # --- arguments ------------------------------------------------------------------------------------------------------
 
 
-def line(arguments=(), gpu=False, deterministic=False) -> list[str]:
-    return launch.command("py", Path("m"), 99, dict(arguments), gpu=gpu, deterministic=deterministic)
+def line(arguments=(), gpu=False, deterministic=False, release=launch.RELEASE) -> list[str]:
+    return launch.command("py", Path("m"), 99, dict(arguments), gpu=gpu, deterministic=deterministic, release=release)
 
 
 def test_the_servers_command_line():
@@ -121,6 +134,27 @@ def test_flags_without_a_value():
     got = line({"enable_metrics": True, "disable_overlap_schedule": False, "max_total_tokens": None})
     assert "--enable-metrics" in got
     assert not {"--disable-overlap-schedule", "--max-total-tokens", "True", "False", "None"} & set(got)
+
+
+@pytest.mark.parametrize("given", ["cuda_graph_max_bs", "cuda-graph-max-bs", "cuda_graph_max_bs_decode"])
+@pytest.mark.parametrize(
+    ("release", "flag"),
+    [
+        ("0.5.9", "--cuda-graph-max-bs"),
+        ("0.5.13", "--cuda-graph-max-bs"),
+        ("0.5.17", "--cuda-graph-max-bs-decode"),  # the first that was looked at which takes both: 0.5.15.post1
+        ("0.5.23", "--cuda-graph-max-bs-decode"),
+        ("0.6.0rc1", "--cuda-graph-max-bs-decode"),
+    ],
+)
+def test_a_flag_with_two_names_is_given_by_the_one_that_the_release_knows(release, flag, given):
+    got = line({given: 256}, release=release)
+    assert got[-2:] == [flag, "256"] and sum("cuda-graph" in word for word in got) == 1
+
+
+def test_numbers_of_releases():
+    assert launch.number("0.5.15.post1") == (0, 5, 15) < launch.number("0.5.23") < launch.number("1.0")
+    assert launch.number("?") == () < launch.number("0")
 
 
 @pytest.mark.parametrize("name", ["model_path", "model-path", "model", "host", "port", "trust_remote_code"])

@@ -305,7 +305,9 @@ def test_windows_are_the_engines_defaults():
     assert cache * GIB == capacity.OPENVINO_CACHE
 
 
-@pytest.mark.parametrize(("gib", "more"), [(80, {}), (40, {}), (20, {}), (80, {"max_running_requests": 200}), (None, {})])
+@pytest.mark.parametrize(
+    ("gib", "more"), [(80, {}), (40, {}), (20, {}), (80, {"max_running_requests": 200}), (None, {})]
+)
 def test_the_window_planned_for_sglang_is_the_one_its_engine_takes_of_such_a_server(gib, more):
     """From the cache that is planned and the requests that SGLang decodes together, 2048 where the recipe says none."""
     from dpr_mini.engines.wire import Info

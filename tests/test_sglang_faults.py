@@ -40,7 +40,7 @@ def serve(model) -> Iterator[Callable[..., Running]]:
 
 @pytest.fixture
 def client(model, tmp_path) -> Callable[..., SglangEngine]:
-    def make(*servers: Running, window: int = 16, **config: Any) -> SglangEngine:
+    def make(*servers: Running, window: int | None = 16, **config: Any) -> SglangEngine:
         urls = tuple(s.url for s in servers)
         settings = {"patience": 5, "request_timeout": 20, "check_cache": False} | config
         return SglangEngine(model, window=window, config=Server(urls=urls, **settings), logs=tmp_path / "logs")
@@ -133,8 +133,11 @@ def test_a_refusal_is_an_error_at_once(serve, client):
     [
         ({"text": "no ids"}, "none of SGLang's"),
         ({"meta_info": {"finish_reason": {"type": "stop"}}}, "no output_ids"),
-        ({"output_ids": ["a"], "meta_info": {"finish_reason": "stop"}}, "unreadable"),
-        ({"output_ids": [5], "meta_info": {"finish_reason": "length", "cached_tokens": "some"}}, "unreadable"),
+        ({"output_ids": ["a"], "meta_info": {"finish_reason": "stop"}}, "'a' is no token"),
+        (
+            {"output_ids": [5], "meta_info": {"finish_reason": "length", "cached_tokens": "some"}},
+            "cached_tokens is 'some'",
+        ),
         ({"output_ids": [5], "meta_info": {"finish_reason": {"type": "abort", "message": "Aborted"}}}, "Aborted"),
         ([], "none of SGLang's"),
     ],
@@ -224,6 +227,50 @@ def test_the_window_is_never_exceeded(serve, client):
         assert server.stand.most_requests == 5 == engine.facts()["most_in_flight"]
 
 
+@pytest.mark.parametrize(
+    ("info", "window"),
+    [
+        ({"max_total_num_tokens": 992_000, "max_running_requests": 256}, 256),  # it decodes no more together
+        ({"max_total_num_tokens": 992_000}, 484),  # 2048 tokens of its cache for each
+        ({"max_total_num_tokens": 9_920_000}, 512),
+        ({"max_total_num_tokens": 106_000}, 128),  # the tokens in flight are what limits
+        ({"max_total_num_tokens": 106_000, "max_running_requests": 48}, 48),
+    ],
+)
+def test_the_window_is_what_the_server_holds(serve, client, capsys, info, window):
+    server = serve(**info)
+    with client(server, window=None) as engine:
+        assert engine.window == window
+        assert f"window {window}: {info['max_total_num_tokens']:,} tokens of cache" in capsys.readouterr().err
+    with client(server, window=7) as engine:
+        assert engine.window == 7, "the recipe's word counts"
+        assert "window" not in capsys.readouterr().err
+
+
+def test_the_window_of_several_servers_is_their_sum_and_unknown_before_they_answer(serve, client):
+    engine = client(serve(), serve(max_running_requests=20), window=None)
+    with pytest.raises(EngineError, match="its window is its server's to tell"):
+        _ = engine.window
+    with engine:
+        assert engine.window == 128 + 20
+
+
+def test_a_large_cache_is_filled_beyond_128_requests(serve, client):
+    full = threading.Event()
+
+    async def until_full(stand, body):
+        if stand.most_requests == 256:
+            full.set()
+        while not full.is_set():
+            await asyncio.sleep(0.01)
+
+    server = serve(until_full, max_total_num_tokens=992_000, max_running_requests=256)
+    with client(server, window=None) as engine:
+        requests = asks(300)
+        whole(requests, list(generate(engine, requests)))
+        assert engine.facts()["most_in_flight"] == 256 == server.stand.most_requests
+
+
 def test_the_tokens_in_flight_fit_into_the_servers_cache(serve, client):
     server = serve(max_total_num_tokens=450)
     server.stand.seconds = 0.01
@@ -233,13 +280,15 @@ def test_the_tokens_in_flight_fit_into_the_servers_cache(serve, client):
     assert server.stand.most_requests == 4 and server.stand.most_tokens == 400
 
 
-def test_lengths_that_were_seen_are_reserved_and_limits_again_after_a_retraction(serve, client):
+@pytest.mark.parametrize("old", [False, True], ids=["num_retractions", "total_retractions"])
+def test_lengths_that_were_seen_are_reserved_and_limits_again_after_a_retraction(serve, client, old):
     retract = False
 
     def reply(stand, body):
-        return stand.answer(body, total_retractions=1) if retract else None
+        return stand.answer(body, **{"total_retractions" if old else "num_retractions": 1}) if retract else None
 
     server = serve(reply, max_total_num_tokens=400)
+    server.stand.old = old
     server.stand.seconds = 0.01
     with client(server, window=64) as engine:
 
@@ -250,7 +299,9 @@ def test_lengths_that_were_seen_are_reserved_and_limits_again_after_a_retraction
             return server.stand.most_requests
 
         assert most(64, 1) == 2, "nothing is known yet: 20 + 180 each"
+        server.stand.seconds = 0.3  # long enough for all that fit to be there at once
         assert most(64, 2) == 400 // (20 + 6), "95 of 100 answers had at most 6 tokens"
+        server.stand.seconds = 0.01
         retract = True
         most(3, 3)
         assert most(40, 4) == 2, "the server took some back: whole limits again"
@@ -370,10 +421,9 @@ def test_other_weights_are_swapped_only_when_the_server_is_drained(serve, client
     server.stand.flushes = [400, 400]
     with client(server):
         assert Path(server.stand.model) == model.resolve()
-    calls = [c for c in server.stand.calls if c != "/health"]
-    assert calls[:7] == [
-        "/get_model_info", "/flush_cache", "/flush_cache", "/flush_cache", "/update_weights_from_disk", "/flush_cache",
-        "/get_model_info",
+    assert server.stand.calls == [
+        "/workers", "/list_workers", "/model_info", "/flush_cache", "/flush_cache", "/flush_cache",
+        "/update_weights_from_disk", "/flush_cache", "/model_info", "/server_info",
     ]  # fmt: skip
 
 
@@ -404,9 +454,25 @@ def test_a_server_that_does_not_keep_turns_is_refused(serve, client):
         client(server, check_cache=True).__enter__()
     with client(server, check_cache=False) as engine:
         assert engine.name == "sglang 0 float32"
-    plain = serve(lambda stand, body: stand.cache.clear(), disable_radix_cache=True)
-    with client(plain, check_cache=True) as engine:
-        assert engine.facts()["prefix_cache"] is False and not plain.stand.seen
+
+
+@pytest.mark.parametrize(
+    ("info", "config", "says"),
+    [
+        ({}, {}, "no prefix cache (it was started without)"),
+        ({"enable_deterministic_inference": True, "attention_backend": "flashinfer"}, {"deterministic": True},
+         "no prefix cache (with seeds that count, its attention (flashinfer) keeps none)"),
+        ({}, {"check_cache": False}, ""),
+        ({}, {"arguments": {"disable-radix-cache": True}}, ""),
+    ],
+    ids=["a server without", "deterministic on a new card", "not to be checked", "the recipe wants none"],
+)  # fmt: skip
+def test_a_server_without_a_cache_is_told_of_in_one_line(serve, client, capsys, info, config, says):
+    server = serve(lambda stand, body: stand.cache.clear(), disable_radix_cache=True, **info)
+    with client(server, **{"check_cache": True} | config) as engine:
+        assert engine.facts()["prefix_cache"] is False and not server.stand.seen
+    told = [line for line in capsys.readouterr().err.splitlines() if "prefix cache" in line]
+    assert len(told) == bool(says) and all(says in line and "attention_backend=triton" in line for line in told)
 
 
 def test_seeds_that_are_demanded_must_count(serve, client):
@@ -426,5 +492,5 @@ def test_an_address_without_a_server_or_with_another_one_is_one_line(serve, clie
     gone.up()
     odd = serve()
     odd.stand.info = ["no", "dict"]
-    with pytest.raises(EngineError, match="none of SGLang's: /get_server_info gives"):
+    with pytest.raises(EngineError, match="none of SGLang's: /server_info gives"):
         client(odd).__enter__()

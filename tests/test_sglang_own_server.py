@@ -39,9 +39,13 @@ def own(model, tmp_path, monkeypatch) -> Iterator[Callable[..., SglangEngine]]:
     monkeypatch.setattr(launch, "versions", lambda python: {"sglang": "0"})
     monkeypatch.setattr(engine_module, "ALIVE_EVERY", 0.1)
 
+    real = launch.command
+
     def make(mode: str, window: int = 8, **config: Any) -> SglangEngine:
         def command(python: str, folder: Path, port: int, *args: Any, **more: Any) -> list[str]:
-            return [python, stand_in.__file__, str(port), str(tmp_path), mode, str(folder)]
+            flags = real(python, folder, port, *args, **more)
+            flags = flags[flags.index("--port") + 2 :]
+            return [python, stand_in.__file__, str(port), str(tmp_path), mode, str(folder), more["release"], *flags]
 
         monkeypatch.setattr(launch, "command", command)
         settings = {"patience": 20, "request_timeout": 60} | config
@@ -181,6 +185,23 @@ def test_leaving_while_a_dead_server_is_cleared_away_starts_no_other(own, tmp_pa
         until(lambda: engine._revival)
     time.sleep(2)
     assert lives(tmp_path) == 1 and not any(map(guard.lives, pids(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["cuda_graph_max_bs", "cuda-graph-max-bs-decode"])
+@pytest.mark.parametrize("release", ["0.5.9", "0.5.23"])
+def test_a_flag_with_two_names_is_given_by_the_one_that_the_release_knows(own, monkeypatch, release, name):
+    monkeypatch.setattr(launch, "versions", lambda python: {"sglang": release})
+    with own("well", arguments={name: 64}) as engine:
+        whole(asks(3), list(generate(engine, asks(3))))
+        assert engine.name.startswith(f"sglang {release}")
+
+
+def test_a_flag_that_the_release_does_not_know_is_one_line(own, monkeypatch):
+    monkeypatch.setattr(launch, "versions", lambda python: {"sglang": "0.5.23"})
+    monkeypatch.setattr(launch, "RENAMED", ())
+    with pytest.raises(EngineError, match=r"died while starting: .*ambiguous option: --cuda-graph-max-bs") as caught:
+        own("well", arguments={"cuda_graph_max_bs": 64}).__enter__()
+    assert "\n" not in str(caught.value)
 
 
 def test_each_opening_is_a_new_server(own, tmp_path):

@@ -18,7 +18,7 @@ from dpr_mini.engines.base import Completion, EngineError, Request
 from dpr_mini.engines.decode import Decoder
 
 REPLY_BYTES = 1 << 20  # of an answer at most, beside the tokens that were asked for
-TOKEN_BYTES = 64  # of one token at most: its id, and its text with JSON's escapes
+TOKEN_BYTES = 256  # of one token at most: its id, and its text with JSON's escapes
 WORKERS = 1024  # that a router may name
 
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -140,11 +140,11 @@ async def answer_raw(reply: Any, request: web.Request) -> web.StreamResponse:
 class Router:
     """A stand-in for SGLang's gateway in front of servers: what it answers was read in sgl-model-gateway's source.
 
-    `workers` are their addresses, or objects as GET /workers lists them. It passes /generate on, has neither weight
-    updates nor aborts, flushes by POST alone, and tells of the first worker alone. old: before 0.2.2, /list_workers.
+    `workers` are their addresses, or objects as GET /workers lists them. It has neither generation here, nor weight
+    updates nor aborts, and flushes by POST alone. old: before 0.2.2, /list_workers. raw: what /workers gives instead.
     """
 
-    def __init__(self, workers: list[Any], old: bool = False, **raw: Any) -> None:
+    def __init__(self, workers: list[Any], old: bool = False, raw: Any = None) -> None:
         self.workers, self.old, self.raw = workers, old, raw
         self.calls: list[str] = []
 
@@ -160,8 +160,8 @@ class Router:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         path = request.path
         self.calls.append(path)
-        if path.strip("/") in self.raw:
-            return await answer_raw(self.raw[path.strip("/")], request)
+        if path == "/workers" and self.raw is not None:
+            return await answer_raw(self.raw, request)
         if path == ("/list_workers" if self.old else "/workers"):
             return web.json_response(self.listed())
         if path == "/health":
@@ -243,8 +243,22 @@ def times(n: int, then: Any) -> Callable[[Stand, dict], Any]:
     return reply
 
 
-def as_program(port: int, folder: Path, mode: str, model: str) -> None:
+def refused(release: str, flags: list[str]) -> str:
+    """What the release's parser says of a flag that it does not know."""
+    if "--cuda-graph-max-bs" in flags and launch.number(release) > (0, 5, 19):
+        return (
+            "ambiguous option: --cuda-graph-max-bs could match --cuda-graph-max-bs-decode, --cuda-graph-max-bs-prefill"
+        )
+    if "--cuda-graph-max-bs-decode" in flags and launch.number(release) < (0, 5, 15):
+        return "unrecognized arguments: --cuda-graph-max-bs-decode"
+    return ""
+
+
+def as_program(port: int, folder: Path, mode: str, model: str, release: str = "0", flags: Sequence[str] = ()) -> None:
     """The stand-in as a child process; what it does wrong depends on which of its lives this is."""
+    if why := refused(release, list(flags)):
+        print(f"launch_server.py: error: {why}", flush=True)
+        sys.exit(2)
     with (folder / "lives").open("a") as file:
         file.write(f"{os.getpid()}\n")
     life = len((folder / "lives").read_text().splitlines())
@@ -273,7 +287,7 @@ def as_program(port: int, folder: Path, mode: str, model: str) -> None:
     async def main() -> None:
         if mode != "never ready" and not (mode == "slow" and life > 1 and await asyncio.sleep(2)):
             stand = Stand("another model" if mode == "another" else model, reply)
-            stand.seconds = 0.01
+            stand.seconds, stand.old = 0.01, launch.number(release) < (0, 5, 13)
             await stand.listen(port)
         print("up" if mode != "never ready" else "still loading", flush=True)
         await asyncio.sleep(3600)
@@ -303,4 +317,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "client":
         as_client(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])
     else:
-        as_program(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4])
+        as_program(int(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:6], flags=sys.argv[6:])
