@@ -191,6 +191,14 @@ def test_no_more_tokens_than_the_servers_context_left_room_for(decoder):
     assert wire.completion(request(), reply([5, 6], "length"), decoder, 2).ids == (5, 6)
 
 
+def test_an_answer_to_another_request_is_no_sample(decoder):
+    good = reply([5, 6], "length", id="mine")
+    assert wire.completion(request(), good, decoder, 2, "mine").finish == "length"
+    for theirs in ("yours", 7, ["mine"]):
+        with pytest.raises(EngineError, match="the answer is another request's"):
+            wire.completion(request(), reply([5, 6], "length", id=theirs), decoder, 2, "mine")
+
+
 def test_ids_as_they_were_drawn_keep_their_end_token(decoder):
     assert wire.drawn(request(), [reply([5, EOS], "stop")], decoder, 2) == (5, EOS)
     with pytest.raises(EngineError, match="no token"):

@@ -263,7 +263,7 @@ class SglangEngine:
         try:
             await self._prime(job)
             reply = await self._ask(job, epoch)
-            answer = wire.completion(job.request, reply, self.decoder, job.room)
+            answer = wire.completion(job.request, reply, self.decoder, job.room, job.rid)
             self.counts["retractions"] += wire.retractions(job.request, reply)
             self._drawn.append(len(answer.ids))
             done = answer

@@ -66,9 +66,13 @@ def shown(value: Any, most: int = 60) -> str:
         return "something nested too deep to show"
 
 
-def completion(request: Request, reply: Any, decoder: Decoder, room: int | None = None) -> Completion:
-    """Read a reply to `payload` of `room` tokens. Raises EngineError for one that is not what was asked for."""
+def completion(
+    request: Request, reply: Any, decoder: Decoder, room: int | None = None, rid: str | None = None
+) -> Completion:
+    """Read a reply to `payload` of `room` and `rid`. Raises EngineError for one that is not what was asked for."""
     meta = _meta(request, reply)
+    if rid is not None and meta.get("id") not in (None, rid):
+        raise EngineError(f"request {request.id}: the answer is another request's ({shown(meta['id'])})")
     kind, why = finish(meta.get("finish_reason"))
     raw = _ids(request, one(reply), meta, decoder, room, needed=kind != "error")
     read = _count(request, meta, "prompt_tokens", len(request.ids))

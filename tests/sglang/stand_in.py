@@ -76,7 +76,11 @@ class Stand:
         self.cache.append((prompt + ids)[:-1] if ids else prompt)
         counts = {"prompt_tokens": len(prompt), "completion_tokens": len(ids), "cached_tokens": cached}
         counts["total_retractions" if self.old else "num_retractions"] = 0
-        return {"text": "", "output_ids": ids, "meta_info": {"finish_reason": reason} | counts | meta}
+        return {
+            "text": "",
+            "output_ids": ids,
+            "meta_info": {"id": body["rid"], "finish_reason": reason} | counts | meta,
+        }
 
     async def _generate(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
