@@ -5,10 +5,12 @@
 Without an install: PYTHONPATH=.:kernels. Run again, it goes on: rows measured under equal conditions are kept (rows of
 our own code only while that code is the same), so a budget may cut the work into pieces; --no-resume starts anew.
 
-Time is the median of single calls with its 20 % and 80 % quantiles; on a GPU by CUDA events, after 256 MiB were written
-to push the inputs out of the L2 cache. The first call (compiling) is timed apart. Inputs are normal random numbers,
-seeded. "backward" follows an untimed forward; "full" is both in one interval. linear_cross_entropy has no "backward":
-some providers make their gradients in the forward; its "forward" is without gradients, as in an evaluation.
+Provider by provider, ours first, so that a budget leaves whole columns; torch.compile gets the first shape of each
+operator. Time is the median of single calls with its 20 % and 80 % quantiles; on a GPU by CUDA events, after 256 MiB
+were written to push the inputs out of the L2 cache, and a millisecond in which the GPU waits, so that the host's
+launches are not measured. The first call (compiling) is timed apart. Inputs are normal random numbers, seeded.
+"backward" follows an untimed forward; "full" is both in one interval. linear_cross_entropy has no "backward": some
+providers make their gradients in the forward; its "forward" is without gradients, as in an evaluation.
 
 Share of the roofline = least time / time, least = max(bytes / copy bandwidth, FLOP / matmul rate), both measured at the
 start of the same run (copy of 2 GiB; 8192^3 in bf16; smaller on a CPU). Bytes: every tensor read or written once
@@ -17,7 +19,7 @@ table). FLOP: linear_cross_entropy 2MHV forward, 6MHV full, 4MHV full with a fro
 whatever a provider computes again; attention, causal, a document of L: 2 L^2 D Hq forward, 5 L^2 D Hq backward.
 Peak memory: the allocator's maximum during a call above what the inputs take, outputs and gradients included.
 Error: largest difference from fp64 over the largest fp64 value, and the least cosine of a gradient, on a smaller
-problem of the same widths (`checked_at`): fp64 does not fit at full size.
+problem of the same widths (`checked_at`): fp64 does not fit at full size. torch.compile is not compared.
 
 Providers: ours (Triton), reference (our plain PyTorch; of attention: SDPA document by document), eager (as transformers
 writes it), compile (torch.compile of eager), torch (F.rms_norm; F.linear_cross_entropy of 2.13; varlen_attn), libraries
@@ -38,7 +40,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning th
 import dpr_kernels
 import torch
 import torch.nn.functional as F
+from kernel_plan import COMPILED, NOTES, plan, rounds, table
 from providers import PROVIDERS, Missing, Shape, exact, problem, provider, smaller, work
 from torch import Tensor
 
@@ -58,6 +60,7 @@ from dpr_mini.store import write_json
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 
 SPEC = {"H200": (4.8e12, 989e12), "H100": (3.35e12, 989e12)}  # SXM data sheets: bytes/s, dense bf16 FLOP/s
+LAUNCH_CYCLES = 2_000_000  # about a millisecond of the GPU; launching forward and backward took the host up to 0.2 ms
 LIBRARIES = ("torch", "triton", "liger-kernel", "unsloth", "cut-cross-entropy", "quack-kernels", "flash-attn")
 ON_CPU = (
     "No GPU here: 'ours' would run in Triton's interpreter, whose time means nothing, so it is left out; these rows "
@@ -85,6 +88,7 @@ class Clock:
             call(state)
             return begun, time.perf_counter()
         self.flush.zero_()
+        torch.cuda._sleep(LAUNCH_CYCLES)  # the host is ahead when the interval begins: its launches are not in it
         ends = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         ends[0].record()
         call(state)
@@ -138,7 +142,7 @@ def measure(op: str, name: str, shape: Shape, setting: Setting) -> dict[str, Any
         case = problem(op, shape, setting.device, setting.dtype)
     except (Missing, ImportError) as error:
         return {**row, "status": "missing", "reason": str(error)}
-    row |= {"status": "ok", "modes": {}}
+    row |= {"status": "ok", "modes": {}} | ({"note": NOTES[op, name]} if (op, name) in NOTES else {})
     pristine = [x.detach().clone() for x in case.tensors()] if in_place else []
 
     def restored() -> None:
@@ -190,6 +194,12 @@ def measure(op: str, name: str, shape: Shape, setting: Setting) -> dict[str, Any
 
 def judge(op: str, shape: Shape, rows: list[dict[str, Any]], setting: Setting) -> None:
     """Adds error and cosine against fp64 to the rows of one op and shape."""
+    for row in rows:
+        if row["provider"] in COMPILED:  # the smaller problem would be compiled anew
+            row |= {"error": {}, "unchecked": "not compared with fp64: that would compile once more"}
+    rows = [row for row in rows if row["provider"] not in COMPILED]
+    if not rows:
+        return
     small = smaller(op, shape)
     source = problem(op, small, setting.device, setting.dtype)
     wide = source.copied(torch.float64)
@@ -242,36 +252,6 @@ class Setting:
 # --- the plan, the file, the table ------------------------------------------------------------------------------------
 
 
-def head(rows: int, width: int = 4096, vocab: int = 128256, frozen: bool = False, ignored: float = 0.0) -> Any:
-    return "linear_cross_entropy", {"rows": rows, "width": width, "vocab": vocab, "frozen": frozen, "ignored": ignored}
-
-
-def plane(op: str, rows: int, width: int) -> Any:
-    return op, {"rows": rows, "width": width}
-
-
-def turned(op: str, tokens: int, heads: int, kv_heads: int, width: int, **more: int) -> Any:
-    return op, {"tokens": tokens, "heads": heads, "kv_heads": kv_heads, "head": width, **more}
-
-
-def plan(preset: str) -> list[tuple[str, Shape]]:
-    """The most important first."""
-    if preset == "h100":
-        n, packed = 32768, partial(turned, "attention", 32768, 32, 8, 128)
-        return [
-            head(8192), plane("rms_norm", n, 4096), plane("add_rms_norm", n, 4096), plane("swiglu", n, 14336),
-            turned("rope", n, 32, 8, 128), head(n), packed(document=4096), head(16384, frozen=True),
-            plane("rms_norm", n, 8192), plane("add_rms_norm", n, 8192), plane("rms_norm", n, 2048),
-            plane("add_rms_norm", n, 2048), plane("swiglu", n, 8960), packed(document=32768), packed(document=1024),
-            head(16384), head(16384, 3584, 152064), head(16384, ignored=0.5), head(8192, frozen=True),
-            head(n, frozen=True),
-        ]  # fmt: skip
-    n, w, v = (2048, 1024, 8192) if preset == "cpu" else (32, 64, 96)
-    heads = turned("rope", n, 8, 2, 64), turned("attention", n, 8, 2, 64, document=n // 2)
-    planes = (plane(op, n, w) for op in ("rms_norm", "add_rms_norm", "swiglu"))
-    return [head(n // 2, w, v), *planes, *heads, head(n // 2, w, v, ignored=0.5), head(n // 2, w, v, frozen=True)]
-
-
 def source() -> str:
     """A digest of what runs under the names "ours" and "reference"."""
     files = sorted(Path(dpr_kernels.__file__).parent.glob("*.py"))
@@ -299,27 +279,6 @@ def earlier(path: Path, now: dict[str, Any]) -> tuple[list[dict[str, Any]], list
         print(f"{path} was measured under other conditions: starting anew", flush=True)
         return [], []
     return old["runs"], [r for r in old["rows"] if r["source"] in (None, source())]
-
-
-def table(rows: list[dict[str, Any]]) -> None:
-    last = None
-    for row in rows:
-        if (at := (row["op"], row["shape"])) != last:
-            print(f"\n{row['op']} {' '.join(f'{k}={v}' for k, v in row['shape'].items())} {row['dtype']}")
-            print(
-                f"  {'':12}{'mode':10}{'ms':>10}{'p20 - p80':>20}{'roofline':>10}{'peak MiB':>10}  worst error, cosine"
-            )
-            last = at
-        worst = max((e for e in row.get("error", {}).values() if e is not None), default=None)
-        error = "" if worst is None else f"  {worst:.1e} {row['cosine']:.7f}"
-        if "modes" not in row:
-            print(f"  {row['provider']:12}{row['status']}: {row['reason']}")
-        for mode, m in row.get("modes", {}).items():
-            if m["status"] != "ok":
-                print(f"  {row['provider']:12}{mode:10}{m['status']}: {m['reason'][:90]}")
-                continue
-            spread, peak = f"{m['p20']:.4g} - {m['p80']:.4g}", m.get("peak_mib", "")
-            print(f"  {row['provider']:12}{mode:10}{m['ms']:>10.4g}{spread:>20}{m['share']:>10.1%}{peak:>10}{error}")
 
 
 def options() -> argparse.Namespace:
@@ -365,10 +324,9 @@ def main() -> None:
     def spent() -> bool:
         return time.monotonic() - begun > chosen.budget_seconds
 
-    for op, shape in cases:
-        have = {r["provider"] for r in rows if (r["op"], r["shape"]) == (op, shape)}
-        for who in PROVIDERS[op]:
-            if who in have or (wanted is not None and who not in wanted):
+    for tasks in rounds(cases, wanted):
+        for op, shape, who in tasks:
+            if any((r["op"], r["shape"], r["provider"]) == (op, shape, who) for r in rows):
                 continue
             if spent():
                 left += 1
@@ -380,16 +338,17 @@ def main() -> None:
             rows.append({**row, "dtype": str(dtype).removeprefix("torch."), **extra})
             save()
             rows[-1] = {**measure(op, who, shape, setting), **extra}
-            if who == "compile":
+            if who in COMPILED:
                 torch._dynamo.reset()
             save()
-        mine = [r for r in rows if (r["op"], r["shape"]) == (op, shape)]
-        todo = [r for r in mine if "modes" in r and "error" not in r]
-        if todo and not spent():
-            judge(op, shape, todo, setting)
-            save()
-        elif todo:
-            left += 1
+        for op, shape in cases:
+            mine = [r for r in rows if (r["op"], r["shape"]) == (op, shape)]
+            todo = [r for r in mine if "modes" in r and "error" not in r]
+            if todo and not spent():
+                judge(op, shape, todo, setting)
+                save()
+            elif todo:
+                left += 1
     place = {json.dumps(c): i for i, c in enumerate(plan(preset))}
     order = {n: i for op in PROVIDERS.values() for i, n in enumerate(op)}
     rows.sort(key=lambda r: (place[json.dumps((r["op"], r["shape"]))], order[r["provider"]]))
