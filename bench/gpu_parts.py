@@ -44,7 +44,8 @@ OUT_OF_MEMORY = 3  # exit status of bench/recipe_step.py
 SMALL, LARGE = "qwen2.5-1.5b", "qwen2.5-7b"
 TINY = ("--model", "tiny", "--tokens", "256", "--document", "96", "--tile", "64", "--steps", "1")
 TINY_SMOKE = ("scale=0.02", "evaluate.samples=1", "probe.samples=1", "sample.max_tries=2", "train.epochs=1")
-TINY_SMOLLM2 = ("scale=0.02", "--until", "filter-1", "dialogue.samples=1", "dialogue.max_new_tokens=24")
+TINY_SMOLLM2 = ("scale=0.02", "--until", "dialogue-1", "dialogue.samples=1", "dialogue.max_new_tokens=16")
+TINY_SMOLLM2 += ("evaluate.samples=1", "evaluate.max_new_tokens=16")
 
 
 class Interrupted(BaseException):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import json
 import shutil
 import subprocess
@@ -58,7 +59,7 @@ def run_summary(folder: Path, memory: list[Mapping[str, float]]) -> dict[str, An
     """Of a recipe's run folder: its complete stages, each with the memory in use at first and at most; its cards."""
     stages = []
     for manifest in (read_json(path) for path in folder.glob(f"*/{MANIFEST}")):
-        finished = time.mktime(time.strptime(manifest["finished"], "%Y-%m-%dT%H:%M:%SZ")) - time.timezone
+        finished = calendar.timegm(time.strptime(manifest["finished"], "%Y-%m-%dT%H:%M:%SZ"))
         begun = finished - manifest["seconds"]
         during = [row for row in memory if begun - 1 <= row["unix"] <= finished + 1]
         row = {"stage": manifest["stage"], "seconds": manifest["seconds"], "finished": manifest["finished"]}
