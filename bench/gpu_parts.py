@@ -44,8 +44,7 @@ OUT_OF_MEMORY = 3  # exit status of bench/recipe_step.py
 SMALL, LARGE = "qwen2.5-1.5b", "qwen2.5-7b"
 TINY = ("--model", "tiny", "--tokens", "256", "--document", "96", "--tile", "64", "--steps", "1")
 TINY_SMOKE = ("scale=0.02", "evaluate.samples=1", "probe.samples=1", "sample.max_tries=2", "train.epochs=1")
-TINY_SMOLLM2 = ("scale=0.02", "--until", "dialogue-1", "dialogue.samples=1", "dialogue.max_new_tokens=16")
-TINY_SMOLLM2 += ("evaluate.samples=1", "evaluate.max_new_tokens=16")
+TINY_SMOLLM2 = ("scale=0.02", "--until", "eval-0", "evaluate.samples=1", "evaluate.max_new_tokens=16")
 
 
 class Interrupted(BaseException):
@@ -168,34 +167,34 @@ def smollm2(bench: Bench) -> dict[str, Any]:
     return recipe_run(bench, "smollm2", "smollm2-cpu.yaml", *more, watched=False)
 
 
-def train(bench: Bench, *arguments: Any) -> dict[str, Any]:
+def train(
+    bench: Bench, model: str, modes: Sequence[str], arms: Sequence[str], tokens: int, steps: int, *more: Any
+) -> dict[str, Any]:
+    """bench/train.py; the rows of these modes and arms."""
     out = bench.file("train")
+    size = TINY if bench.tiny else ("--model", model, "--tokens", tokens, "--steps", steps)
+    command = (PYTHON, "bench/train.py", *size, "--mode", *modes, "--arms", *arms, *more)
     budget = max(1, int(bench.left() * 0.9))
-    command = (PYTHON, "bench/train.py", *arguments, "--models", bench.work / "models", "--out", out)
-    bench.run(*command, "--budget-seconds", budget)
-    return {"rows": read_json(out)["rows"] if out.exists() else []}
+    bench.run(*command, "--models", bench.work / "models", "--budget-seconds", budget, "--out", out)
+    rows = read_json(out)["rows"] if out.exists() else []
+    model = "tiny" if bench.tiny else model
+    return {"rows": [r for r in rows if r["model"] == model and r["mode"] in modes and r["arm"] in arms]}
 
 
 def qlora(bench: Bench) -> dict[str, Any]:
-    if bench.tiny:
-        return train(bench, *TINY, "--mode", "qlora", "--arms", "ours")
-    size = ("--model", LARGE, "--tokens", 16384, "--steps", 2)
-    return train(bench, *size, "--mode", "qlora", "--arms", "ours", "--cap", 24)
+    cap = () if bench.tiny else ("--cap", 24)
+    return train(bench, LARGE, ["qlora"], ["ours"], 16384, 2, *cap)
 
 
 def arms(bench: Bench) -> dict[str, Any]:
-    some = ("--arms", "ours", "ours+offload")
-    if bench.tiny:
-        return train(bench, *TINY, "--mode", "lora", "full32", *some)
-    return train(bench, "--model", LARGE, "--tokens", 32768, "--steps", 2, "--mode", "lora", "full", *some)
+    full = "full32" if bench.tiny else "full"  # bfloat16 on a CPU without its instructions: a GFLOP/s
+    return train(bench, LARGE, ["lora", full], ["ours", "ours+offload"], 32768, 2)
 
 
 def others(bench: Bench) -> dict[str, Any]:
-    some = ("--arms", "ours", "plain", "liger")
-    if bench.tiny:
-        return train(bench, *TINY, "--mode", "full32", *some)
+    full = "full32" if bench.tiny else "full"
     # 8192 tokens: at 32768 the dense mask and whole logits of `plain` alone would take over a minute
-    return train(bench, "--model", SMALL, "--tokens", 8192, "--steps", 3, "--mode", "full", *some)
+    return train(bench, SMALL, [full], ["ours", "plain", "liger"], 8192, 3)
 
 
 def kernels(bench: Bench) -> dict[str, Any]:
@@ -213,12 +212,11 @@ def kernels(bench: Bench) -> dict[str, Any]:
 
 
 def longest(bench: Bench) -> dict[str, Any]:
-    some = ("--model", LARGE, "--mode", "lora", "--tokens", 131072, "--arms", "ours+offload+tiled", "--longest")
-    found = train(bench, *some) if not bench.tiny else train(bench, *TINY, "--mode", "full32", "--arms", "ours")
-    if not bench.tiny:
-        some = ("--mode", "full", "lora", "qlora", "--tokens", 8192, "--arms", "ours+offload+tiled", "--longest")
-        found = train(bench, "--model", SMALL, *some, "--cap", 12, 16, 24)
-    return found
+    arm, found = ["ours+offload+tiled"], ("--longest", *(("--most", 512) if bench.tiny else ()))
+    rows = train(bench, LARGE, ["lora"], arm, 131072, 2, *found)["rows"]
+    caps = () if bench.tiny else ("--cap", 12, 16, 24)
+    modes = ["full32"] if bench.tiny else ["full", "lora", "qlora"]
+    return {"rows": rows + train(bench, SMALL, modes, arm, 8192, 2, *found, *caps)["rows"]}
 
 
 RECIPES = ("pydantic", "yaml", "typer", "tqdm", "math_verify", "datasketch")

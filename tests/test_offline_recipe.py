@@ -1,4 +1,4 @@
-"""tools/offline_recipe.py: the recipe that it writes has the problems of the one it extends, and reads them from files."""
+"""tools/offline_recipe.py: the recipe that it writes has the problems of the one it extends, read from files."""
 
 from __future__ import annotations
 
