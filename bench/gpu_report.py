@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import facts
+from dpr_mini import facts, gpus
 from dpr_mini.store import MANIFEST, read_json
 
 LIBRARIES = (
@@ -33,12 +33,12 @@ def _machine() -> dict[str, Any]:
     # torch in a process of its own: this one must not hold a CUDA context beside the parts
     probe = subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True, check=False)
     seen = json.loads(probe.stdout) if probe.returncode == 0 else {"torch": None, "cuda": None, "gpu": None}
-    driver = facts._smi("driver_version")
+    cards = gpus.visible()
     include = Path(sysconfig.get_paths()["include"]) / "Python.h"
     return {
         **seen,
-        "driver": driver[0] if driver else None,
-        "gpu_gib": [round(x, 1) for x in facts.gpu_gib()],
+        "driver": cards[0].driver if cards else None,
+        "gpu_gib": [round(card.total, 1) if card.total else None for card in cards],
         "python": sys.version.split()[0],
         "versions": facts.installed(LIBRARIES),
         "machine": {"cpu": facts.cpu(), "cores": facts.facts()["machine"]["cores"]},

@@ -11,8 +11,8 @@ Without an install: PYTHONPATH=.:kernels. FORCE_CPU=1 hides a GPU. The model has
 (dpr_mini/shapes.py) and random weights made on the device: no download, nothing is saved. Weights, optimiser,
 attention, checkpointing, accumulation and clipping are the recipe's, which no arm of bench/train.py has (its mode full
 updates inside backward). Rows are documents of 900 tokens, all labelled but the first of each: the most that the head
-can get. --rows: rows a step, default the recipe's. --layers: fewer layers, for a trial. Not for train.mode=qlora, whose
-weights are quantised while a folder is loaded: bench/train.py --mode qlora.
+can get. --rows: rows a step, default the recipe's. --layers: fewer layers, for a trial. In mode qlora
+the weights are made in bfloat16 and quantised on the device.
 
 A JSON line a step, and `--out` written anew with each. On a GPU: `peak_gib` allocated in that step, `reserved_gib` by
 the allocator, `update_seconds` of the optimiser alone. The first step allocates the moments and compiles. Then what
@@ -42,8 +42,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 
 import torch
-from dpr_kernels.attention import register
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
 from dpr_mini import mkl, recipe
 from dpr_mini.facts import facts, installed
@@ -105,8 +104,6 @@ def main() -> int:
     config = asked.train.model_copy(update={"epochs": 1, "save_steps": 1 << 30})
     if chosen.rows:
         config = config.model_copy(update={"rows_per_step": chosen.rows})
-    if config.mode == "qlora":
-        sys.exit("recipe_step.py: train.mode is qlora, which needs a saved model: bench/train.py --mode qlora")
     name = "smollm2-135m" if asked.model.name == EMBEDDED else asked.model.name
     folder, tokens = chosen.recipe.parent / name, asked.pack.tokens_per_row
     shape = read_shape(folder) if (folder / "config.json").exists() else shape_of(name)
@@ -155,7 +152,9 @@ def measure(
     cuda = device.type == "cuda"
     begun = time.perf_counter()
     torch.manual_seed(seed)
-    model = model_of(shape.config(), config, dtype, device)
+    model = build.make(AutoConfig.for_model(**shape.config()), config, dtype, device)
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()  # what making the model took is not what training takes
     optimiser = Optimiser(trainable(model), config, seed)
     wait(cuda)
     counted = {"parameters": sum(p.numel() for p in model.parameters()), "layers": shape.layers}
@@ -184,20 +183,6 @@ def measure(
         result.add(
             card_gib=round(total / GIB, 2), slack=round(reserved[-1], 4), outside_allocator_gib=round(outside, 2)
         )
-
-
-def model_of(shape: dict[str, Any], config: recipe.Train, dtype: torch.dtype, device: torch.device) -> torch.nn.Module:
-    """As training.build.load makes it, but from its shape, on the device."""
-    attention = "dpr_varlen" if config.attention == "auto" else f"dpr_varlen_{config.attention}"
-    start = getattr(torch, config.weights) if config.mode == "full" else dtype
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(
-            AutoConfig.for_model(**shape), dtype=start, attn_implementation=register(attention, config.attention)
-        )
-    if config.mode != "full":
-        model = build._with_adapters(model, config).to(device)
-    build._switch(model, config)
-    return model.train()
 
 
 def row_of(vocabulary: int, tokens: int) -> trainer.Row:

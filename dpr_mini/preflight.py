@@ -57,7 +57,7 @@ def engine(recipe: Recipe) -> list[str]:
         launch.memory_share(recipe.engine.arguments)
     except EngineError as error:
         return [str(error), *filter(None, [requirements.cuda_compiler()])]
-    return list(filter(None, [requirements.cuda_compiler()]))
+    return list(filter(None, [requirements.cuda_compiler(launch.cuda_home(python))]))
 
 
 def disk(recipe: Recipe, base: Path, root: Path) -> list[str]:

@@ -16,7 +16,10 @@ from pathlib import Path
 from dpr_mini.recipe import Recipe, Train
 
 USUAL_CUDA = Path("/usr/local/cuda")  # where NVIDIA's installers put the toolkit
-TOOLKIT = "install the CUDA toolkit (apt-get install cuda-toolkit from NVIDIA's repository) or set CUDA_HOME to it"
+TOOLKIT = (
+    "tools/install_sglang.sh brings one into SGLang's environment; or apt-get install cuda-toolkit from NVIDIA's "
+    "repository, or set CUDA_HOME"
+)
 TRACKERS = ("tensorboard", "trackio", "wandb")
 # package -> what a recipe uses it for, and what brings it
 PACKAGES = {
@@ -48,9 +51,12 @@ def find_nvcc() -> Path | None:
     return Path(found) if found else _program(USUAL_CUDA / "bin/nvcc")
 
 
-def cuda_compiler() -> str:
-    """Why SGLang cannot compile its own kernels; "" where it can. It does so at first use, with no fallback."""
-    if find_nvcc() is None:
+def cuda_compiler(home: Path | None = None) -> str:
+    """Why SGLang cannot compile its own kernels; "" where it can. It does so at first use, with no fallback.
+
+    home: a toolkit that its own environment has.
+    """
+    if find_nvcc() is None and home is None:
         given = next(
             (f"{n}={os.environ[n]} has no bin/nvcc; " for n in ("CUDA_HOME", "CUDA_PATH") if n in os.environ), ""
         )

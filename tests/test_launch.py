@@ -96,14 +96,27 @@ def test_an_interpreter_that_cannot_be_executed_is_one_line(tmp_path):
 
 def test_the_lock_is_whole_and_of_the_release_that_is_told_to_install():
     """`pip install -r` with hashes refuses what is not pinned, and takes nothing but the wheels that were resolved."""
-    path = Path(__file__).parents[1] / launch.LOCK
-    assert launch.INSTALL.endswith(f"pip install -r {launch.LOCK}")
-    assert f"`{launch.INSTALL}`" in f"`{path.read_text().splitlines()[1].removeprefix('#   ')}`"
+    root = Path(__file__).parents[1]
+    path = root / f"tools/sglang-{launch.RELEASE}.lock"
+    script = (root / launch.INSTALL.split()[0]).read_text()
+    assert path.name in script and launch.INSTALL.endswith(" .sglang")
     packages = re.split(r"\n(?! )", re.sub(r"^#.*\n", "", path.read_text(), flags=re.M).strip())
     names = [re.fullmatch(r"([a-z0-9-]+)==[^ ]+((?: \\\n    --hash=sha256:[0-9a-f]{64})+)", p)[1] for p in packages]
     assert names == sorted(set(names)) and len(names) > 150
     assert {f"sglang=={launch.RELEASE}", "torch==2.14.1", "transformers==5.19.0"} <= {p.split(" ")[0] for p in packages}
     assert "://" not in path.read_text()
+
+
+def test_the_compiler_in_sglangs_environment_is_found_once_it_can_be_used(tmp_path):
+    python, home = tmp_path / "bin/python", tmp_path / "lib/python3.12/site-packages/nvidia/cu13"
+    assert launch.cuda_home(str(python)) is None
+    (home / "bin").mkdir(parents=True)
+    (home / "bin/nvcc").touch()
+    assert launch.cuda_home(str(python)) is None, "without libcudart.so nothing can be linked"
+    (home / "lib").mkdir()
+    (home / "lib/libcudart.so").touch()
+    (home / "lib64").symlink_to("lib")
+    assert launch.cuda_home(str(python)) == home
 
 
 # --- arguments ------------------------------------------------------------------------------------------------------

@@ -92,7 +92,8 @@ def test_no_nvcc(tmp_path, monkeypatch, machine, capsys):
     only_here(monkeypatch, machine, "gcc", "g++")
     start(tmp_path)
     assert (
-        "missing: nvcc is missing: SGLang compiles its rotary kernel at first use; install" in capsys.readouterr().out
+        "missing: nvcc is missing: SGLang compiles its rotary kernel at first use; tools/install_sglang.sh"
+        in capsys.readouterr().out
     )
     nvcc = tmp_path / "cuda/bin/nvcc"
     nvcc.parent.mkdir(parents=True)

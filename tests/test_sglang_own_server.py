@@ -295,6 +295,13 @@ def test_without_nvcc_the_engine_does_not_open(own, card, monkeypatch):
         own("well")
 
 
+def test_a_compiler_in_sglangs_own_environment_is_enough(own, card, monkeypatch, tmp_path):
+    monkeypatch.setenv("CUDA_HOME", "/no/cuda")
+    monkeypatch.setattr(launch, "cuda_home", lambda python: tmp_path / "cu13")
+    with own("well") as engine:
+        assert engine.fleet.process.environment["CUDA_HOME"] == str(tmp_path / "cu13")
+
+
 def test_the_server_has_none_of_our_allocators_settings(monkeypatch, tmp_path):
     for name in OURS:
         monkeypatch.setenv(name, "ours")

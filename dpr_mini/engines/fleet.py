@@ -51,7 +51,8 @@ class Fleet:
             self.gpu = gpus.first() is not None
             self.python = launch.find_python(config.python, self.gpu)
             self.versions = launch.versions(self.python)
-            if self.gpu and (lack := requirements.cuda_compiler()):
+            self.cuda_home = launch.cuda_home(self.python) if requirements.cuda_compiler() else None
+            if self.gpu and (lack := requirements.cuda_compiler(self.cuda_home)):
                 raise EngineError(lack)
             self._command(model_dir, 0)  # a mistake in the arguments should show before a model is converted
 
@@ -138,6 +139,7 @@ class Fleet:
         folder = launch.serving_folder(self.model_dir, self.logs / "sglang-model")
         port = free_port()
         environment = {"HF_HUB_OFFLINE": "1"} | launch.LONGER_CONTEXT | ({} if self.gpu else launch.CPU_ENVIRONMENT)
+        environment |= {"CUDA_HOME": str(self.cuda_home)} if self.gpu and self.cuda_home else {}
         self.process = process = ServerProcess(self._command(folder, port), self.logs / "sglang.log", environment)
         print(f"starting {self.name}, its log: {process.log}", file=sys.stderr, flush=True)
         process.start()  # in this thread: an interrupt must not leave a start behind that nobody waits for

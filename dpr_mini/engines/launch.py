@@ -19,9 +19,8 @@ from typing import Any
 from dpr_mini.engines.base import EngineError
 
 USUAL = (".sglang/bin/sglang-python", ".sglang/bin/python")  # where it is looked for if the recipe names none
-RELEASE = "0.5.23"  # for GPUs; every version of it is in LOCK
-LOCK = "tools/sglang-0.5.23.lock"
-INSTALL = f"python3 -m venv .sglang && .sglang/bin/pip install -r {LOCK}"
+RELEASE = "0.5.23"  # for GPUs
+INSTALL = "tools/install_sglang.sh .sglang"  # every version as tools/sglang-0.5.23.lock has it
 INSTALL_CPU = "tests/sglang/install.sh .sglang"
 PACKAGES = ("sglang", "sgl-kernel", "sglang-kernel", "torch", "transformers", "triton", "flashinfer-python")
 
@@ -130,6 +129,14 @@ def command(
         elif value is not False and value is not None:
             out += [flag, str(value)]
     return out
+
+
+def cuda_home(python: str) -> Path | None:
+    """The CUDA toolkit that came into SGLang's environment by pip, where tools/install_sglang.sh has made it usable."""
+    for home in Path(python).parent.parent.glob("lib/python3.*/site-packages/nvidia/cu*"):
+        if (home / "bin/nvcc").is_file() and (home / "lib64/libcudart.so").exists():
+            return home
+    return None
 
 
 def memory_share(arguments: Mapping[str, Any]) -> float:
