@@ -155,11 +155,12 @@ class Job:
             waits = self.update() + (head if shape.tied else 0.0)
             return {"loss": 0.0, "last": waits, "first": waits, "embedding": waits + head, "update": 0.0}
         lone = 0.0 if shape.tied else head
-        kept = every if self.train.rows_per_step > 1 else 0.0
+        # A later row's gradients are added up one by one, but a tied head's waits for the embedding's.
+        kept = every + (head if shape.tied else 0.0) if self.train.rows_per_step > 1 else 0.0
         last = max(kept, head + (every - head - lone) / shape.layers)
         first = max(kept, every - lone)
         return {
-            "loss": kept,
+            "loss": every if kept else 0.0,
             "last": last,
             "first": first,
             "embedding": first + head,

@@ -1,0 +1,166 @@
+"""Memory of a recipe's training counted on a GPU that is not there, beside what the planner says.
+
+    python bench/memory_trace.py RECIPE [key=value ...] [RECIPE [key=value ...]] ...
+
+The real loop (dpr_mini/stages/train.py: fit) runs for two steps on fake CUDA tensors of the recipe's shapes: forward,
+loss, backward, accumulation, clipping, AdamW, with every storage counted while it lives (bench/fake_gpu.py). Rows are
+documents of 900 tokens, all labelled but the first of each: the most that the head can get. No weights are needed.
+A JSON line a recipe: GiB at each moment, without context and slack.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import fake_gpu
+
+# bench/kernels.py has the name of the Hugging Face package that transformers looks for on sys.path.
+sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
+if __name__ == "__main__":
+    fake_gpu.start()
+
+import json
+import tempfile
+import time
+from typing import Any
+from unittest import mock
+
+import dpr_mini.stages.train as trainer  # before torch
+import torch
+from torch import nn
+
+from dpr_mini import recipe
+from dpr_mini.planning import capacity
+from dpr_mini.recipe import Train
+from dpr_mini.shapes import Shape, shape_of
+from dpr_mini.training import build
+from dpr_mini.training.checkpoints import trainable
+from dpr_mini.training.optimiser import Optimiser
+from dpr_mini.types import Pack, UserError
+
+STEPS = 2  # the first one allocates the moments
+DOCUMENT = 900  # tokens
+GIB = 2**30
+
+
+def main() -> None:
+    jobs: list[list[str]] = []
+    for word in sys.argv[1:]:
+        if "=" not in word:
+            jobs.append([word])
+        elif jobs:
+            jobs[-1].append(word)
+    if not jobs or sys.argv[1] in ("-h", "--help"):
+        sys.exit(__doc__)
+    for path, *overrides in jobs:
+        print(json.dumps({"recipe": path, "overrides": overrides} | traced(Path(path), overrides)), flush=True)
+
+
+def traced(path: Path, overrides: list[str]) -> dict[str, Any]:
+    """GiB of the recipe's first training at each moment, counted and planned. A moment lasts until the next begins:
+    loss, backward (of a recomputed layer: its recomputation too), the embedding's gradient, norm and update."""
+    asked = recipe.load(path, overrides)
+    shape = shape_of(asked.model.name)
+    if shape is None:
+        sys.exit(f"memory_trace.py: the shape of {asked.model.name} is not known here (dpr_mini/shapes.py)")
+    job = capacity.trainings(asked, shape, gpu=True, bf16=True)[0].job
+    begun, live = time.perf_counter(), fake_gpu.Live()
+    with fake_gpu.fake_gpu(live):
+        train(shape, asked.train, job.tokens, asked.seed, live)
+    planned = {m.name: round(m.total / GIB, 2) for m in job.moments()}
+    counted = {name: round(peak / GIB, 2) for name, peak in live.peaks.items()}
+    return {
+        "tokens": job.tokens,
+        "planned_peak_gib": round(job.peak().total / GIB, 2),
+        "counted_peak_gib": round(live.peak / GIB, 2),
+        "planned_at": job.peak().name,
+        "counted_at": max(live.peaks, key=live.peaks.__getitem__),
+        "planned_gib": planned,
+        "counted_gib": counted,
+        "seconds": round(time.perf_counter() - begun, 1),
+    }
+
+
+def train(shape: Shape, config: Train, tokens: int, seed: int, live: fake_gpu.Live) -> None:
+    """`fit` on the fake device: STEPS steps of the recipe's rows."""
+    device = torch.device("cuda", 0)
+    config = config.model_copy(update={"epochs": 1, "save_steps": 1 << 30})
+    dtype, _ = build.choose_dtype(config, device)
+    live.at("model")
+    model = load(shape, config, dtype, device)
+    optimiser = Optimiser(trainable(model), config, seed)
+    row = row_of(shape.vocab, tokens)
+    watch(model, optimiser, live)
+
+    def forward(*args: Any) -> Any:
+        live.at("forward")
+        return row_loss(*args)
+
+    def head(*args: Any, **options: Any) -> Any:
+        live.at("loss")
+        found = linear_cross_entropy(*args, **options)
+        live.at("backward")
+        return found
+
+    def norm(*args: Any) -> float:
+        live.at("norm")
+        return gradient_norm(*args)
+
+    row_loss, gradient_norm = trainer.row_loss, trainer.gradient_norm
+    linear_cross_entropy = trainer.linear_cross_entropy
+    changed = {"row_loss": forward, "gradient_norm": norm, "linear_cross_entropy": head}
+    changed["matmul_rate"] = lambda *_: 1.0
+    with tempfile.TemporaryDirectory(prefix="dpr-mini-trace-") as folder, mock.patch.multiple(trainer, **changed):
+        rows = [row] * (STEPS * config.rows_per_step)
+        log = Path(folder) / "metrics.jsonl"
+        trainer.fit(Path(folder), log, rows, model, optimiser, config, seed, dtype, 0, lambda row: None)
+    live.at("end")
+
+
+def load(shape: Shape, config: Train, dtype: torch.dtype, device: torch.device) -> nn.Module:
+    """build.load on a model of this shape that is made on the device, without values."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    def made(_: object, *, dtype: torch.dtype, attn_implementation: str, **__: object) -> nn.Module:
+        settings = AutoConfig.for_model(**shape.config())
+        with torch.device(device):
+            return AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=attn_implementation)
+
+    with mock.patch.object(AutoModelForCausalLM, "from_pretrained", made):
+        return build.load(Path(), config, dtype, device)
+
+
+def watch(model: nn.Module, optimiser: Optimiser, live: fake_gpu.Live) -> None:
+    """Say when a layer is computed again and when the update begins; nothing is kept."""
+    layers = [m for m in model.modules() if hasattr(m, "self_attn") and hasattr(m, "mlp")]
+
+    def before(number: int) -> Any:
+        def hook(*_: object) -> None:
+            if live.moment != "forward":
+                live.at(f"layer {number}")
+
+        return hook
+
+    for number, layer in enumerate(layers):
+        layer.input_layernorm.register_forward_pre_hook(before(number))  # inside of what is checkpointed
+    step = optimiser.step
+
+    def stepping() -> None:
+        live.at("update")
+        step()
+
+    optimiser.step = stepping  # type: ignore[method-assign]
+
+
+def row_of(vocabulary: int, tokens: int) -> trainer.Row:
+    starts = tuple(range(0, tokens, DOCUMENT))
+    ids = tuple(i % vocabulary for i in range(tokens))
+    return trainer.Row.of(Pack(tuple(f"random-{s}" for s in starts), ids, (True,) * tokens, starts))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"memory_trace.py: {error}")
