@@ -8,7 +8,8 @@ a process of its own: the device stays.
 Left out are launches and waits: Triton's (their outputs are allocated in Python), bitsandbytes' update (it writes in
 place), CUDA's streams. A number that the loop reads back is 1, and no row is without a label.
 Not counted, because it is inside a kernel: FlashAttention's scratch, cuBLAS' workspace, the context, the allocator's
-rounding and its holes.
+rounding and its holes. Counted too much: autograd adds up two gradients of one tensor in place, but not fake ones, so
+that a tied head's takes its size once more for a moment, at the embedding's gradient.
 """
 
 from __future__ import annotations
@@ -106,15 +107,21 @@ def fake_gpu(live: Live) -> Iterator[None]:
     import torch
     from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 
-    aten = torch.ops.aten
+    aten, device_of = torch.ops.aten, torch.ops.prim.device.default
 
     class Counting(FakeTensorMode):
         inside = False  # an operator's own operators on fake tensors are not those of its kernel
 
-        def dispatch(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False  # its guard around each operator takes as long as the operator
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
+            if func is device_of:
+                return torch.device("meta") if self.in_kernel_invocation else args[0].fake_device
             if self.inside:
-                return super().dispatch(func, types, args, kwargs)
+                return self.dispatch(func, types, args, kwargs)
             if FakeTensor not in types:
                 device = kwargs.get("device")
                 if device is None or torch.device(device).type == "cpu":
@@ -128,7 +135,7 @@ def fake_gpu(live: Live) -> Iterator[None]:
                 live.at("embedding")
             self.inside = True
             try:
-                out = super().dispatch(func, types, args, kwargs)
+                out = self.dispatch(func, types, args, kwargs)
             finally:
                 self.inside = False
             for x in (out,) if isinstance(out, FakeTensor) else out if isinstance(out, (tuple, list)) else ():
@@ -192,6 +199,7 @@ def _without_launches(stack: ExitStack) -> None:
         "is_bf16_supported": lambda *_: True,
     }.items():
         put(torch.cuda, name, value)
+    put(torch.Tensor, "record_stream", lambda x, stream: None)
     put(torch.utils, "swap_tensors", _same)
     put(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     put(torch, "Generator", Generator)

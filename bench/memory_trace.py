@@ -2,10 +2,15 @@
 
     python bench/memory_trace.py RECIPE [key=value ...] [RECIPE [key=value ...]] ...
 
+    recipes/qwen7b.yaml train.rows_per_step=2         counts what 4 rows count, in half of the time
+    recipes/qwen7b.yaml layers=3                      a model with fewer layers, for the planner too
+    recipes/qwen7b.yaml layers=3 leak=1               a copy of every layer's output that nobody frees
+
 The real loop (dpr_mini/stages/train.py: fit) runs for two steps on fake CUDA tensors of the recipe's shapes: forward,
 loss, backward, accumulation, clipping, AdamW, with every storage counted while it lives (bench/fake_gpu.py). Rows are
 documents of 900 tokens, all labelled but the first of each: the most that the head can get. No weights are needed.
-A JSON line a recipe: GiB at each moment, without context and slack.
+A JSON line a recipe: GiB at each moment, without context and slack. train.mode qlora is not possible: its weights are
+quantised while a folder is loaded.
 """
 
 from __future__ import annotations
@@ -23,13 +28,16 @@ if __name__ == "__main__":
 import json
 import tempfile
 import time
+import warnings
+from dataclasses import replace
+from functools import partial
 from typing import Any
 from unittest import mock
 
-import dpr_mini.stages.train as trainer  # before torch
 import torch
 from torch import nn
 
+import dpr_mini.stages.train as trainer  # before torch
 from dpr_mini import recipe
 from dpr_mini.planning import capacity
 from dpr_mini.recipe import Train
@@ -60,14 +68,19 @@ def main() -> None:
 def traced(path: Path, overrides: list[str]) -> dict[str, Any]:
     """GiB of the recipe's first training at each moment, counted and planned. A moment lasts until the next begins:
     loss, backward (of a recomputed layer: its recomputation too), the embedding's gradient, norm and update."""
-    asked = recipe.load(path, overrides)
+    own = {k: int(v) for k, v in (o.split("=", 1) for o in overrides) if k in ("layers", "leak")}
+    asked = recipe.load(path, [o for o in overrides if o.split("=", 1)[0] not in own])
     shape = shape_of(asked.model.name)
     if shape is None:
         sys.exit(f"memory_trace.py: the shape of {asked.model.name} is not known here (dpr_mini/shapes.py)")
+    if asked.train.mode == "qlora":
+        sys.exit("memory_trace.py: train.mode is qlora, whose weights are quantised while a folder is loaded")
+    shape = replace(shape, layers=own.get("layers", shape.layers))
     job = capacity.trainings(asked, shape, gpu=True, bf16=True)[0].job
-    begun, live = time.perf_counter(), fake_gpu.Live()
-    with fake_gpu.fake_gpu(live):
-        train(shape, asked.train, job.tokens, asked.seed, live)
+    begun, live = time.process_time(), fake_gpu.Live()
+    with fake_gpu.fake_gpu(live), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")  # it is 0 for all
+        train(shape, asked.train, job.tokens, asked.seed, live, own.get("leak", 0))
     planned = {m.name: round(m.total / GIB, 2) for m in job.moments()}
     counted = {name: round(peak / GIB, 2) for name, peak in live.peaks.items()}
     return {
@@ -78,11 +91,13 @@ def traced(path: Path, overrides: list[str]) -> dict[str, Any]:
         "counted_at": max(live.peaks, key=live.peaks.__getitem__),
         "planned_gib": planned,
         "counted_gib": counted,
-        "seconds": round(time.perf_counter() - begun, 1),
+        "counted_host_gib": round(live.host_peak / GIB, 2),
+        "layers": shape.layers,
+        "cpu_seconds": round(time.process_time() - begun, 1),
     }
 
 
-def train(shape: Shape, config: Train, tokens: int, seed: int, live: fake_gpu.Live) -> None:
+def train(shape: Shape, config: Train, tokens: int, seed: int, live: fake_gpu.Live, leak: int) -> None:
     """`fit` on the fake device: STEPS steps of the recipe's rows."""
     device = torch.device("cuda", 0)
     config = config.model_copy(update={"epochs": 1, "save_steps": 1 << 30})
@@ -91,10 +106,11 @@ def train(shape: Shape, config: Train, tokens: int, seed: int, live: fake_gpu.Li
     model = load(shape, config, dtype, device)
     optimiser = Optimiser(trainable(model), config, seed)
     row = row_of(shape.vocab, tokens)
-    watch(model, optimiser, live)
+    kept = watch(model, optimiser, live, leak)
 
     def forward(*args: Any) -> Any:
         live.at("forward")
+        kept.clear()
         return row_loss(*args)
 
     def head(*args: Any, **options: Any) -> Any:
@@ -110,12 +126,13 @@ def train(shape: Shape, config: Train, tokens: int, seed: int, live: fake_gpu.Li
     row_loss, gradient_norm = trainer.row_loss, trainer.gradient_norm
     linear_cross_entropy = trainer.linear_cross_entropy
     changed = {"row_loss": forward, "gradient_norm": norm, "linear_cross_entropy": head}
-    changed["matmul_rate"] = lambda *_: 1.0
+    changed["matmul_rate"] = lambda *_: 1e30
     with tempfile.TemporaryDirectory(prefix="dpr-mini-trace-") as folder, mock.patch.multiple(trainer, **changed):
         rows = [row] * (STEPS * config.rows_per_step)
         log = Path(folder) / "metrics.jsonl"
         trainer.fit(Path(folder), log, rows, model, optimiser, config, seed, dtype, 0, lambda row: None)
     live.at("end")
+    kept.clear()
 
 
 def load(shape: Shape, config: Train, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -131,19 +148,18 @@ def load(shape: Shape, config: Train, dtype: torch.dtype, device: torch.device) 
         return build.load(Path(), config, dtype, device)
 
 
-def watch(model: nn.Module, optimiser: Optimiser, live: fake_gpu.Live) -> None:
-    """Say when a layer is computed again and when the update begins; nothing is kept."""
-    layers = [m for m in model.modules() if hasattr(m, "self_attn") and hasattr(m, "mlp")]
+def watch(model: nn.Module, optimiser: Optimiser, live: fake_gpu.Live, leak: int) -> list[torch.Tensor]:
+    """Say when a layer is computed again and when the update begins. Returns what `leak` keeps of the layers."""
+    kept: list[torch.Tensor] = []
 
-    def before(number: int) -> Any:
-        def hook(*_: object) -> None:
-            if live.moment != "forward":
-                live.at(f"layer {number}")
+    def again(number: int, *_: object) -> None:
+        if live.moment != "forward":
+            live.at(f"layer {number}")
 
-        return hook
-
-    for number, layer in enumerate(layers):
-        layer.input_layernorm.register_forward_pre_hook(before(number))  # inside of what is checkpointed
+    for number, layer in enumerate(m for m in model.modules() if hasattr(m, "self_attn") and hasattr(m, "mlp")):
+        layer.input_layernorm.register_forward_pre_hook(partial(again, number))  # inside of what is checkpointed
+        if leak:
+            layer.register_forward_hook(lambda layer, given, out: kept.append(out.detach().clone()))
     step = optimiser.step
 
     def stepping() -> None:
@@ -151,6 +167,7 @@ def watch(model: nn.Module, optimiser: Optimiser, live: fake_gpu.Live) -> None:
         step()
 
     optimiser.step = stepping  # type: ignore[method-assign]
+    return kept
 
 
 def row_of(vocabulary: int, tokens: int) -> trainer.Row:
