@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gpu_report import conditions, markdown, run_summary
-from supervise import Ended, Watch, adopt_orphans, supervise
+from supervise import STOPPED, Ended, Watch, adopt_orphans, supervise
 
 # bench/kernels.py has the name of the Hugging Face package that transformers looks for on sys.path.
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
@@ -262,7 +262,9 @@ def outcome(part: Part, bench: Bench) -> dict[str, Any]:
     except Exception as error:  # the script of a part: its mistake must not take the other parts along
         return {"status": "failed", "reason": f"{type(error).__name__}: {error}"[:300]}
     last = bench.ends[-1].status
-    words = {0: "well", 124: "stopped at its limit"}
+    if last == 0 and not result.get("rows", True):  # the bench ended itself at its budget, before its first row
+        return {"status": "nothing measured", "result": result}
+    words = {0: "well", STOPPED: "stopped at its limit"}
     return {"status": words.get(last, "failed"), "result": result} | ({"reason": f"exit {last}"} if last else {})
 
 

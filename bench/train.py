@@ -185,7 +185,7 @@ def main() -> None:
 def measured(
     chosen: argparse.Namespace, rows: list[dict[str, Any]], models: Path, end: float
 ) -> Iterator[dict[str, Any]]:
-    """Adds to `rows` what is asked for and missing; gives each new one as it comes, an arm in every mode first."""
+    """Adds to `rows` what is asked for and not among them, one arm in every mode first; gives each as it comes."""
     for cap, arm, mode in ((c, a, m) for c in chosen.cap for a in chosen.arms for m in chosen.mode):
         key = {"model": chosen.model, "mode": mode, "arm": arm, "document": chosen.document, "cap_gib": cap}
         key |= {"optimiser": chosen.optimiser if mode == "full" and arm in OURS else "adamw"}
