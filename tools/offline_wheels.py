@@ -32,6 +32,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
     *("pydantic==2.14.4", "pydantic-core==2.50.5", "annotated-types==0.8.0", "typing-inspection==0.4.5"),
+    "typing-extensions==4.16.0",  # pydantic-core wants its Sentinel, which it has since 4.14
     *("math-verify==0.9.0", "latex2sympy2-extended==1.11.0", "antlr4-python3-runtime==4.13.2"),
     *("tenacity==9.2.1", "datasketch==2.0.0", "gguf==0.19.0", "liger-kernel==0.8.5"),
     "bitsandbytes==0.50.2",  # of its CUDA builds one is kept
