@@ -98,6 +98,7 @@ class SglangEngine:
             "attention": first.attention,
             "servers": len(self.fleet.replicas),
             "cache_tokens": sum(r.info.pool for r in self.fleet.replicas),
+            "window": self.window,
             "prefix_cache": first.prefix_cache,
             "reproducible": self.reproducible,
             **{name: self.counts[name] for name in ("restarts", "retried", "failed", "retractions", "most_in_flight")},
