@@ -57,12 +57,14 @@ def test_all_samples_come_once_and_each_is_its_own(serve, client):
 
 
 @pytest.mark.parametrize("status", [503, 500, 429])
-def test_a_busy_server_is_asked_again(serve, client, status):
+def test_a_busy_server_is_asked_again(serve, client, capsys, status):
     server = serve(times(3, status))
     with client(server) as engine:
         requests = asks(5)
         whole(requests, list(generate(engine, requests)))
         assert engine.facts()["retried"] == 3 and engine.facts()["failed"] == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "asked again" in line]
+    assert told == [f"a request is asked again (HTTP {status}: as it was told); further ones are counted"], "once"
     rids = [body["rid"] for body in server.stand.seen]
     assert len(set(rids)) == len(rids) == 8, "a server may still know the name of the first attempt"
 

@@ -299,6 +299,9 @@ class SglangEngine:
         failing: float | None = None  # since when; a time-out counts from its end, or it would never be asked again
 
         def again(state: RetryCallState) -> None:
+            if not self.counts["retried"] and state.outcome:
+                why = state.outcome.exception()
+                print(f"a request is asked again ({why}); further ones are counted", file=sys.stderr, flush=True)
             self.counts["retried"] += 1
 
         def enough(state: RetryCallState) -> bool:
