@@ -1,5 +1,6 @@
-// A CUDA device that does nothing, for a torch that was built without CUDA: enough for autograd and autocast over fake
-// tensors. A torch with CUDA brings its own (c10::impl::ensureCUDADeviceGuardSet). Built by bench/fake_gpu.py.
+// A CUDA device that does nothing: enough for autograd and autocast over fake tensors where no GPU is. Torch's own
+// (c10::impl::ensureCUDADeviceGuardSet) is only in builds with CUDA, and their autograd asks the driver all the same.
+// Built and loaded by bench/fake_gpu.py.
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <c10/core/impl/DeviceGuardImplInterface.h>
 
@@ -22,5 +23,5 @@ struct CUDAHooks : CUDAHooksInterface { // torch looks for this name
   bool hasCUDA() const override { return true; }
   bool hasPrimaryContext(DeviceIndex) const override { return false; }
 };
-REGISTER_CUDA_HOOKS(CUDAHooks);
+C10_REGISTER_CLASS_WITH_PRIORITY(CUDAHooksRegistry, CUDAHooks, c10::REGISTRY_PREFERRED, CUDAHooks)
 } // namespace at

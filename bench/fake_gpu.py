@@ -1,9 +1,9 @@
 """Training on a GPU that is not there: fake CUDA tensors, whose live bytes are counted storage by storage.
 
 torch's fake tensors have shapes, dtypes and devices, but no values. Every operator runs down to its allocations; what
-it computes is left out. `start()` must come before torch is imported: a torch without CUDA has no device that
-autograd could run on, so bench/fake_gpu.cpp is compiled and gives it one that does nothing (g++, some seconds). Only in
-a process of its own: the device stays.
+it computes is left out. `start()` must come before torch is imported: without a GPU autograd has no device to run on,
+so bench/fake_gpu.cpp is compiled and gives it one that does nothing (g++, some seconds). Only in a process of its own:
+the device stays. Seen with torch 2.11 and 2.14 (builds for CUDA 13) and 2.13 (for the CPU).
 
 Left out are launches and waits: Triton's (their outputs are allocated in Python), bitsandbytes' update (it writes in
 place), CUDA's streams. A number that the loop reads back is 1, and no row is without a label.
@@ -17,7 +17,6 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import os
-import runpy
 import subprocess
 import sys
 import tempfile
@@ -37,13 +36,11 @@ KERNELS = {  # module of dpr_kernels -> its Triton kernels
 
 
 def start() -> None:
-    """Give a torch without CUDA a CUDA device that does nothing. Raises RuntimeError without a compiler."""
+    """Give torch a CUDA device that does nothing, in place of any other. Raises RuntimeError without a compiler."""
     if "torch" in sys.modules:
         raise RuntimeError("fake_gpu.start() comes before torch is imported")
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     home = Path(importlib.util.find_spec("torch").origin).parent
-    if runpy.run_path(str(home / "version.py"))["cuda"]:
-        return
     with tempfile.TemporaryDirectory(prefix="dpr-mini-fake-gpu-") as folder:
         built, source = Path(folder) / "fake_gpu.so", Path(__file__).with_suffix(".cpp")
         command = [os.environ.get("CXX", "g++"), "-shared", "-fPIC", "-O0", "-std=c++20", f"-I{home / 'include'}"]
@@ -54,8 +51,10 @@ def start() -> None:
             raise RuntimeError(f"no compiler {command[0]!r}: apt install g++, or set CXX") from None
         if done.returncode:
             raise RuntimeError(f"{source.name} does not compile against this torch:\n{done.stderr}")
-        for name in ("libc10.so", "libtorch_cpu.so"):  # before it: it needs them, and torch asks once, when it starts
-            ctypes.CDLL(str(home / "lib" / name), mode=ctypes.RTLD_GLOBAL)
+        # After torch's libraries, of whose device it takes the place; before torch, which asks once, when it starts.
+        for name in ("libc10.so", "libtorch_cpu.so", "libc10_cuda.so", "libtorch_cuda.so"):
+            if (home / "lib" / name).exists():
+                ctypes.CDLL(str(home / "lib" / name), mode=ctypes.RTLD_GLOBAL)
         ctypes.CDLL(str(built))
 
 
@@ -108,6 +107,7 @@ def fake_gpu(live: Live) -> Iterator[None]:
     from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake_temporarily
 
     aten, device_of = torch.ops.aten, torch.ops.prim.device.default
+    into = (aten.mm.dtype_out, aten.addmm.dtype_out)
 
     class Counting(FakeTensorMode):
         inside = False  # an operator's own operators on fake tensors are not those of its kernel
@@ -131,6 +131,8 @@ def fake_gpu(live: Live) -> Iterator[None]:
                 return 1.0 if args[0].is_floating_point() else 1
             elif func is aten.nonzero.default:
                 return args[0].new_empty((args[0].numel(), 1), dtype=torch.int64)
+            elif func in into:  # torch 2.11 cannot decompose these; they write into `out` and make nothing
+                return kwargs["out"]
             elif func is aten.embedding_dense_backward.default:
                 live.at("embedding")
             self.inside = True

@@ -37,7 +37,7 @@ from unittest import mock
 import torch
 from torch import nn
 
-import dpr_mini.stages.train as trainer  # before torch
+import dpr_mini.stages.train as trainer
 from dpr_mini import recipe
 from dpr_mini.planning import capacity
 from dpr_mini.recipe import Train

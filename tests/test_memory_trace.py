@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 ROOT = Path(__file__).parent.parent
 SHORT = "train.rows_per_step=2"  # two rows are enough for gradients that wait; the recipes' four take twice as long
@@ -41,8 +40,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def traces():
-    if torch.version.cuda is None and not shutil.which(os.environ.get("CXX", "g++")):
-        pytest.skip("a torch without CUDA gets its fake device from a compiler: apt install g++")
+    if not shutil.which(os.environ.get("CXX", "g++")):
+        pytest.skip("the fake device is compiled: apt install g++")
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
     children = []
