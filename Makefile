@@ -17,7 +17,7 @@ test: install  ## lint and all tests that this machine can run
 	$(BIN)/python -m pytest
 
 # DPR_MINI_SGLANG=PYTHON takes an environment that is there, e.g. one on a GPU.
-test-sglang: install  ## the tests on a real SGLang server; builds its environment first (9.4 GB, three minutes)
+test-sglang: install  ## the tests on a real SGLang server; builds its environment first (8 GB, minutes)
 ifndef DPR_MINI_SGLANG
 	tests/sglang/install.sh .sglang
 endif
