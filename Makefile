@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 SCALE  ?= 1.0
+# a file of tests stays in one process, with what it has built for them
+SPREAD ?= -n auto --maxprocesses 4 --dist loadfile
 TORCH  ?= torch>=2.11,<2.14
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
@@ -14,7 +16,7 @@ demo: install  ## the whole two-phase run on a real 135M model; prints where the
 test: install  ## lint and all tests that this machine can run
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD)
 
 # DPR_MINI_SGLANG=PYTHON takes an environment that is there, e.g. one on a GPU.
 test-sglang: install  ## the tests on a real SGLang server; builds its environment first (8 GB, minutes)

@@ -36,7 +36,7 @@ from dpr_mini.training import TrainError
 from dpr_mini.training import unsloth as unsloth_backend
 from dpr_mini.training.build import TOKENIZER, choose_dtype, load
 from dpr_mini.training.checkpoints import trainable
-from dpr_mini.training.flops import Flops, matmul_rate
+from dpr_mini.training.flops import Ceiling, Flops
 from dpr_mini.training.optimiser import Optimiser
 from dpr_mini.types import Pack
 
@@ -120,7 +120,7 @@ def measure(job: dict[str, Any], tokens: int, device: torch.device) -> dict[str,
     warm, steps = (1, 1) if searched else (2, job["steps"])
     config = config.model_copy(update={"epochs": warm + steps})
     dtype, _ = choose_dtype(config, device)
-    rate = matmul_rate(device, dtype)
+    ceiling = Ceiling(device, dtype)
     torch.manual_seed(SEED)  # adapters draw their start
     begun = time.perf_counter()
     try:
@@ -148,8 +148,8 @@ def measure(job: dict[str, Any], tokens: int, device: torch.device) -> dict[str,
         "step_s": float(f"{seconds:.5g}"),
         "tokens_per_s": float(f"{tokens / seconds:.5g}"),
         "flop": flop,
-        "mfu": round(flop / seconds / rate, 4),
-        "matmul_flop_per_s": float(f"{rate:.5g}"),
+        "mfu": round(ceiling.share(flop / seconds), 4),
+        "matmul_flop_per_s": float(f"{ceiling.rate:.5g}"),
         "load_s": round(loaded, 2),
         "first_step_s": round(clock.times[0], 2),
         "first_loss": clock.losses[0],
