@@ -45,7 +45,7 @@ def test_the_rate_is_the_best_of_several(monkeypatch):
         return now[0]
 
     monkeypatch.setattr(flops.time, "perf_counter", clock)
-    assert matmul_rate(CPU, torch.float32) == 2 * 1024**3 / 0.5
+    assert matmul_rate(CPU, torch.float32) == 2 * 512**3 / 0.5
 
 
 def test_a_whole_training_is_held_against_its_best_ceiling():
