@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from gpu_report import conditions, markdown, run_summary
-from supervise import STOPPED, Ended, Watch, adopt_orphans, supervise
+from supervise import STOPPED, Ended, Watch, adopt_orphans, end, supervise
 
 # bench/kernels.py has the name of the Hugging Face package that transformers looks for on sys.path.
 sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
@@ -314,6 +314,7 @@ def main() -> int:
             try:
                 parts[name] |= outcome(PARTS[name], bench)
             except Interrupted as signal_name:
+                end(signal.SIGKILL)  # one that came while a command was being started has left it running
                 bench.say(f"gpu.sh: {signal_name}: {name} is ended")
                 names = []
             parts[name] |= {"seconds": round(time.monotonic() - began, 1), "commands": [e.row() for e in bench.ends]}

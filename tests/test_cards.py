@@ -7,7 +7,6 @@ HfApi's two calls that are used, with their names of arguments.
 import json
 import re
 import shutil
-import types
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,13 +15,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from dpr_mini import engines, release, stages
+from dpr_mini import engines, release
 from dpr_mini.cards import Lineage, model_card, without_paths
 from dpr_mini.chat import Template
 from dpr_mini.cli import app
 from dpr_mini.engines.scripted import ScriptedEngine
 from dpr_mini.model import EMBEDDED
 from dpr_mini.store import read_json, read_rows, write_json
+from dpr_mini.training import process
 
 SMOKE = Path(__file__).parent.parent / "recipes" / "smoke-model"
 TOKEN = "hf_verySecretToken"
@@ -63,13 +63,13 @@ def run(tmp_path_factory):
         a, b = re.findall(r"(\d+) \+ (\d+)", template.decode(request.ids))[-1]
         return f"{a} + {b} = {int(a) + int(b) + (request.seed % 3 == 0)}"
 
-    def train(folder, packs, model, config, seed, dtype):
+    def train(folder, packs, model, config, seed, gpu, need):
         shutil.copytree(model, folder / "model", ignore=shutil.ignore_patterns("*.gguf"))
         return {"steps": 3, "tokens": 90, "trained_tokens": 60, "first_loss": 2.5, "last_loss": 1.5}
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engines, "open_engine", lambda *a, **k: ScriptedEngine(says, template.tokenizer))
-        patch.setattr(stages, "train", types.SimpleNamespace(run=train), raising=False)
+        patch.setattr(process, "train", train)
         done = invoke("run", folder / "small.yaml", "--runs", folder / "runs", "--until", "eval-2")
     assert done.exit_code == 0, done.output
     return folder / "runs" / "small"

@@ -14,6 +14,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -71,9 +72,9 @@ def run(folder: Path, job: dict[str, Any], config: recipe.Train, gpu: bool) -> d
 
 def _interpreter(config: recipe.Train, folder: Path) -> tuple[str, dict[str, str]]:
     """(interpreter, its environment). Raises TrainError where Unsloth's is not there."""
-    import dpr_kernels
-
-    homes = [str(Path(module).resolve().parent.parent) for module in (recipe.__file__, dpr_kernels.__file__)]
+    kernels = find_spec("dpr_kernels")  # found, not imported: it would load torch here
+    assert kernels and kernels.origin
+    homes = [str(Path(module).resolve().parent.parent) for module in (recipe.__file__, kernels.origin)]
     environment = {**ENVIRONMENT, **os.environ}
     if "PYTORCH_CUDA_ALLOC_CONF" in os.environ and "PYTORCH_ALLOC_CONF" not in os.environ:
         del environment["PYTORCH_ALLOC_CONF"]  # the user's own word for it, from before torch 2.9
