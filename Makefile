@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 SCALE  ?= 1.0
 # a file of tests stays in one process, with what it has built for them
-SPREAD ?= -n auto --maxprocesses 4 --dist loadfile
+SPREAD ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 TORCH  ?= torch>=2.11,<2.14
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed

@@ -249,6 +249,14 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Outcomes(config.rootpath / out))
 
 
+# Files that take longest begin first, so that no process is left with one of them at the end.
+LONGEST = ("resume", "train_modes", "gpu_script", "bench", "memory_trace", "pipeline", "conformance", "bench_kernels")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONGEST)  # stable: files stay together
+
+
 def pytest_collection_finish() -> None:
     torch = sys.modules.get("torch")
     refuse_interpreter(torch is not None and torch.cuda.is_available())  # a GPU that no file in /dev told of
