@@ -8,9 +8,10 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -207,6 +208,46 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
     monkeypatch.setenv("PATH", str(made.bin), prepend=os.pathsep)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return made
+
+
+@pytest.fixture
+def run_stand_in() -> Iterator[Callable[[Any], Any]]:
+    """start(what) -> a stand-in for a server or a router that answers on a port; all of them end with the test."""
+    from stand_in import Running
+
+    made: list[Any] = []
+
+    def start(what: Any) -> Any:
+        made.append(Running(what))
+        return made[-1]
+
+    yield start
+    for one in made:
+        one.end()
+
+
+@pytest.fixture
+def training_folder() -> Callable[..., Path]:
+    """make(parent, packs) -> parent/out, beside parent/packs with these packs, or with so many of the smoke model's.
+
+    The latter count up in its tokens, two documents a row, of which the first half is not trained on.
+    """
+    from dpr_mini import store
+    from dpr_mini.types import Pack, to_row
+
+    def counting(r: int, length: int = 24) -> Pack:
+        ids = tuple(5 + (r + d * 11 + i) % 40 for d in range(2) for i in range(length))
+        trained = tuple(i >= length // 2 for _ in range(2) for i in range(length))
+        return Pack((f"doc-{r}-0", f"doc-{r}-1"), ids, trained, (0, length))
+
+    def make(parent: Path, packs: int | list[Pack]) -> Path:
+        rows = [counting(r) for r in range(packs)] if isinstance(packs, int) else packs
+        (parent / "packs").mkdir(parents=True)
+        store.write_rows(parent / "packs" / "rows.jsonl", ({"id": f"row-{i}"} | to_row(p) for i, p in enumerate(rows)))
+        (parent / "out").mkdir()
+        return parent / "out"
+
+    return make
 
 
 class Outcomes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,8 @@ def model(tiny_model) -> Path:
 
 
 @pytest.fixture
-def serve(model) -> Iterator[Callable[..., Running]]:
-    made: list[Running] = []
-
-    def start(on_generate: Any = None, **info: Any) -> Running:
-        made.append(Running(Stand(str(model), on_generate, **info)))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.end()
+def serve(model, run_stand_in) -> Callable[..., Running]:
+    return lambda on_generate=None, **info: run_stand_in(Stand(str(model), on_generate, **info))
 
 
 @pytest.fixture

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from stand_in import Router, Running, Stand, asks, whole
+from stand_in import Router, Stand, asks, whole
 
 from dpr_mini.engines.base import EngineError, Request, Sampling, generate
 from dpr_mini.engines.sglang import SglangEngine
@@ -22,19 +22,6 @@ def model(tiny_model) -> Path:
 
 
 @pytest.fixture
-def run() -> Iterator[Callable[[Any], Running]]:
-    made: list[Running] = []
-
-    def start(what: Any) -> Running:
-        made.append(Running(what))
-        return made[-1]
-
-    yield start
-    for one in made:
-        one.end()
-
-
-@pytest.fixture
 def client(model, tmp_path) -> Callable[..., SglangEngine]:
     def make(*urls: str, **config: Any) -> SglangEngine:
         return SglangEngine(model, config=Server(urls=urls, patience=2, **config), logs=tmp_path / "logs")
@@ -43,10 +30,10 @@ def client(model, tmp_path) -> Callable[..., SglangEngine]:
 
 
 @pytest.mark.parametrize("old", [False, True], ids=["/workers", "/list_workers"])
-def test_a_routers_workers_are_asked_themselves(run, client, model, capsys, old):
+def test_a_routers_workers_are_asked_themselves(run_stand_in, client, model, capsys, old):
     """Each with its own cache and its own weights; the router is asked for nothing but their addresses."""
-    servers = [run(Stand("/models/of/before")), run(Stand(str(model), max_running_requests=20))]
-    router = run(Router([s.url for s in servers], old=old))
+    servers = [run_stand_in(Stand("/models/of/before")), run_stand_in(Stand(str(model), max_running_requests=20))]
+    router = run_stand_in(Router([s.url for s in servers], old=old))
     with client(router.url) as engine:
         first = asks(30)
         out = list(generate(engine, first))
@@ -64,9 +51,9 @@ def test_a_routers_workers_are_asked_themselves(run, client, model, capsys, old)
     assert capsys.readouterr().err.splitlines().count(line) == 1
 
 
-def test_a_router_beside_its_own_worker_and_another_server(run, client, model, capsys):
-    servers = [run(Stand(str(model))) for _ in range(3)]
-    router = run(Router([s.url for s in servers[:2]]))
+def test_a_router_beside_its_own_worker_and_another_server(run_stand_in, client, model, capsys):
+    servers = [run_stand_in(Stand(str(model))) for _ in range(3)]
+    router = run_stand_in(Router([s.url for s in servers[:2]]))
     with client(servers[1].url, router.url, servers[2].url) as engine:
         assert [r.url for r in engine.fleet.replicas] == [servers[1].url, servers[0].url, servers[2].url]
     assert "1 named twice" in capsys.readouterr().err
@@ -87,15 +74,15 @@ def test_a_router_beside_its_own_worker_and_another_server(run, client, model, c
     ],
     ids=["none", "away", "grpc", "half", "key", "unwell", "page", "else", "hidden"],
 )
-def test_a_router_whose_workers_cannot_be_asked_is_one_line(run, client, router, says):
-    at = run(router)
+def test_a_router_whose_workers_cannot_be_asked_is_one_line(run_stand_in, client, router, says):
+    at = run_stand_in(router)
     with pytest.raises(EngineError, match=says) as caught:
         client(at.url).__enter__()
     assert str(caught.value).isprintable()
 
 
-def test_a_router_of_routers_is_one_line(run, client, model):
-    inner = run(Router([run(Stand(str(model))).url]))
-    outer = run(Router([inner.url]))
+def test_a_router_of_routers_is_one_line(run_stand_in, client, model):
+    inner = run_stand_in(Router([run_stand_in(Stand(str(model))).url]))
+    outer = run_stand_in(Router([inner.url]))
     with pytest.raises(EngineError, match=f"{inner.url} of the router at {outer.url} is a router itself"):
         client(outer.url).__enter__()

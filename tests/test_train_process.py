@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -22,26 +21,9 @@ from dpr_mini.training import TrainError, process
 from dpr_mini.types import Pack
 
 
-def rows(count, length=24):
-    """Two documents a row that count up in the smoke model's tokens; the first half is not trained on."""
-    made = []
-    for r in range(count):
-        ids = tuple(5 + (r + d * 11 + i) % 40 for d in range(2) for i in range(length))
-        trained = tuple(i >= length // 2 for _ in range(2) for i in range(length))
-        made.append(Pack((f"doc-{r}-0", f"doc-{r}-1"), ids, trained, (0, length)))
-    return made
-
-
 @pytest.fixture
-def out(tmp_path) -> Path:
-    return folder_with(tmp_path, rows(8))
-
-
-def folder_with(tmp_path, packs):
-    (tmp_path / "packs").mkdir(parents=True)
-    store.write_rows(tmp_path / "packs" / "rows.jsonl", ({"id": f"row-{i}", **asdict(r)} for i, r in enumerate(packs)))
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out"
+def out(tmp_path, training_folder) -> Path:
+    return training_folder(tmp_path, 8)
 
 
 def settings(**keys):
@@ -128,8 +110,8 @@ def test_an_interrupt_of_the_parent_ends_the_child(small_model, out):
     assert not trainers()
 
 
-def test_a_mistake_comes_back_as_the_childs_own_line(small_model, tmp_path):
-    out = folder_with(tmp_path, [Pack(("a",), (5, 6, 7), (False, False, False), (0,))])
+def test_a_mistake_comes_back_as_the_childs_own_line(small_model, tmp_path, training_folder):
+    out = training_folder(tmp_path, [Pack(("a",), (5, 6, 7), (False, False, False), (0,))])
     with pytest.raises(TrainError, match=r"^a row has no token to train on; samples a$"):
         go(out, small_model)
 

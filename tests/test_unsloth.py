@@ -1,33 +1,14 @@
 """Training with Unsloth's layers in its own environment; without a GPU these are its CPU fallback, transformers'."""
 
 import sys
-from dataclasses import asdict
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from dpr_mini import recipe, store
+from dpr_mini import recipe
 from dpr_mini.stages import train
 from dpr_mini.training import TrainError, process
-from dpr_mini.types import Pack
-
-
-def rows(count, length=24):
-    """Two documents a row that count up in the smoke model's tokens; the first half is not trained on."""
-    made = []
-    for r in range(count):
-        ids = tuple(5 + (r + d * 11 + i) % 40 for d in range(2) for i in range(length))
-        trained = tuple(i >= length // 2 for _ in range(2) for i in range(length))
-        made.append(Pack((f"doc-{r}-0", f"doc-{r}-1"), ids, trained, (0, length)))
-    return made
-
-
-def folder_with(tmp_path, packs):
-    (tmp_path / "packs").mkdir(parents=True)
-    store.write_rows(tmp_path / "packs" / "rows.jsonl", ({"id": f"row-{i}", **asdict(r)} for i, r in enumerate(packs)))
-    (tmp_path / "out").mkdir()
-    return tmp_path / "out"
 
 
 def settings(python, **keys):
@@ -35,15 +16,15 @@ def settings(python, **keys):
     return recipe.Train(**{**base, "dtype": "float32", "save_dtype": "float32", **keys})
 
 
-def test_without_an_interpreter_it_says_so(small_model, tmp_path):
-    out = folder_with(tmp_path, rows(1))
+def test_without_an_interpreter_it_says_so(small_model, tmp_path, training_folder):
+    out = training_folder(tmp_path, 1)
     for python in (None, "/no/such/python"):
         with pytest.raises(TrainError, match=r"backend=unsloth: no interpreter .* \(train.python\); see README"):
             process.train(out, tmp_path / "packs", small_model, settings(python), 0, gpu=False)
 
 
-def test_an_interpreter_without_unsloth_ends_in_one_line(small_model, tmp_path):
-    out = folder_with(tmp_path, rows(1))
+def test_an_interpreter_without_unsloth_ends_in_one_line(small_model, tmp_path, training_folder):
+    out = training_folder(tmp_path, 1)
     with pytest.raises(TrainError, match="the training process ended with code 1; what it said is above"):
         process.train(out, tmp_path / "packs", small_model, settings(sys.executable), 0, gpu=False)
 
@@ -51,12 +32,12 @@ def test_an_interpreter_without_unsloth_ends_in_one_line(small_model, tmp_path):
 @pytest.mark.unsloth
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("mode", ["full", "lora", "qlora"])
-def test_it_trains_like_the_plain_backend(unsloth_python, small_model, tmp_path, mode):
+def test_it_trains_like_the_plain_backend(unsloth_python, small_model, tmp_path, mode, training_folder):
     """One epoch from the same start: with frozen adapters of LoRA's own start, only the first loss can be compared."""
-    out = folder_with(tmp_path, rows(6))
+    out = training_folder(tmp_path, 6)
     ours = process.train(out, tmp_path / "packs", small_model, settings(unsloth_python, mode=mode), 0, gpu=False)
     assert ours["mode"] == mode and ours["backend"] == "unsloth" and ours["last_loss"] < ours["first_loss"]
-    plain = folder_with(tmp_path / "plain", rows(6))
+    plain = training_folder(tmp_path / "plain", 6)
     keys = settings(None, backend="plain", mode=mode)
     theirs = train.run(plain, tmp_path / "plain" / "packs", small_model, keys, 0)
     # qlora: another release of the quantiser may round a weight differently
