@@ -72,14 +72,14 @@ def lack(need: float) -> str:
 
 def _find(word: str, cards: list[Gpu]) -> Gpu | None:
     """The card or slice of one entry of CUDA_VISIBLE_DEVICES; None for one that there is not."""
-    if word.isdigit():
+    if re.fullmatch("[0-9]+", word):  # isdigit() takes a superscript, too
         if int(word) >= len(cards):
             return None
         card = cards[int(word)]
         return next(iter(_slices(card)), card)
-    if word.startswith("MIG-"):
-        return next((s for card in cards for s in _slices(card) if s.uuid.startswith(word)), None)
-    return next((card for card in cards if word.startswith("GPU-") and card.uuid.startswith(word)), None)
+    every = [s for card in cards for s in _slices(card)] if word.startswith("MIG-") else cards
+    found = [one for one in every if word.startswith(("MIG-", "GPU-")) and one.uuid.startswith(word)]
+    return found[0] if len(found) == 1 else None  # a beginning that two share names none
 
 
 def _cards() -> list[Gpu]:

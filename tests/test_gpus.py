@@ -34,6 +34,9 @@ def uuids(monkeypatch, asked):
         ("", []),
         ("GPU-z", []),
         ("two", []),
+        ("\u00b2", []),  # a superscript is no number
+        ("GPU-", []),  # a beginning that several share
+        ("MIG-", []),
     ],
 )
 def test_visible_devices_are_read_as_cuda_reads_them(driver, monkeypatch, asked, seen):
