@@ -61,7 +61,7 @@ def cuda_compiler(home: Path | None = None) -> str:
             (f"{n}={os.environ[n]} has no bin/nvcc; " for n in ("CUDA_HOME", "CUDA_PATH") if n in os.environ), ""
         )
         return f"nvcc is missing: SGLang compiles its rotary kernel at first use; {given}{TOOLKIT}"
-    if shutil.which((os.environ.get("CXX") or "g++").split()[0]) is None:  # the build takes CXX="ccache g++", too
+    if shutil.which((os.environ.get("CXX", "").split() or ["g++"])[0]) is None:  # the build takes CXX="ccache g++", too
         return "g++ is missing: nvcc, with which SGLang compiles its rotary kernel, needs it; apt-get install g++"
     return ""
 

@@ -112,6 +112,12 @@ def test_no_compilers(tmp_path, monkeypatch, machine, capsys):
     assert "apt-get install gcc" in lines[0] and "apt-get install g++" in lines[1]
 
 
+@pytest.mark.parametrize(("named", "well"), [("env g++", True), (" ", True), ("no-such-compiler -O2", False)])
+def test_a_compiler_that_is_named_with_words(monkeypatch, named, well):
+    monkeypatch.setenv("CXX", named)
+    assert (requirements.cuda_compiler() == "") == well
+
+
 def test_no_python_headers(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(requirements.sysconfig, "get_path", lambda name: str(tmp_path))
     start(tmp_path)
