@@ -37,6 +37,7 @@ from unittest import mock
 
 import torch
 from torch import nn
+from transformers import AutoConfig
 
 import dpr_mini.stages.train as trainer
 from dpr_mini import recipe
@@ -104,7 +105,7 @@ def train(shape: Shape, config: Train, tokens: int, seed: int, live: fake_gpu.Li
     config = config.model_copy(update={"epochs": 1, "save_steps": 1 << 30})
     dtype, _ = build.choose_dtype(config, device)
     live.at("model")
-    model = load(shape, config, dtype, device)
+    model = build.make(AutoConfig.for_model(**shape.config()), config, dtype, device)
     optimiser = Optimiser(trainable(model), config, seed)
     row = row_of(shape.vocab, tokens)
     kept = watch(model, optimiser, live, leak)
@@ -134,19 +135,6 @@ def train(shape: Shape, config: Train, tokens: int, seed: int, live: fake_gpu.Li
         trainer.fit(Path(folder), log, rows, model, optimiser, config, seed, dtype, 0, lambda row: None)
     live.at("end")
     kept.clear()
-
-
-def load(shape: Shape, config: Train, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """build.load on a model of this shape that is made on the device, without values."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    def made(_: object, *, dtype: torch.dtype, attn_implementation: str, **__: object) -> nn.Module:
-        settings = AutoConfig.for_model(**shape.config())
-        with torch.device(device):
-            return AutoModelForCausalLM.from_config(settings, dtype=dtype, attn_implementation=attn_implementation)
-
-    with mock.patch.object(AutoModelForCausalLM, "from_pretrained", made):
-        return build.load(Path(), config, dtype, device)
 
 
 def watch(model: nn.Module, optimiser: Optimiser, live: fake_gpu.Live, leak: int) -> list[torch.Tensor]:
