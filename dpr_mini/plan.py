@@ -251,7 +251,7 @@ class Plan:
             return rate, "measured"
         if card is None or self.engine is None:  # on a CPU, or on another machine: nothing is assumed
             return None, "assumed"
-        return assumed.generation_rate(self.engine, self.recipe.engine.window, length, card), "assumed"
+        return assumed.generation_rate(self.engine, length, card), "assumed"
 
 
 @dataclass

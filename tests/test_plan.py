@@ -434,13 +434,13 @@ def test_rates_are_assumed_from_the_cards_data_sheet():
     assert assumed.training_rate(seven.trainings[0].job, 915, card) == pytest.approx(0.47 * 989e12 / flop)
     # a decoding step: 15.2 GB of weights and 256 conversations of (135 + 915) / 2 tokens at half of 3.35 TB/s, and 4 ms
     step = 0.004 + (2 * 7_615_616_512 + 256 * 525 * 57344) / (0.5 * 3.35e12)
-    assert assumed.generation_rate(seven.engine, None, 915, card) == pytest.approx(256 / step)
+    assert assumed.generation_rate(seven.engine, 915, card) == pytest.approx(256 / step)
     # 24 GB: the cache holds fewer than that
     small = planned(load(ROOT / "recipes" / "qwen7b-24gb.yaml"), 24)
     rows, card = small.engine.cache / 57344 / 915, assumed.spec(small.card)
     assert card.name == "RTX 4090" and 50 < rows < 256
     step = 0.004 + (2 * 7_615_616_512 + rows * 525 * 57344) / (0.5 * 1.008e12)
-    assert assumed.generation_rate(small.engine, None, 915, card) == pytest.approx(rows / step)
+    assert assumed.generation_rate(small.engine, 915, card) == pytest.approx(rows / step)
     lora = replace(seven.trainings[0].job, train=Train(mode="lora"))
     assert assumed.training_rate(lora, 915, card) > 1.5 * assumed.training_rate(seven.trainings[0].job, 915, card)
 

@@ -267,6 +267,14 @@ def test_a_full_card_is_refused_with_numbers_before_a_server_starts(own, card, t
     assert not (tmp_path / "lives").exists()
 
 
+def test_a_card_that_is_gone_before_the_server_starts_is_said(own, card, tmp_path):
+    engine = own("well")
+    card.show()
+    with pytest.raises(EngineError, match="nvidia-smi no longer shows a GPU"):
+        engine.__enter__()
+    assert not (tmp_path / "lives").exists()
+
+
 def test_a_card_that_becomes_free_is_waited_for(own, card):
     card.show(20480)
     threading.Timer(0.7, lambda: card.show(81920)).start()

@@ -132,6 +132,8 @@ class Fleet:
                     f"lists them); end them, or run with engine.arguments.mem_fraction_static={int(fits * 100) / 100:g}"
                 )
             await asyncio.sleep(0.5)
+        if self.gpu:
+            raise EngineError("nvidia-smi no longer shows a GPU: nobody can say whether the server finds room")
 
     async def _start(self, ports: int = 3) -> None:
         """Start our server, on a free port each time, and wait until it answers; `ports` are tried."""

@@ -40,7 +40,7 @@ PEAK_SHARE = 0.47
 # tokens/s (lmsys, 2024), a laptop's RTX 4070 with Qwen3-0.6B at 1.4 k (nano-vllm's README).
 BANDWIDTH_SHARE = 0.5
 STEP = {"sglang": 0.004, "hf": 0.025}
-IN_FLIGHT = 256  # conversations that SGLang decodes at once, where its cache holds them and the recipe gives no window
+IN_FLIGHT = 256  # conversations decoded at once for which that holds: SGLang's CUDA graphs end there
 START = 300.0  # seconds: a server's start, or loading and saving around a training
 
 QUESTION = 135  # tokens of a question with its template
@@ -76,15 +76,14 @@ def training_rate(job: Job, document: float, card: Spec) -> float:
     return PEAK_SHARE * card.flops / (layers + attention + head)
 
 
-def generation_rate(engine: Serving, window: int | None, length: float, card: Spec) -> float | None:
-    """Tokens/s of conversations that end at `length` tokens, `window` in flight (None: the engine's own choice).
+def generation_rate(engine: Serving, length: float, card: Spec) -> float | None:
+    """Tokens/s of conversations that end at `length` tokens, as many in flight as the engine's window and cache hold.
 
     None for an engine without a figure.
     """
     if engine.kind not in STEP:
         return None
-    wanted = window or (IN_FLIGHT if engine.kind == "sglang" else engine.window)
-    rows = max(1.0, min(wanted, engine.cache / engine.token / length))
+    rows = max(1.0, min(engine.window, IN_FLIGHT, engine.cache / engine.token / length))
     read = engine.weights + rows * engine.token * (QUESTION + length) / 2  # half-way, a conversation's mean
     return rows / (STEP[engine.kind] + read / (BANDWIDTH_SHARE * card.bandwidth))
 
