@@ -21,14 +21,14 @@ test: install  ## lint and all tests that this machine can run
 # DPR_MINI_SGLANG=PYTHON takes an environment that is there, e.g. one on a GPU.
 test-sglang: install  ## the tests on a real SGLang server; builds its environment first (8 GB, minutes)
 ifndef DPR_MINI_SGLANG
-	tests/sglang/install.sh .sglang
+	tools/install_sglang_cpu.sh .sglang
 endif
 	DPR_MINI_CONFORMANCE_OUT=bench/results/sglang-conformance.json $(BIN)/python -m pytest -m sglang
 
 # DPR_MINI_UNSLOTH=PYTHON takes an environment that is there, e.g. one on a GPU.
 test-unsloth: install  ## training with Unsloth's layers; builds its environment first (3 GB, two minutes)
 ifndef DPR_MINI_UNSLOTH
-	tests/unsloth/install.sh .unsloth
+	tools/install_unsloth.sh .unsloth
 endif
 	$(BIN)/python -m pytest -m unsloth
 

@@ -49,7 +49,7 @@ def halves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any
 def main() -> None:
     rows = list(store.read_rows(DATA))
     table = {
-        half: {name: score(of, behaviours.count_many([r["text"] for r in of]), name) for name in behaviours.NAMES}
+        half: {name: score(of, [behaviours.count(r["text"]) for r in of], name) for name in behaviours.NAMES}
         for half, of in halves(rows).items()
     }
     print(f"{'half':5} {'behaviour':13} {'n':>4} {'pos':>4} {'near':>4}  precision            recall               F1")

@@ -20,6 +20,7 @@ here, or spills more than 16 bytes (stored, or loaded) in a usual case; rare and
 speed or results.
 """
 
+# ruff: noqa: E402  Triton reads its settings when it is imported
 from __future__ import annotations
 
 import argparse
@@ -62,9 +63,6 @@ from triton.runtime.jit import JITFunction
 
 from dpr_mini.facts import facts
 from dpr_mini.store import write_text
-
-# bench/kernels.py has the name of the Hugging Face package that transformers looks for on sys.path.
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 
 # capability: (name, multiprocessors, KiB of shared memory of a block, of an SM, warps of an SM); 64 Ki registers each
 GPUS = {

@@ -29,8 +29,6 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# bench/kernels.py has the name of the Hugging Face package that transformers looks for on sys.path.
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 
 from dpr_mini.engines.base import Completion, Engine, Request, Sampling, generate
 from dpr_mini.facts import facts

@@ -1,4 +1,4 @@
-"""Which cases bench/kernels.py measures, in which order, and the table that it prints."""
+"""Which cases bench/operators.py measures, in which order, and the table that it prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures (PNG) of what bench/kernels.py measured: share of the roofline by provider, and peak memory, by operator.
+"""Pictures (PNG) of what bench/operators.py measured: share of the roofline by provider, and peak memory, by operator.
 
     python bench/plot.py bench/results/kernels-nvidia-h200.json [--providers ...] [--folder bench/results]
 
@@ -12,9 +12,6 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
-
-# bench/kernels.py has the name of a package that other libraries look for on sys.path.
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 
 MODES = ("forward", "backward", "full")
 # (red, green and blue stay apart for the colour-blind); ours is always the same dark one
@@ -96,7 +93,7 @@ def picture(plt: Any, op: str, shapes: dict[str, dict[str, dict[str, Any]]], tit
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="a file of bench/kernels.py")
+    parser.add_argument("results", type=Path, help="a file of bench/operators.py")
     parser.add_argument("--providers", nargs="*", help="only these")
     parser.add_argument("--folder", type=Path, help="default: beside the results")
     chosen = parser.parse_args()

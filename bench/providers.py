@@ -1,4 +1,4 @@
-"""What bench/kernels.py measures: the inputs of each operator, the least work it takes, and who computes it."""
+"""What bench/operators.py measures: the inputs of each operator, the least work it takes, and who computes it."""
 
 from __future__ import annotations
 

@@ -38,8 +38,6 @@ if os.environ.get("FORCE_CPU"):
 # before torch, as in the process of a training stage
 os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-# bench/kernels.py has the name of the Hugging Face package that transformers looks for on sys.path.
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 
 import torch
 from transformers import AutoConfig

@@ -55,9 +55,6 @@ from typing import Any
 
 from train_arms import ARMS, LADDER, MODELS, MODES, OURS, following
 
-# bench/kernels.py has the name of the Hugging Face package that transformers looks for on sys.path.
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
-
 from dpr_mini.facts import facts, installed
 from dpr_mini.store import write_json
 

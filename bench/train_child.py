@@ -3,6 +3,7 @@
 python bench/train_child.py JOB      (JSON; what bench/train.py starts, in Unsloth's interpreter for that arm)
 """
 
+# ruff: noqa: E402  Unsloth has to be imported first
 from __future__ import annotations
 
 import json
@@ -11,8 +12,6 @@ from pathlib import Path
 
 from train_arms import THEIRS, following, model_config, settings, updates
 
-# bench/kernels.py has the name of the Hugging Face package that transformers looks for on sys.path.
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 JOB = json.loads(sys.argv[1]) if __name__ == "__main__" else {}
 if JOB.get("arm") == "unsloth":
     import unsloth  # noqa: F401  before torch and transformers are loaded: it patches them

@@ -8,14 +8,13 @@
 There a model judge counts instances; here a pattern finds sentences that say what they do. Some words are enough
 alone ("I made a mistake"). Others only announce ("let me check", "wait", "working backward"): they count where an act
 follows within REACH characters, and not where all that follows is an equation the text already had. Behaviour without
-such words is missed. bench/behaviours.py measures precision and recall on tests/data/behaviours.jsonl; `judge.py` asks
-a model behind the same `count_many`. Compare shares between models under one counter only.
+such words is missed. bench/behaviours.py measures precision and recall on tests/data/behaviours.jsonl. Compare
+shares between models under one counter only.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 NAMES = ("verification", "backtracking", "subgoals", "backward")
 REACH = 200
@@ -245,11 +244,6 @@ def count(text: str) -> dict[str, int]:
     """Markers of each behaviour in the first LONGEST characters (keys: NAMES); two that touch count once."""
     text = text[:LONGEST].lower()  # far quicker than a search that ignores case
     return {name: _count(name, text) for name in NAMES}
-
-
-def count_many(texts: Sequence[str]) -> list[dict[str, int]]:
-    """`count` of each text: the interface that `judge.Judge` shares."""
-    return [count(text) for text in texts]
 
 
 def _count(name: str, text: str) -> int:

@@ -15,6 +15,10 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 
+# Names of held-out sets that would be taken for something else downstream.
+RESERVED = {"train": "the split that is trained on", "all": "the card over all benchmarks"}
+
+
 def shrunk(whole: int, scale: float) -> int:
     """`scale` of `whole` problems, at least one."""
     return max(1, round(whole * scale))
@@ -82,6 +86,9 @@ class Problems(Section):
     def _by_name(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
+        if taken := RESERVED.keys() & value:
+            name = min(taken)
+            raise ValueError(f"a held-out set cannot be named {name!r}, {RESERVED[name]}: rename it, or its file")
         return {
             name: [s for source in group for s in benchmarks.sources(source)] if isinstance(group, list) else group
             for name, group in value.items()

@@ -4,6 +4,7 @@ import ast
 import resource
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ LAYERS = [
     ["preflight", "rehearsal", "train_process"],
     ["pipeline"],
     ["stages"],
-    ["conversation", "judge", "rules", "reporting", "cards", "simulate"],
+    ["conversation", "rules", "reporting", "cards", "simulate"],
     ["plan"],
     ["engines", "grade", "behaviours", "chat", "export", "doctor", "stats", "budgets", "planning"],
     ["grading", "training"],
@@ -82,6 +83,13 @@ def test_kernels_import_nothing_of_dpr_mini():
 def test_kernels_folder_is_no_package():
     # A kernels/__init__.py shadows the Hugging Face package "kernels"; transformers then loses it without a word.
     assert not list((ROOT / "kernels").glob("*.py"))
+
+
+def test_no_script_has_the_name_of_a_package():
+    """A script's own folder comes first on sys.path: beside bench/kernels.py transformers took it for the package."""
+    packages = {name.lower() for name in [*packages_distributions(), *sys.stdlib_module_names, "kernels"]}
+    scripts = [p for folder in ("bench", "tools") for p in (ROOT / folder).glob("*.py")]
+    assert scripts and not [p for p in scripts if p.stem.lower() in packages]
 
 
 def test_data_half_does_not_load_torch():

@@ -86,12 +86,6 @@ def test_each_instance_counts():
     assert behaviours.count(text) == {"verification": 0, "backtracking": 2, "subgoals": 2, "backward": 0}
 
 
-def test_count_many_is_count_of_each():
-    texts = [r["text"] for r in ROWS[:20]]
-    assert behaviours.count_many(texts) == [behaviours.count(t) for t in texts]
-    assert behaviours.count_many([]) == []
-
-
 @pytest.mark.parametrize(
     ("name", "hollow", "done"),
     [
@@ -145,7 +139,7 @@ def bench():
 )
 def test_labelled_snippets(bench, half, name, precision, recall):
     rows = bench.halves(ROWS)[half]
-    counts = behaviours.count_many([r["text"] for r in rows])
+    counts = [behaviours.count(t) for t in [r["text"] for r in rows]]
     found = bench.score(rows, counts, name)
     missed = [r["id"] for r, c in zip(rows, counts, strict=True) if r[name] != (c[name] > 0)]
     assert found["precision"] >= precision and found["recall"] >= recall, (found, missed)

@@ -200,9 +200,3 @@ def test_train(tmp_path: Path) -> None:
     said = script(*how, "/no/such", "--arms", "unsloth")
     assert "measured under other conditions" in said and len(json.loads(out.read_text())["rows"]) == 1
     assert "--cap holds the allocator of a GPU" in script(*how, "/no/such", "--cap", 24, status=1)
-
-
-def test_transformers_is_not_misled_by_the_name_of_kernels_py() -> None:
-    """Beside bench/kernels.py, as every script in bench/ starts; transformers looks for a package of that name."""
-    code = f"import sys; sys.path.insert(0, {str(BENCH)!r}); from transformers import LlamaForCausalLM; print('well')"
-    assert "well" in script("-c", code)

@@ -1,4 +1,4 @@
-"""bench/kernels.py runs at tiny sizes without a GPU, goes on where it stopped, and counts work as its text says."""
+"""bench/operators.py runs at tiny sizes without a GPU, goes on where it stopped, and counts work as its text says."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def modules(monkeypatch: pytest.MonkeyPatch) -> tuple[ModuleType, ModuleType]:
     import providers
 
     monkeypatch.setitem(sys.modules, "providers", providers)
-    spec = importlib.util.spec_from_file_location("bench_kernels", BENCH / "kernels.py")
+    spec = importlib.util.spec_from_file_location("bench_kernels", BENCH / "operators.py")
     kernels = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "bench_kernels", kernels)
     spec.loader.exec_module(kernels)
@@ -73,7 +73,7 @@ def setting(kernels: ModuleType) -> Any:
 
 def test_kernels_and_plot(tmp_path: Path) -> None:
     out = tmp_path / "kernels-x.json"
-    how = (BENCH / "kernels.py", "--preset", "tiny", "--call-seconds", 0.002, "--out", out)
+    how = (BENCH / "operators.py", "--preset", "tiny", "--call-seconds", 0.002, "--out", out)
     some = (*how, "--ops", "rms_norm", "linear_cross_entropy", "attention")
     said = script(*some, "--budget-seconds", 0, bare=True)
     assert "stopped at the budget of 0 s" in said and json.loads(out.read_text())["rows"] == []
@@ -201,7 +201,7 @@ def test_torch_compile_compiles_each_operator_once_for_a_mode_with_and_one_witho
     monkeypatch.setattr(torch, "compile", lambda f, **more: compile_(f, **more, backend=counter))
     out = tmp_path / "kernels.json"
     arguments = ["--preset", "tiny", "--ops", "rms_norm", "linear_cross_entropy", "--providers", "compile", "eager"]
-    monkeypatch.setattr(sys, "argv", ["kernels.py", *arguments, "--call-seconds", "0.001", "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", ["operators.py", *arguments, "--call-seconds", "0.001", "--out", str(out)])
     kernels.main()
     assert counter.frame_count == 3  # the head's forward is measured without gradients, and that is another graph
     rows = [r for r in json.loads(out.read_text())["rows"] if r["provider"] == "compile"]

@@ -18,7 +18,7 @@ from dpr_mini.recipe import Evaluate, Example, RecipeError, load
 from dpr_mini.stages import dialogue as stage
 from dpr_mini.stages import evaluate
 from dpr_mini.stages import problems as problems_stage
-from dpr_mini.store import StoreError, read_rows
+from dpr_mini.store import read_rows
 from dpr_mini.types import Dialogue, Problem, from_row, identity
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -95,7 +95,7 @@ def test_later_turns_continue_behind_the_examples(template, tmp_path):
 
 def test_an_example_that_nobody_is_shown_is_refused_before_anything_is_asked(template, tmp_path):
     lost = TO_ALL.model_copy(update={"level": "hrad"})
-    with pytest.raises(StoreError, match=r"no problem is shown example 2 \('a hat\?'\); levels: easy, hard"):
+    with pytest.raises(RecipeError, match=r"no problem is shown example 2 \('a hat\?'\); levels: easy, hard"):
         ask(template, tmp_path, [EASY, HARD], TO_HARD, lost)
     assert not (tmp_path / "rows.jsonl").exists()
 
@@ -187,5 +187,5 @@ def test_showing_examples_that_are_not_there_is_refused():
 
 def test_an_evaluation_whose_problems_are_shown_none_is_refused(template, tmp_path):
     asked = Evaluate(samples=1, greedy=False, examples=True)
-    with ScriptedEngine(lambda r: "ok", template.tokenizer) as engine, pytest.raises(StoreError, match="levels: easy"):
+    with ScriptedEngine(lambda r: "ok", template.tokenizer) as engine, pytest.raises(RecipeError, match="levels: easy"):
         evaluate.answers(tmp_path, [EASY], engine, template, asked, prompts.TEMPLATES, 1, known=(TO_HARD,))

@@ -47,6 +47,14 @@ def test_there_are_recipes():
         (GOOD.replace("epochs: 2", "epochs: two"), r"r\.yaml:6: train.epochs: .*integer.*'two'"),
         (GOOD.replace("generate: chain_sum, count: 10", "count: 10"), r"r\.yaml:4: .*exactly one of file, hub"),
         (GOOD.replace("name: test\n", ""), r"'name' is missing"),
+        (
+            GOOD.replace("train:\n    -", "held_out: {train: [{file: a}]}\n  train:\n    -"),
+            r"r\.yaml:3: problems.held_out: a held-out set cannot be named 'train', the split that is trained on",
+        ),
+        (
+            GOOD.replace("train:\n    -", "held_out: {all: [{file: a}]}\n  train:\n    -"),
+            r"r\.yaml:3: problems.held_out: a held-out set cannot be named 'all', the card over all benchmarks: rename",
+        ),
         (GOOD + "dialogue:\n  turns: []\n", r"r\.yaml:8: dialogue.turns: .*at least 1"),
         (GOOD + "x: [1\n", r"r\.yaml:\d+: not valid YAML"),
         ("- just\n- a list\n", "a recipe is a mapping"),

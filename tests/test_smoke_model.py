@@ -21,8 +21,8 @@ BASE = (0.30, 0.70)  # pass@1 at T=1 over 40 problems x 4 that a good base keeps
 
 @pytest.fixture(scope="module")
 def maker():
-    """bench/make_smoke_model.py as a module."""
-    path = RECIPES.parent / "bench" / "make_smoke_model.py"
+    """tools/make_smoke_model.py as a module."""
+    path = RECIPES.parent / "tools" / "make_smoke_model.py"
     spec = importlib.util.spec_from_file_location("make_smoke_model", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

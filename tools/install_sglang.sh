@@ -2,7 +2,7 @@
 # SGLang 0.5.23 for a GPU in an environment of its own: every package as tools/sglang-0.5.23.lock has it, and the CUDA
 # compiler that comes with them made usable, since SGLang compiles its rotary kernel at first use.
 #   tools/install_sglang.sh [DIR]      DIR: .sglang, where dpr-mini looks for it. PYTHON=python3.12: 3.11 or 3.12
-# About 12 GB of disk. Never run on a machine with a GPU so far. Without one: tests/sglang/install.sh.
+# About 12 GB of disk. Never run on a machine with a GPU so far. Without one: tools/install_sglang_cpu.sh.
 set -euo pipefail
 dir=${1:-.sglang}
 here=$(cd "$(dirname "$0")" && pwd)

@@ -21,7 +21,7 @@ from dpr_mini.engines.base import EngineError
 USUAL = (".sglang/bin/sglang-python", ".sglang/bin/python")  # where it is looked for if the recipe names none
 RELEASE = "0.5.23"  # for GPUs
 INSTALL = "tools/install_sglang.sh .sglang"  # every version as tools/sglang-0.5.23.lock has it
-INSTALL_CPU = "tests/sglang/install.sh .sglang"
+INSTALL_CPU = "tools/install_sglang_cpu.sh .sglang"
 PACKAGES = ("sglang", "sgl-kernel", "sglang-kernel", "torch", "transformers", "triton", "flashinfer-python")
 
 # A waiting prompt that shares its beginning with another one lets that go first and then finds it cached.

@@ -14,8 +14,7 @@ from typing import Any
 from dpr_mini.chat import Template
 from dpr_mini.conversation import Conversation, examples, fits, hold, script, usage
 from dpr_mini.engines.base import Engine, Sampling
-from dpr_mini.recipe import Dialogue
-from dpr_mini.store import StoreError
+from dpr_mini.recipe import Dialogue, RecipeError
 from dpr_mini.types import Problem, seed_for
 
 VERSION = 1
@@ -32,7 +31,7 @@ def run(
 ) -> dict[str, Any]:
     """Hold `config.samples` dialogues a problem; `rows.jsonl` gets one Dialogue row each, as it ends.
 
-    Raises StoreError for an example that no problem is shown, before anything is asked.
+    Raises RecipeError for an example that no problem is shown, before anything is asked.
     """
     sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p)
 
@@ -46,7 +45,7 @@ def run(
     for at, example in enumerate(config.examples, 1):
         if not any(fits(example, p, asked) for p in problems):
             levels = ", ".join(sorted({p.level for p in problems})) or "none"
-            raise StoreError(
+            raise RecipeError(
                 f"dialogue.examples: no problem is shown example {at} ({example.problem!r}); levels: {levels}"
             )
     wanted = [

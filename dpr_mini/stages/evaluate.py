@@ -17,7 +17,7 @@ from dpr_mini.chat import Template, join_text
 from dpr_mini.conversation import Conversation, examples, hold, script, usage
 from dpr_mini.engines.base import Engine, Sampling
 from dpr_mini.grade import Grader, first_result, last_number
-from dpr_mini.recipe import Evaluate, Example, Grading
+from dpr_mini.recipe import Evaluate, Example, Grading, RecipeError
 from dpr_mini.stats import GREEDY, estimate, lengths, majority, official, pass_at_k, pass_rates
 from dpr_mini.store import StoreError, read_rows, write_rows
 from dpr_mini.types import Dialogue, Problem, ScoreCard, from_row, seed_for, to_row
@@ -43,7 +43,7 @@ def answers(
 
     `known` are worked examples to show before the questions, where `config.examples` says so.
     An answer's seed depends on the recipe's seed, the problem and its number alone: a larger k adds to the same draws.
-    Raises StoreError where examples are asked for and no problem is shown any.
+    Raises RecipeError where examples are asked for and no problem is shown any.
     """
     drawn = Sampling(config.max_new_tokens, config.temperature, config.top_p)
     greedy = Sampling(config.max_new_tokens, temperature=0.0)
@@ -61,7 +61,7 @@ def answers(
     ]
     if config.examples and not any(c.shown for c in wanted):
         levels = ", ".join(sorted({p.level for p in problems})) or "none"
-        raise StoreError(f"evaluate.examples: no example is for a problem here; levels: {levels}")
+        raise RecipeError(f"evaluate.examples: no example is for a problem here; levels: {levels}")
     given = hold(folder / "rows.jsonl", engine, template, wanted, title, whole=True)
     return usage(given.values(), len(wanted))
 

@@ -1,6 +1,6 @@
 """Our kernels beside everybody else's in one run: time, share of the machine's ceiling, memory, error against fp64.
 
-    python bench/kernels.py [--preset h100|cpu|tiny] [--ops ...] [--providers ...] [--budget-seconds N] [--out FILE]
+    python bench/operators.py [--preset h100|cpu|tiny] [--ops ...] [--providers ...] [--budget-seconds N] [--out FILE]
 
 Without an install: PYTHONPATH=.:kernels. Run again, it goes on: rows measured under equal conditions are kept (rows of
 our own code only while that code is the same), so a budget may cut the work into pieces; --no-resume starts anew.
@@ -36,7 +36,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,9 +54,6 @@ from torch import Tensor
 
 from dpr_mini.facts import facts
 from dpr_mini.store import write_json
-
-# This file's name is that of the Hugging Face package `kernels`, which transformers looks for on sys.path.
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 
 SPEC = {"H200": (4.8e12, 989e12), "H100": (3.35e12, 989e12)}  # SXM data sheets: bytes/s, dense bf16 FLOP/s
 LAUNCH_CYCLES = 2_000_000  # about a millisecond of the GPU; launching forward and backward took the host up to 0.2 ms

@@ -1,6 +1,6 @@
 """Make `recipes/smoke-model`: a 0.6 M parameter Llama that adds and subtracts badly, for `recipes/smoke.yaml`.
 
-    python bench/make_smoke_model.py                      # writes recipes/smoke-model/
+    python tools/make_smoke_model.py                      # writes recipes/smoke-model/
 
 The text it learns from is made here: two-turn dialogues about `a + b` and `a - b` (1 or 2 digits), worded as
 reasoning-gym's `chain_sum` words them. They are wrong on purpose: turn 1 forgets a carry or borrow with FORGET[0]
@@ -16,15 +16,12 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads starve their neighbours
 
-# bench/kernels.py has the name of the Hugging Face package that transformers looks for on sys.path.
-sys.path[:] = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -61,7 +58,7 @@ license: apache-2.0
 A Llama of 0.6 M parameters for `recipes/smoke.yaml` and the tests: it adds and subtracts two numbers of one or two
 digits, digit by digit, and errs on purpose. Of no use for anything else, and no evidence for any method.
 
-Made from scratch by `bench/make_smoke_model.py` (which says what its text is), seed {seed}:
+Made from scratch by `tools/make_smoke_model.py` (which says what its text is), seed {seed}:
 {how};
 {versions}. No other data or model went in. Licence: Apache-2.0, as the repository.
 

@@ -1,7 +1,7 @@
 """Put a finished run's numbers where the README shows them, so that no number is typed by hand.
 
-    python bench/publish.py runs/smollm2-cpu [more runs ...]
-    python bench/publish.py runs/smollm2-cpu/comparison.json      (what `dpr-mini compare` wrote)
+    python tools/publish.py runs/smollm2-cpu [more runs ...]
+    python tools/publish.py runs/smollm2-cpu/comparison.json      (what `dpr-mini compare` wrote)
 
 Copies each run's scorecards.json (numbers with their conditions) and its accuracy figure to bench/results/<name>.*,
 and rewrites the README between the markers `<!-- <name> -->` and `<!-- end <name> -->` where it has them. Of a

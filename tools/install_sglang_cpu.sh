@@ -1,27 +1,27 @@
 #!/usr/bin/env bash
 # Builds the environment in which a real SGLang server runs on a machine WITHOUT a GPU: slow, for tests only.
-#   tests/sglang/install.sh DIR [RELEASE]     RELEASE: 0.5.23 (the default, Python 3.11 or newer) or 0.5.9
+#   tools/install_sglang_cpu.sh DIR [RELEASE]     RELEASE: 0.5.23 (the default, Python 3.11 or newer) or 0.5.9
 # 8 or 9.4 GB of disk, Debian on x86-64; use DIR/bin/sglang-python. With a GPU install tools/sglang-0.5.23.lock in an
 # environment of its own instead (README, "With SGLang").
 #
 # The kernels are published as a CUDA build only. It loads on a CPU machine once libcuda.so.1 can be found; Debian's
 # libcuda1 (non-free, 3 MB) brings one that finds no device. It is unpacked into DIR, not installed.
 set -euo pipefail
-dir=${1:?"usage: install.sh DIR [RELEASE]"}
+dir=${1:?"usage: install_sglang_cpu.sh DIR [RELEASE]"}
 release=${2:-0.5.23}
 case $release in
     0.5.9) kernels=sgl-kernel==0.3.21 ;;
     0.5.23) kernels=sglang-kernel==0.4.10 ;;
-    *) echo "install.sh: no release $release here; there are 0.5.23 and 0.5.9" >&2; exit 2 ;;
+    *) echo "install_sglang_cpu.sh: no release $release here; there are 0.5.23 and 0.5.9" >&2; exit 2 ;;
 esac
 here=$(cd "$(dirname "$0")" && pwd)
-stamp="$dir/.complete-$(sha256sum "$here/requirements-$release.txt" "$here/install.sh" | sha256sum | cut -c1-16)"
+stamp="$dir/.complete-$(sha256sum "$here/sglang-cpu-$release.txt" "$here/install_sglang_cpu.sh" | sha256sum | cut -c1-16)"
 [ -e "$stamp" ] && exit 0
 
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 [ -x "$dir/bin/python" ] || "${PYTHON:-python3}" -m venv "$dir"
-"$dir/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements-$release.txt"
+"$dir/bin/pip" install --quiet --disable-pip-version-check -r "$here/sglang-cpu-$release.txt"
 "$dir/bin/pip" install --quiet --disable-pip-version-check --no-deps "sglang==$release" "$kernels"
 
 if ! ldconfig -p | grep -q libcuda.so.1; then
@@ -29,7 +29,7 @@ if ! ldconfig -p | grep -q libcuda.so.1; then
     mkdir -p "$dir/apt/lists/partial" "$dir/apt/archives/partial" "$dir/libcuda"
     . /etc/os-release
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' | grep -m1 '/debian/*$') ||
-        { echo "install.sh: apt knows no Debian mirror to take libcuda1 from; put libcuda.so.1 on the library path" >&2; exit 1; }
+        { echo "install_sglang_cpu.sh: apt knows no Debian mirror to take libcuda1 from; put libcuda.so.1 on the library path" >&2; exit 1; }
     key=/usr/share/keyrings/debian-archive-keyring.gpg
     echo "deb [signed-by=$key] $mirror $VERSION_CODENAME non-free" >"$dir/apt/sources.list"
     apt=(-o "Dir::Etc::sourcelist=$dir/apt/sources.list" -o Dir::Etc::sourceparts=- -o "Dir::State::lists=$dir/apt/lists"
