@@ -53,6 +53,13 @@ def resolve_model(name: str, revision: str | None = None) -> Path:
     return _checked(_download(name, revision))
 
 
+def local_folder(name: str, base: Path) -> Path | None:
+    """The folder of a model that is named by one, from `base` (the recipe's folder) or from here; None for a name."""
+    if name == EMBEDDED:
+        return None
+    return next((p for p in (base / name, Path(name)) if (p / "config.json").is_file()), None)
+
+
 def model_digest(folder: Path) -> str:
     """Hex sha256 over names and contents of the config, tokenizer, chat template and weights in `folder`.
 

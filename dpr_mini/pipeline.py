@@ -25,7 +25,7 @@ from dpr_mini import prompts, store
 from dpr_mini.chat import Template
 from dpr_mini.engines.base import Engine
 from dpr_mini.facts import facts
-from dpr_mini.model import EMBEDDED, embedded_identity, model_digest, resolve_model
+from dpr_mini.model import EMBEDDED, embedded_identity, local_folder, model_digest, resolve_model
 from dpr_mini.recipe import Recipe, RecipeError, Source
 from dpr_mini.stages import dialogue, difficulty, evaluate, filters, pack, problems
 from dpr_mini.store import Stage
@@ -79,10 +79,7 @@ class Owner:
 
     def local(self) -> Path | None:
         """The folder of a model that the recipe names by a folder."""
-        name = self.recipe.model.name
-        if name == EMBEDDED:
-            return None
-        return next((p for p in (self.base / name, Path(name)) if (p / "config.json").is_file()), None)
+        return local_folder(self.recipe.model.name, self.base)
 
 
 def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini import store
-from dpr_mini.model import EMBEDDED
-from dpr_mini.pipeline import Owner
+from dpr_mini.model import EMBEDDED, local_folder
 from dpr_mini.recipe import Recipe, Train
 from dpr_mini.shapes import config_for
 from dpr_mini.training import process
@@ -80,7 +79,7 @@ def sections(recipe: Recipe) -> Iterator[tuple[str, Train]]:
 
 def _child(recipe: Recipe, base: Path, section: Train, job: dict[str, Any]) -> dict[str, Any]:
     """`steps` in a process of its own; its metrics."""
-    name, local = recipe.model.name, Owner(recipe, base).local()
+    name, local = recipe.model.name, local_folder(recipe.model.name, base)
     if local is None and config_for(_known(name)) is None:
         raise RehearsalError(f"a dry run needs the model's shape, and {name} is not known here; give its folder")
     if section.backend == "unsloth":  # it loads a folder, and no folder without a tokenizer
