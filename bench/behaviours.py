@@ -2,10 +2,11 @@
 
     python bench/behaviours.py            # prints a table, writes bench/results/behaviours.json
 
-The text is tests/data/behaviours.jsonl: snippets of our own, labelled by the definitions in dpr_mini/behaviours.py.
-Patterns were tuned on the dev half only (odd ids); test is the even ids, of which only totals were looked at. A snippet
-is predicted to show a behaviour where its count is above 0. Intervals are Wilson 95 % over snippets. One author wrote
-snippets, labels and patterns, so the test half measures new sentences of the same author, not text of a model.
+The text is tests/data/behaviours.jsonl: snippets of our own, labelled by the definitions in
+dpr_mini/selection/behaviours.py. Patterns were tuned on the dev half only (odd ids); test is the even ids, of which
+only totals were looked at. A snippet is predicted to show a behaviour where its count is above 0. Intervals are Wilson
+95 % over snippets. One author wrote snippets, labels and patterns, so the test half measures new sentences of the same
+author, not text of a model.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import behaviours, store
+from dpr_mini import store
+from dpr_mini.selection import behaviours
 from dpr_mini.types import Difficulty
 
 ROOT = Path(__file__).parent.parent

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 
 from dpr_mini import recipe
-from dpr_mini.model import EMBEDDED
-from dpr_mini.shapes import SHAPES, Shape, read_shape, shape_of
+from dpr_mini.models.resolve import EMBEDDED
+from dpr_mini.models.shapes import SHAPES, Shape, read_shape, shape_of
 
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32
 TOKENS = 8192  # times a vocabulary: beyond 2^31 values
@@ -39,7 +39,7 @@ def shapes_of_recipes() -> dict[str, Shape]:
         name = "smollm2-135m" if model == EMBEDDED else model.rpartition("/")[2].lower()
         shape = read_shape(folder) if (folder / "config.json").exists() else shape_of(name)
         if shape is None:
-            raise SystemExit(f"compile_check.py: {path}: the shape of {model} is not known (dpr_mini/shapes.py)")
+            raise SystemExit(f"compile_check.py: {path}: the shape of {model} is not known (dpr_mini/models/shapes.py)")
         shapes[name] = shape
     return shapes
 

@@ -4,7 +4,7 @@
     python bench/compile_check.py --target sm_90 --shapes recipes
                                                            what the shipped recipes launch on an H100: minutes
     --target sm_90 ...    default: sm_80 sm_86 sm_89 sm_90 sm_100 sm_120
-    --shapes NAME ...     of dpr_mini/shapes.py; `recipes`: those of recipes/*.yaml; default: all, and odd inputs
+    --shapes NAME ...     of dpr_mini/models/shapes.py; `recipes`: those of recipes/*.yaml; default: all, and odd inputs
     --only REGEX          the cases whose name matches, e.g. 'rope' or 'H 3584 bf16$'
     --all                 also print lines that repeat a kernel of an earlier case
     --out FILE            a JSON file with conditions and every kernel's numbers
@@ -61,7 +61,7 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from dpr_mini.facts import facts
+from dpr_mini.machine.facts import facts
 from dpr_mini.store import write_text
 
 # capability: (name, multiprocessors, KiB of shared memory of a block, of an SM, warps of an SM); 64 Ki registers each

@@ -31,7 +31,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from dpr_mini.engines.base import Completion, Engine, Request, Sampling, generate
-from dpr_mini.facts import facts
+from dpr_mini.machine.facts import facts
 from dpr_mini.recipe import Server
 from dpr_mini.store import write_json
 
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def bench(args: argparse.Namespace, scratch: Path) -> None:
-    from dpr_mini.engines.sglang import SglangEngine
+    from dpr_mini.engines.sglang.engine import SglangEngine
 
     model = args.model or random_model(scratch / "model")
     vocabulary = json.loads((model / "config.json").read_text())["vocab_size"]
@@ -112,7 +112,7 @@ class Workload:
 
 
 def dialogues(name: str, engine: Engine, work: Workload, repeat: int) -> dict[str, Any]:
-    """Two turns of every prompt, no barrier between conversations, as dpr_mini/conversation.py drives them."""
+    """Two turns of every prompt, no barrier between conversations, as dpr_mini/chat/conversation.py drives them."""
     waiting, open_, first = work.single(f"{name} {repeat}"), dict[str, Request](), {}
     turns: list[list[Completion]] = [[], []]
     begun = time.perf_counter()

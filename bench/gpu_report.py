@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import facts, gpus
+from dpr_mini.machine import facts, gpus
 from dpr_mini.store import MANIFEST, read_json
 
 LIBRARIES = (

@@ -26,7 +26,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from dpr_mini.grade import Grader
+from dpr_mini.grading.grader import Grader
 from dpr_mini.store import write_json
 
 SETS = ("eval_gsm8k", "eval_math500", "eval_math_test4500", "train_gsm8k", "train_math")

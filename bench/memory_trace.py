@@ -6,7 +6,7 @@
     recipes/qwen7b.yaml layers=3                      a model with fewer layers, for the planner too
     recipes/qwen7b.yaml layers=3 leak=1               a copy of every layer's output that nobody frees
 
-The real loop (dpr_mini/stages/train.py: fit) runs for two steps on fake CUDA tensors of the recipe's shapes: forward,
+The real loop (dpr_mini/training/loop.py: fit) runs for two steps on fake CUDA tensors of the recipe's shapes: forward,
 loss, backward, accumulation, clipping, AdamW, with every storage counted while it lives (bench/fake_gpu.py). Rows are
 documents of 900 tokens, all labelled but the first of each: the most that the head can get. No weights are needed.
 A JSON line a recipe: GiB at each moment, without context and slack. train.mode qlora is not possible: its weights are
@@ -37,11 +37,11 @@ import torch
 from torch import nn
 from transformers import AutoConfig
 
-import dpr_mini.stages.train as trainer
+import dpr_mini.training.loop as trainer
 from dpr_mini import recipe
+from dpr_mini.models.shapes import Shape, shape_of
 from dpr_mini.planning import capacity
 from dpr_mini.recipe import Train
-from dpr_mini.shapes import Shape, shape_of
 from dpr_mini.training import build
 from dpr_mini.training.checkpoints import trainable
 from dpr_mini.training.optimiser import Optimiser
@@ -72,7 +72,7 @@ def traced(path: Path, overrides: list[str]) -> dict[str, Any]:
     asked = recipe.load(path, [o for o in overrides if o.split("=", 1)[0] not in own])
     shape = shape_of(asked.model.name)
     if shape is None:
-        sys.exit(f"memory_trace.py: the shape of {asked.model.name} is not known here (dpr_mini/shapes.py)")
+        sys.exit(f"memory_trace.py: the shape of {asked.model.name} is not known here (dpr_mini/models/shapes.py)")
     if asked.train.mode == "qlora":
         sys.exit("memory_trace.py: train.mode is qlora, whose weights are quantised while a folder is loaded")
     shape = replace(shape, layers=own.get("layers", shape.layers))

@@ -52,7 +52,7 @@ from kernel_plan import COMPILED, NOTES, plan, rounds, table
 from providers import PROVIDERS, Missing, Shape, exact, problem, provider, smaller, work
 from torch import Tensor
 
-from dpr_mini.facts import facts
+from dpr_mini.machine.facts import facts
 from dpr_mini.store import write_json
 
 SPEC = {"H200": (4.8e12, 989e12), "H100": (3.35e12, 989e12)}  # SXM data sheets: bytes/s, dense bf16 FLOP/s

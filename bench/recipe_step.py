@@ -8,7 +8,7 @@
                                               the same section (bfloat16, 8-bit AdamW, clipping) on a small shape
 
 Without an install: PYTHONPATH=.:kernels. FORCE_CPU=1 hides a GPU. The model has the recipe's published shape
-(dpr_mini/shapes.py) and random weights made on the device: no download, nothing is saved. Weights, optimiser,
+(dpr_mini/models/shapes.py) and random weights made on the device: no download, nothing is saved. Weights, optimiser,
 attention, checkpointing, accumulation and clipping are the recipe's, which no arm of bench/train.py has (its mode full
 updates inside backward). Rows are documents of 900 tokens, all labelled but the first of each: the most that the head
 can get. --rows: rows a step, default the recipe's. --layers: fewer layers, for a trial. In mode qlora
@@ -42,15 +42,16 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from transformers import AutoConfig
 
-from dpr_mini import mkl, recipe
-from dpr_mini.facts import facts, installed
-from dpr_mini.model import EMBEDDED
+from dpr_mini import recipe
+from dpr_mini.machine import mkl
+from dpr_mini.machine.facts import facts, installed
+from dpr_mini.models.resolve import EMBEDDED
+from dpr_mini.models.shapes import Shape, read_shape, shape_of
 from dpr_mini.planning import capacity
 from dpr_mini.planning.memory import Job
-from dpr_mini.shapes import Shape, read_shape, shape_of
-from dpr_mini.stages import train as trainer
 from dpr_mini.store import write_json
 from dpr_mini.training import build
+from dpr_mini.training import loop as trainer
 from dpr_mini.training.checkpoints import trainable
 from dpr_mini.training.optimiser import Optimiser
 from dpr_mini.types import Pack, UserError
@@ -106,7 +107,7 @@ def main() -> int:
     folder, tokens = chosen.recipe.parent / name, asked.pack.tokens_per_row
     shape = read_shape(folder) if (folder / "config.json").exists() else shape_of(name)
     if shape is None:
-        sys.exit(f"recipe_step.py: the shape of {name} is not known here (dpr_mini/shapes.py)")
+        sys.exit(f"recipe_step.py: the shape of {name} is not known here (dpr_mini/models/shapes.py)")
     if chosen.layers:
         shape = replace(shape, layers=chosen.layers)
 

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from dpr_mini import budgets, simulate, store
-from dpr_mini.facts import facts
+from dpr_mini import store
+from dpr_mini.machine.facts import facts
 from dpr_mini.recipe import Sampling
+from dpr_mini.sampling import budgets, simulate
 from dpr_mini.types import Difficulty
 
 NUMBERS = {"draws": "asked", "right": "right", "usable": "usable", "never_solved": "never"}  # forecast -> one run

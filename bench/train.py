@@ -6,7 +6,7 @@
 
 Without an install: PYTHONPATH=.:kernels; it needs torch, transformers and pydantic. One packed row a step: documents of
 `--document` random tokens, all labelled but the first of each, so the head never gets away with fewer. The model has a
-published shape (dpr_mini/shapes.py) and random weights, is saved once as bfloat16, and every arm loads that folder as
+published shape (dpr_mini/models/shapes.py), random weights, is saved once as bfloat16; every arm loads that folder as
 our trainer loads any model, in a process of its own (Liger patches modules) with expandable_segments. Every layer is
 checkpointed in every arm; nobody clips gradients.
   plain            transformers as it is: its loss on whole logits; flash_attention_2 where installed, else SDPA, which
@@ -55,12 +55,12 @@ from typing import Any
 
 from train_arms import ARMS, LADDER, MODELS, MODES, OURS, following
 
-from dpr_mini.facts import facts, installed
+from dpr_mini.machine.facts import facts, installed
 from dpr_mini.store import write_json
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-MEASURED = ("kernels/dpr_kernels/*.py", "dpr_mini/training/*.py", "dpr_mini/stages/train.py", "bench/train_*.py")
+MEASURED = ("kernels/dpr_kernels/*.py", "dpr_mini/training/*.py", "bench/train_*.py")
 PROBE = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
 ON_CPU = (
     "No GPU: dpr_kernels runs its plain-PyTorch twins, Liger and memory caps not at all. These rows show that the arms "

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from dpr_mini import recipe
-from dpr_mini.shapes import SHAPES, Shape, config_for
+from dpr_mini.models.shapes import SHAPES, Shape, config_for
 
 MODELS = ("tiny", *SHAPES)
 TINY = Shape("llama", 256, 64, 128, 2, 4, 2, 16, True, 8192).config() | {"initializer_range": 0.2}  # decisive logits

@@ -28,14 +28,14 @@ import torch
 from dpr_kernels import attention, backends
 from torch import Tensor, nn
 
-from dpr_mini.facts import installed
+from dpr_mini.machine.facts import installed
 from dpr_mini.recipe import Train
-from dpr_mini.stages.train import Row, fit, peak_rss_gib
 from dpr_mini.training import TrainError
 from dpr_mini.training import unsloth as unsloth_backend
 from dpr_mini.training.build import TOKENIZER, choose_dtype, load
 from dpr_mini.training.checkpoints import trainable
 from dpr_mini.training.flops import Ceiling, Flops
+from dpr_mini.training.loop import Row, fit, peak_rss_gib
 from dpr_mini.training.optimiser import Optimiser
 from dpr_mini.types import Pack
 

@@ -77,13 +77,14 @@ def run(
     here, and what memory it takes. scale=0.1 shrinks its layers and rows.
     """
     with one_line_errors():
-        from dpr_mini import runner
+        from dpr_mini.commands.dry_run import dry_run as rehearse
+        from dpr_mini.commands.run import run
 
         paths, overrides = [Path(w) for w in words if "=" not in w], [w for w in words if "=" in w]
         if dry_run:
-            runner.dry_run(paths, overrides)
+            rehearse(paths, overrides)
         else:
-            runner.run(paths, overrides, runs, until, numbers(seeds))
+            run(paths, overrides, runs, until, numbers(seeds))
 
 
 @app.command()
@@ -95,9 +96,9 @@ def plan(
 ) -> None:
     """Show what `run` would do: reuse, resume or run each stage, and which value changed. Exit 1 if it cannot."""
     with one_line_errors():
-        from dpr_mini import runner
+        from dpr_mini.commands.plan import plan
 
-        runner.plan(recipe, overrides or [], runs, gpu)
+        plan(recipe, overrides or [], runs, gpu)
 
 
 @app.command()
@@ -109,9 +110,9 @@ def show(
 ) -> None:
     """Counts, drops by rule and random rows of a run: reading the data should be the easiest command."""
     with one_line_errors():
-        from dpr_mini import show as shown
+        from dpr_mini.commands.show import show_run, show_stage
 
-        shown.stage(run, stage, rows, seed) if stage else shown.run(run)
+        show_stage(run, stage, rows, seed) if stage else show_run(run)
 
 
 @app.command()
@@ -121,7 +122,7 @@ def grade(
 ) -> None:
     """Grade answers: correct, wrong, unparsed or timeout. Text is parsed, never evaluated."""
     with one_line_errors():
-        from dpr_mini.grade import grade_file
+        from dpr_mini.commands.grade import grade_file
 
         grade_file(cases, out)
 
@@ -135,7 +136,7 @@ def filter(
 ) -> None:
     """Put rows through the pipeline's filter rules: which to keep, and why the others are not."""
     with one_line_errors():
-        from dpr_mini.outside import filter_file
+        from dpr_mini.commands.filter import filter_file
 
         filter_file(rows, out, rules, recipe)
 
@@ -160,7 +161,7 @@ def eval(
     it grades the answers that are there.
     """
     with one_line_errors():
-        from dpr_mini.evaluation import evaluate
+        from dpr_mini.commands.eval import evaluate
 
         given = {"preset": preset, "samples": k, "max_new_tokens": max_new_tokens, "temperature": temperature}
         evaluate(model, on.split(","), runs, data, limit, engine, overrides or [], **given)
@@ -176,18 +177,14 @@ def compare(
 ) -> None:
     """Set runs side by side: pass@1 with intervals, paired differences, bins by difficulty, what each cost."""
     with one_line_errors():
-        from dpr_mini import compare as comparing
-
-        comparing.compare(folders, out, baseline)
+        compare(folders, out, baseline)
 
 
 @app.command()
 def report(run: RunFolder) -> None:
     """Write a run's report again (report.html, report.md) and print where it is."""
     with one_line_errors():
-        from dpr_mini import runner
-
-        runner.report(run)
+        report(run)
 
 
 @app.command()
@@ -205,16 +202,16 @@ def export(
     Only --push leaves this machine; it uses the login of `hf auth login`, and a new repository is private.
     """
     with one_line_errors():
-        from dpr_mini import release
+        from dpr_mini.commands.export import export
 
-        release.export(run, out, format, stage, push)
+        export(run, out, format, stage, push)
 
 
 @app.command()
 def doctor() -> None:
     """What is here, what is missing, and the one command that mends it. Exit 1 if the demo cannot run."""
     with one_line_errors():
-        from dpr_mini.doctor import examine
+        from dpr_mini.commands.doctor import examine
 
         raise typer.Exit(0 if examine() else 1)
 

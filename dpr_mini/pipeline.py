@@ -20,14 +20,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from dpr_mini import plan as planner
-from dpr_mini import prompts, store
-from dpr_mini.chat import Template
+from dpr_mini import store
+from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import Engine
-from dpr_mini.facts import facts
-from dpr_mini.model import EMBEDDED, embedded_identity, local_folder, model_digest, resolve_model
-from dpr_mini.recipe import Recipe, RecipeError, Source
-from dpr_mini.stages import dialogue, difficulty, evaluate, filters, pack, problems
+from dpr_mini.machine.facts import facts
+from dpr_mini.models.resolve import EMBEDDED, embedded_identity, local_folder, model_digest, resolve_model
+from dpr_mini.planning import plan as planner
+from dpr_mini.recipe import Recipe, RecipeError, Source, prompts
+from dpr_mini.stages import dialogue, difficulty, evaluate, pack, problems
+from dpr_mini.stages import filter as filters
 from dpr_mini.store import Stage
 from dpr_mini.training import process
 from dpr_mini.types import Problem, from_row
@@ -334,7 +335,7 @@ def _scaled(recipe: Recipe) -> Any:
 
 def _file_digests(asked: Any, base: Path) -> dict[str, str]:
     """Content digests of the local files that problems come from: a changed file is a changed input."""
-    from dpr_mini.model import file_digest
+    from dpr_mini.models.resolve import file_digest
 
     sources = [*asked.train, *(s for group in asked.held_out.values() for s in group)]
     return {s.file: file_digest(base / s.file) for s in sources if s.file and (base / s.file).is_file()}

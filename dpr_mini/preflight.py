@@ -10,16 +10,16 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dpr_mini import plan as planner
-from dpr_mini import requirements
-from dpr_mini.engines import launch
 from dpr_mini.engines.base import EngineError
+from dpr_mini.engines.sglang import launch
+from dpr_mini.machine import requirements
 from dpr_mini.pipeline import Owner
+from dpr_mini.planning import plan as planner
 from dpr_mini.planning.capacity import GIB
 from dpr_mini.recipe import Recipe
-from dpr_mini.rehearsal import RehearsalError, rehearse_layer, sections
 from dpr_mini.store import Stage
 from dpr_mini.training import TrainError
+from dpr_mini.training.rehearsal import RehearsalError, rehearse_layer, sections
 from dpr_mini.types import UserError
 
 

@@ -77,7 +77,7 @@ TEMPLATE = (
 @pytest.fixture(scope="session")
 def embedded_model() -> Path:
     """SmolLM2-135M-Instruct as a Hugging Face folder (converted once, into the cache folder)."""
-    from dpr_mini.model import EMBEDDED, resolve_model
+    from dpr_mini.models.resolve import EMBEDDED, resolve_model
 
     return resolve_model(EMBEDDED)
 
@@ -264,8 +264,8 @@ class Outcomes:
         row |= dict(report.user_properties)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        from dpr_mini.engines import launch
-        from dpr_mini.facts import facts
+        from dpr_mini.engines.sglang import launch
+        from dpr_mini.machine.facts import facts
 
         python, ours = find_sglang(), facts()
         if python is None or not self.tests:

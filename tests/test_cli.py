@@ -5,11 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-ROOT = Path(__file__).parent.parent
 SMOKE = ROOT / "recipes" / "smoke.yaml"
 TINY = """\
 name: tiny

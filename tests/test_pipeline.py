@@ -4,13 +4,12 @@ import json
 import resource
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from dpr_mini.store import read_json, read_rows
 
-ROOT = Path(__file__).parent.parent
 RECIPE = "recipes/smoke.yaml"
 SMALL = ("scale=0.15", "train.epochs=1")
 STAGES = ["problems", "eval-0-answers", "eval-0", "dialogue-1", "filter-1", "pack-1", "train-1",

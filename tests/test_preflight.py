@@ -6,16 +6,17 @@ import os
 import shutil
 import sys
 from collections import namedtuple
-from pathlib import Path
 
 import pytest
+from places import RECIPES
 
-from dpr_mini import gpus, preflight, recipe, requirements, runner
-from dpr_mini.engines import launch
+from dpr_mini import preflight, recipe
+from dpr_mini.commands import run as runner
+from dpr_mini.engines.sglang import launch
+from dpr_mini.machine import gpus, requirements
 from dpr_mini.preflight import PreflightError
 from dpr_mini.training import TrainError
 
-RECIPES = Path(__file__).parents[1] / "recipes"
 Usage = namedtuple("Usage", "total used free")
 
 

@@ -6,14 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
+from places import ROOT
 
 from dpr_mini.store import read_json, read_rows
 
-ROOT = Path(__file__).parent.parent
 COMMAND = ["run", "recipes/smoke.yaml", "scale=0.15", "train.epochs=2", "train.save_steps=2", "engine.window=16"]
 # in these the kill must come when some work is done and some is not: after so many rows, steps or a checkpoint
 MIDWAY = {
@@ -55,7 +54,7 @@ def kill_the_trainer_in(process, folder):
     while process.poll() is None and not list(folder.glob("checkpoint-*/trainer.json")):
         time.sleep(0.001)
     for child in psutil.Process(process.pid).children(recursive=True):
-        if child.cmdline()[1:3] == ["-m", "dpr_mini.train_process"]:
+        if child.cmdline()[1:3] == ["-m", "dpr_mini.training.child"]:
             child.kill()
     told, _ = process.communicate(timeout=120)
     assert process.returncode == 1 and "the training process was ended by SIGKILL" in told.splitlines()[-1], told[

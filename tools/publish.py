@@ -19,7 +19,7 @@ from typing import Any
 from dpr_mini import store
 from dpr_mini.reporting import comparison, figures
 from dpr_mini.reporting.results import Results
-from dpr_mini.runner import read_latest
+from dpr_mini.runs import read_latest
 from dpr_mini.types import Dialogue, from_row
 
 ROOT = Path(__file__).parent.parent

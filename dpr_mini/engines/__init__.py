@@ -26,7 +26,7 @@ def choose(kind: str, model_dir: Path) -> tuple[str, str]:
         return "hf", f"a GPU is here ({torch.cuda.get_device_name()})"
     if find_spec("openvino_genai") is None or find_spec("gguf") is None:
         return "hf", "no GPU, and OpenVINO is not installed (pip install 'dpr-mini[cpu]' makes sampling faster)"
-    from dpr_mini.export import why_not_exportable
+    from dpr_mini.models.gguf import why_not_exportable
 
     if reason := why_not_exportable(Path(model_dir)):
         return "hf", f"no GPU, and OpenVINO cannot read the model: {reason}"
@@ -60,7 +60,7 @@ def open_engine(
             options["precision"] = precision
         engine = OpenVinoEngine(Path(model_dir), **options)
     elif picked == "sglang":
-        from dpr_mini.engines.sglang import SglangEngine
+        from dpr_mini.engines.sglang.engine import SglangEngine
 
         if precision:
             raise EngineError("sglang takes its precision from engine.arguments, e.g. dtype: bfloat16")

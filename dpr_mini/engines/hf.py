@@ -16,9 +16,9 @@ import torch
 import transformers
 from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor, StoppingCriteria
 
-from dpr_mini import mkl, progress
 from dpr_mini.engines.base import Completion, EngineError, Request
 from dpr_mini.engines.decode import Decoder
+from dpr_mini.machine import mkl, progress
 
 NUCLEUS = 1024  # tokens looked at first for top-p; a flatter distribution is sorted whole
 SMALL = 4 << 30  # bytes of weights up to which a CPU computes in fp32

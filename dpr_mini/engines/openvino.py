@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from dpr_mini.engines.base import Completion, EngineError, Request, RequestError
 from dpr_mini.engines.decode import Decoder
-from dpr_mini.export import ExportError, gguf_for
+from dpr_mini.models.gguf import ExportError, gguf_for
 
 # `import openvino` reports itself to an analytics service and writes to the home folder, unasked; with this entry
 # its own import of the telemetry package fails, and it takes its stub.

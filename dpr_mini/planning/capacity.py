@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from dpr_mini import prompts
-from dpr_mini.engines import launch
+from dpr_mini.engines.sglang import launch
+from dpr_mini.models.shapes import Shape
 from dpr_mini.planning.memory import Job, Moment
-from dpr_mini.recipe import Dialogue, Recipe, Train
-from dpr_mini.shapes import Shape
+from dpr_mini.recipe import Dialogue, Recipe, Train, prompts
 
 GIB = 2**30
 CONTEXT = 0.5 * GIB  # of the card: CUDA context and library workspaces

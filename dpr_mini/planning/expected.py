@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpr_mini import budgets
 from dpr_mini.planning import assumed
 from dpr_mini.recipe import Evaluate, Filter, Pack, Recipe, Train
+from dpr_mini.sampling import budgets
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dpr_mini.models.shapes import SHAPES
 from dpr_mini.planning.capacity import PROMPT, Card, Training
 from dpr_mini.planning.expected import Expected, at_most, expected
 from dpr_mini.recipe import Filter, Pack, Recipe, Source, Train
-from dpr_mini.shapes import SHAPES
-from dpr_mini.sources import shrunk
+from dpr_mini.recipe.problems import shrunk
 
 RESULTS = Path(__file__).parents[2] / "bench" / "results"  # of a checkout; an installed package has none
 PUBLISHED = {  # rows of data sets that the recipes name, as their cards state

@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 
+from dpr_mini.models.shapes import Shape
 from dpr_mini.recipe import Train
-from dpr_mini.shapes import Shape
 
 SLICE = 1 << 24  # values of bfloat16 weights that are updated at a time
 SLICE_BYTES = 16  # float32 temporaries of an update, a value

@@ -9,7 +9,7 @@ from dpr_mini.reporting import figures
 from dpr_mini.reporting.document import Figures, Section, Table
 from dpr_mini.reporting.figures import Link
 from dpr_mini.reporting.results import GENERATING, Model, Results, Row, lengths
-from dpr_mini.stats import bootstrap, pass_rates
+from dpr_mini.scoring.stats import bootstrap, pass_rates
 
 
 def gallery(results: Results, to: Link) -> Section:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from dpr_mini.stats import GREEDY, official, paired, pass_rates
+from dpr_mini.scoring.stats import GREEDY, official, paired, pass_rates
 from dpr_mini.store import MANIFEST, StoreError, read_json, read_rows
 
 Row = Mapping[str, Any]

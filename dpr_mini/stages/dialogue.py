@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpr_mini.chat import Template
-from dpr_mini.conversation import Conversation, examples, fits, hold, script, usage
+from dpr_mini.chat.conversation import Conversation, examples, fits, hold, script, usage
+from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import Engine, Sampling
 from dpr_mini.recipe import Dialogue, RecipeError
 from dpr_mini.types import Problem, seed_for

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from dpr_mini import budgets, prompts
-from dpr_mini.budgets import RATES, Counts, bin_of
-from dpr_mini.chat import Template
-from dpr_mini.conversation import Conversation, hold, usage
+from dpr_mini.chat.conversation import Conversation, hold, usage
+from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import Engine
 from dpr_mini.engines.base import Sampling as Draw
-from dpr_mini.grade import Grader
-from dpr_mini.recipe import Probe, Sampling
+from dpr_mini.grading.grader import Grader
+from dpr_mini.recipe import Probe, Sampling, prompts
+from dpr_mini.sampling import budgets
+from dpr_mini.sampling.budgets import RATES, Counts, bin_of
 from dpr_mini.store import read_rows, write_rows
 from dpr_mini.types import Budget, Dialogue, Difficulty, Problem, from_row, seed_for, to_row
 

@@ -13,7 +13,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import chat, recipe, store
+from dpr_mini import recipe, store
+from dpr_mini.chat import template as chat
 from dpr_mini.types import Dialogue, Drop, Pack, Sample, Turn, digest, from_row
 
 VERSION = 1

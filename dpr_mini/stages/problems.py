@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini.grading.answers import extract
-from dpr_mini.overlap import NearDuplicates, NGram
 from dpr_mini.recipe import Problems, Source
-from dpr_mini.sources import shrunk
+from dpr_mini.recipe.problems import shrunk
+from dpr_mini.selection.overlap import NearDuplicates, NGram
 from dpr_mini.store import StoreError, foreign_rows, write_rows
 from dpr_mini.types import Drop, Problem, UserError, digest, identity, to_row
 

@@ -17,7 +17,8 @@ import torch
 from dpr_kernels.attention import register
 from torch import Tensor, nn
 
-from dpr_mini import progress, recipe
+from dpr_mini import recipe
+from dpr_mini.machine import progress
 from dpr_mini.training import TrainError
 from dpr_mini.training.checkpoints import disk_errors
 

@@ -1,6 +1,6 @@
 """Work with torch in a process of its own: its end gives the card back, whatever the work left behind.
 
-The parent writes a job as JSON, starts `python -m dpr_mini.train_process JOB` under a guard (guard.py: whatever ends
+The parent writes a job as JSON, starts `python -m dpr_mini.training.child JOB` under a guard (guard.py: whatever ends
 the parent ends the child), and reads the result that the child leaves as JSON: metrics, or one line that says why
 there are none. Nothing else is exchanged, so the child may live in another environment: `train.python` names Unsloth's
 interpreter. The allocator's and OpenMP's settings are the child's alone: a server that is started from the same parent
@@ -18,7 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import gpus, guard, recipe, store
+from dpr_mini import recipe, store
+from dpr_mini.machine import gpus, guard
 from dpr_mini.training import TrainError
 
 JOB, RESULT = "train-job.json", "train-result.json"
@@ -53,7 +54,7 @@ def run(folder: Path, job: dict[str, Any], config: recipe.Train, gpu: bool) -> d
     python, environment = _interpreter(config, folder)
     store.write_json(folder / JOB, job | {"folder": str(folder), "gpu": gpu})
     (folder / RESULT).unlink(missing_ok=True)
-    command = [sys.executable, "-I", guard.__file__, python, "-m", "dpr_mini.train_process", str(folder / JOB)]
+    command = [sys.executable, "-I", guard.__file__, python, "-m", "dpr_mini.training.child", str(folder / JOB)]
     # a session of its own: Ctrl-C is the parent's to pass on, once
     child = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, start_new_session=True)
     assert child.stdin
@@ -73,8 +74,9 @@ def run(folder: Path, job: dict[str, Any], config: recipe.Train, gpu: bool) -> d
 def _interpreter(config: recipe.Train, folder: Path) -> tuple[str, dict[str, str]]:
     """(interpreter, its environment). Raises TrainError where Unsloth's is not there."""
     kernels = find_spec("dpr_kernels")  # found, not imported: it would load torch here
-    assert kernels and kernels.origin
-    homes = [str(Path(module).resolve().parent.parent) for module in (recipe.__file__, kernels.origin)]
+    package = find_spec("dpr_mini")
+    assert kernels and kernels.origin and package and package.origin
+    homes = [str(Path(module).resolve().parent.parent) for module in (package.origin, kernels.origin)]
     environment = {**ENVIRONMENT, **os.environ}
     if "PYTORCH_CUDA_ALLOC_CONF" in os.environ and "PYTORCH_ALLOC_CONF" not in os.environ:
         del environment["PYTORCH_ALLOC_CONF"]  # the user's own word for it, from before torch 2.9

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dpr_mini import mkl
+from dpr_mini.machine import mkl
 
 CUDA = torch.cuda.is_available()
 

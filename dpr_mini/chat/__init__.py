@@ -1,0 +1,1 @@
+"""A dialogue: as tokens with a mask (template), and as turns under way (conversation)."""

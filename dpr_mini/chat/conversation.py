@@ -1,0 +1,235 @@
+"""The dialogue state machine: a model answers, is asked about its own answer, and answers again.
+
+A `Conversation` knows the turns it was given and what came back; `converse` drives many of them through one engine,
+each on its own clock. One turn is the special case that probing, sampling and evaluation use.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dpr_mini.chat.template import Template
+from dpr_mini.engines.base import Completion, Engine, EngineError, Request, RequestError, Sampling
+from dpr_mini.machine import progress
+from dpr_mini.recipe import Example, prompts
+from dpr_mini.store import Rows, append_row, read_rows
+from dpr_mini.types import Dialogue, Problem, Turn, from_row, identity, seed_for, to_row
+
+FAILURES = "failed.jsonl"  # every answer that an engine failed to give, in a stage's folder
+FAILED = 0.02  # share of dialogues that may fail before a stage stops (ours)
+REFUSED = 0.5  # share that may outgrow the model's context: their number says something about the recipe (ours)
+
+
+@dataclass
+class Conversation:
+    """One dialogue under way. `script` is (instruction, what is said) per turn; `seed` is the dialogue's own.
+
+    `system` is the system turn before the first; "" leaves it to the chat template. `shown` are worked examples,
+    (what is said, answer) a turn, that the model sees before the first turn; they are no part of the dialogue.
+    """
+
+    problem_id: str
+    sample: int
+    script: tuple[tuple[str, str], ...]
+    sampling: Sampling
+    seed: int
+    system: str = ""
+    shown: tuple[tuple[str, str], ...] = ()
+    turns: list[Turn] = field(default_factory=list)
+    prefix: tuple[int, ...] = ()  # the prompt of the turn under way
+
+    @property
+    def id(self) -> str:
+        return f"{self.problem_id}#{self.sample}"
+
+    @property
+    def over(self) -> bool:
+        """All turns said, or the last answer broke off: there is nothing to ask about half an answer."""
+        return len(self.turns) == len(self.script) or bool(self.turns and self.turns[-1].finish != "stop")
+
+    def request(self, template: Template) -> Request:
+        """The next turn's request: the first prompt, or the token list so far + the next instruction."""
+        said = self.script[len(self.turns)][1]
+        if self.turns:
+            self.prefix = (*self.prefix, *self.turns[-1].ids, *template.follow_up(said))
+        else:
+            self.prefix = template.opening(said, self.system, self.shown)
+        return Request(self.id, self.prefix, self.sampling, seed_for(self.seed, len(self.turns)))
+
+    def take(self, done: Completion) -> None:
+        instruction, said = self.script[len(self.turns)]
+        self.turns.append(
+            Turn(instruction, said, done.ids, done.text, done.finish, done.prompt_tokens, done.cached_tokens)
+        )
+
+    def dialogue(self, engine: str) -> Dialogue:
+        return Dialogue(self.id, self.problem_id, self.sample, tuple(self.turns), engine, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A turn that was not answered, for good. Its dialogue is not kept; the same command asks again."""
+
+    id: str  # the dialogue's
+    turn: int
+    error: str
+    refused: bool = False  # by us, before it was sent: the model has no room for it
+
+
+def script(
+    turns: Sequence[Sequence[str]], templates: Mapping[str, str], problem: str, turn_of: int
+) -> tuple[tuple[str, str], ...]:
+    """(template name, what is said) for each turn; candidate number `turn_of` modulo their number is chosen."""
+    names = [candidates[turn_of % len(candidates)] for candidates in turns]
+    return tuple((name, prompts.fill(templates[name], problem)) for name in names)
+
+
+def fits(example: Example, problem: Problem, names: Sequence[str]) -> bool:
+    """Whether a dialogue of these templates about `problem` is shown the example: not where it is that very problem."""
+    itself = identity(example.problem) == identity(problem.text)
+    return example.level in (None, problem.level) and example.template in (None, *names) and not itself
+
+
+def examples(
+    known: Sequence[Example], problem: Problem, names: Sequence[str], templates: Mapping[str, str]
+) -> tuple[tuple[str, str], ...]:
+    """(what is said, answer), turn by turn, of the examples that a dialogue of these templates is shown.
+
+    Each is told as far as the dialogue and its own answers go.
+    """
+    return tuple(
+        (prompts.fill(templates[name], example.problem), answer)
+        for example in known
+        if fits(example, problem, names)
+        for name, answer in zip(names, example.answers, strict=False)
+    )
+
+
+def converse(engine: Engine, template: Template, waiting: Iterable[Conversation]) -> Iterator[Dialogue | Failure]:
+    """Hold all conversations; dialogues come in the order they end. The engine's window is kept full."""
+    queue, talking = iter(waiting), dict[str, Conversation]()
+
+    def ask(conversation: Conversation) -> Iterator[Failure]:
+        try:
+            engine.submit(conversation.request(template))
+        except RequestError as error:
+            talking.pop(conversation.id, None)
+            yield Failure(conversation.id, len(conversation.turns), str(error), refused=True)
+        else:
+            talking[conversation.id] = conversation
+
+    try:
+        while True:
+            while len(talking) < engine.window and (new := next(queue, None)) is not None:
+                yield from ask(new)
+            if not talking:
+                return
+            for completion in engine.poll():
+                conversation = talking[completion.id]
+                if completion.finish == "error":
+                    del talking[completion.id]
+                    yield Failure(completion.id, len(conversation.turns), completion.error)
+                    continue
+                conversation.take(completion)
+                if conversation.over:
+                    yield talking.pop(completion.id).dialogue(engine.name)
+                else:
+                    yield from ask(conversation)
+    finally:
+        if talking:  # interrupted: nobody will ask for the rest
+            engine.cancel()
+
+
+def hold(
+    path: Path,
+    engine: Engine,
+    template: Template,
+    wanted: Iterable[Conversation],
+    title: str,
+    whole: bool = False,
+    earlier: tuple[int, int] = (0, 0),
+) -> dict[str, Dialogue]:
+    """Hold the conversations that `path` does not have yet, append each as it ends, and return all wanted ones.
+
+    The bar shows dialogues, time left, tokens per second and the share of prompt tokens that were cached. A dialogue
+    that the engine fails is a line of `failed.jsonl` beside `path`, and not in what is returned. Raises EngineError
+    where more than FAILED of those wanted fail (of those without room for a turn, REFUSED), or any one with `whole`;
+    the same command asks those again. A stage that asks in rounds gives (asked, failed) of its `earlier` ones: the
+    share is over all rounds, so that one failure in a small last round does not stop it.
+    """
+    wanted = list(wanted)
+    asked, failed = len(wanted) + earlier[0], earlier[1]
+    failures: list[Failure] = []
+    with (
+        Rows(path) as rows,
+        progress.bar(total=len(wanted), desc=title, unit="dialogue") as bar,
+    ):
+        missing = list(rows.todo(wanted, key=lambda c: c.id))
+        bar.update(len(wanted) - len(missing))
+        bar.initial = bar.n
+        generated = prompted = cached = 0
+        for dialogue in converse(engine, template, missing):
+            bar.update()
+            if isinstance(dialogue, Failure):
+                failures.append(dialogue)
+                append_row(path.with_name(FAILURES), to_row(dialogue))
+                continue
+            rows.add(to_row(dialogue))
+            generated += dialogue.tokens
+            prompted += sum(t.prompt_tokens for t in dialogue.turns)
+            cached += sum(t.cached_tokens for t in dialogue.turns)
+            spent = max(bar.format_dict["elapsed"], 1e-9)
+            bar.set_postfix_str(f"{generated / spent:.0f} tok/s, {cached / max(prompted, 1):.0%} cached", refresh=False)
+    refused = sum(f.refused for f in failures)
+    failed += len(failures) - refused
+    if failures and (whole or failed > FAILED * asked or refused > REFUSED * asked):
+        raise EngineError(
+            f"{title}: {len(failures)} of {len(wanted)} failed ({path.with_name(FAILURES)}), e.g. {failures[0].id}: "
+            f"{failures[0].error}; what was done is kept, the same command asks for the rest again"
+        )
+    ids = {c.id for c in wanted}
+    return {row["id"]: from_row(Dialogue, row) for row in read_rows(path) if row["id"] in ids}
+
+
+def usage(dialogues: Iterable[Dialogue], asked: int) -> dict[str, Any]:
+    """Tokens asked, cached and generated, per turn: what a manifest records of a stage that asked for so many.
+
+    `known_tokens` of a later turn's prompt were read or written before in the same dialogue: all that a prefix cache
+    can give it, and `cached_of_known` is the share that it gave. The rest of the prompt is the new instruction.
+    """
+    turns: list[Counter[str]] = []
+    count = 0
+    for dialogue in dialogues:
+        count += 1
+        known = 0
+        for i, turn in enumerate(dialogue.turns):
+            if i == len(turns):
+                turns.append(Counter())
+            turns[i].update(
+                answers=1,
+                prompt_tokens=turn.prompt_tokens,
+                known_tokens=known,
+                cached_tokens=turn.cached_tokens,
+                cached_known_tokens=min(turn.cached_tokens, known),
+                tokens=len(turn.ids),
+                truncated=turn.finish == "length",
+            )
+            known = turn.prompt_tokens + len(turn.ids)
+    return {
+        "dialogues": count,
+        "failed": asked - count,  # each a line of failed.jsonl
+        "tokens": sum(t["tokens"] for t in turns),
+        "turns": [_shares(t) for t in turns],
+    }
+
+
+def _shares(turn: Counter[str]) -> dict[str, Any]:
+    counts = {name: int(n) for name, n in turn.items() if name != "cached_known_tokens"}
+    counts["cached_share"] = round(turn["cached_tokens"] / max(turn["prompt_tokens"], 1), 4)
+    if turn["known_tokens"]:
+        counts["cached_of_known"] = round(turn["cached_known_tokens"] / turn["known_tokens"], 4)
+    return counts

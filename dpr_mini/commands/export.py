@@ -1,0 +1,156 @@
+"""What `export` does: a trained model or the kept dialogues out of a run, with their card, and to a hub when asked."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dpr_mini import store
+from dpr_mini.chat.template import join_text
+from dpr_mini.recipe.prompts import BRIDGES
+from dpr_mini.reporting.cards import Lineage, data_card, model_card
+from dpr_mini.runs import read_latest
+from dpr_mini.types import Dialogue, Problem, UserError, from_row
+
+FORMATS = {"hf": "train", "gguf": "train", "data": "filter"}  # format -> the stages that it exports
+
+
+class ReleaseError(UserError):
+    """An export or a push that cannot be done: one line that says why and what mends it."""
+
+
+def export(root: Path, out: Path, format: str, stage: str | None = None, push: str | None = None) -> None:
+    """Write a stage of the run `root` to `out`, whole or not at all, and say so; with `push`, to that hub repository.
+
+    hf: a Hugging Face folder. gguf: a folder with an F16 GGUF, or that file alone where `out` ends in .gguf. data: the
+    kept dialogues of every finished filter stage, or of `stage`. Every folder has its card as README.md.
+    Raises ReleaseError, and ExportError for a model that has no GGUF.
+    """
+    if format not in FORMATS:
+        raise ReleaseError(f"unknown format {format!r}; there are: {', '.join(FORMATS)}")
+    stages = _chosen(root, FORMATS[format], stage, every=format == "data")
+    alone = format == "gguf" and out.suffix == ".gguf"
+    if push:
+        if alone:
+            raise ReleaseError(f"--push needs a folder with its card: give --out {out.with_suffix('')}")
+        _check_login(push)
+    if out.exists():
+        raise ReleaseError(f"{out} exists; give another --out")
+    lineage = Lineage(root, read_latest(root), tuple(stages))
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        if alone:
+            _gguf(lineage, temporary)
+        else:
+            temporary.mkdir()
+            _fill(lineage, temporary, format)
+        os.replace(temporary, out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(f"{', '.join(stages)} of {root} -> {out}" + (" (the file alone, without a card)" if alone else ""))
+    if push:
+        print(f"pushed to {_push(out, push, 'dataset' if format == 'data' else 'model')}")
+
+
+def _chosen(root: Path, kind: str, stage: str | None, every: bool) -> list[str]:
+    """The finished stages to export: the one asked for, else all of the kind or the last of them."""
+    stages = read_latest(root)["stages"]
+    there = [n for n, f in stages.items() if n.startswith(kind) and (root / f / store.MANIFEST).exists()]
+    if stage is not None and stage not in there:
+        raise ReleaseError(f"{root}: no finished {stage!r} to export; there are: {', '.join(there) or 'none'}")
+    if not there:
+        raise ReleaseError(f"{root}: no {kind} stage is complete yet; run the recipe again, it goes on")
+    return [stage] if stage else there if every else there[-1:]
+
+
+def _fill(lineage: Lineage, folder: Path, format: str) -> None:
+    if format == "data":
+        files = {}
+        for stage in lineage.ends:
+            rows = _dialogues(lineage, stage)
+            files[f"phase-{stage.rpartition('-')[2]}.jsonl"] = len(rows)
+            store.write_rows(folder / f"phase-{stage.rpartition('-')[2]}.jsonl", rows)
+        card = data_card(lineage, files)
+    elif format == "gguf":
+        _gguf(lineage, folder / f"{lineage.recipe['name']}-{lineage.ends[0]}-f16.gguf")
+        card = model_card(lineage, "gguf")
+    else:
+        model = lineage.folder(lineage.ends[0]) / "model"
+        shutil.copytree(model, folder, ignore=shutil.ignore_patterns("*.gguf"), dirs_exist_ok=True)
+        card = model_card(lineage, "transformers")
+    store.write_text(folder / "README.md", card)
+
+
+def _gguf(lineage: Lineage, out: Path) -> None:
+    from dpr_mini.models.gguf import write_gguf
+
+    write_gguf(lineage.folder(lineage.ends[0]) / "model", out)
+
+
+def _dialogues(lineage: Lineage, stage: str) -> list[dict[str, Any]]:
+    """Kept rows as a training set reads them: the question and the one joined answer. A card names the fields."""
+    bridges = {**BRIDGES, **lineage.recipe["dialogue"]["bridges"]}
+    folder = lineage.folder(stage)
+    problems = folder.parent / store.read_json(folder / store.MANIFEST)["inputs"]["problems"]
+    known = {p.id: p for row in store.read_rows(problems / "rows.jsonl") if (p := from_row(Problem, row))}
+    found = []
+    for row in store.read_rows(folder / "rows.jsonl"):
+        dialogue, problem = from_row(Dialogue, row["dialogue"]), known[row["problem_id"]]
+        found.append(
+            {
+                "id": row["id"],
+                "problem_id": problem.id,
+                "stage": stage,
+                "source": problem.source,
+                "level": problem.level,
+                "subject": problem.subject,
+                "problem": problem.text,
+                "answer": problem.answer,
+                "kind": row["kind"],
+                "statuses": [v["status"] for v in row["verdicts"]],
+                "messages": [
+                    {"role": "user", "content": dialogue.turns[0].prompt},
+                    {"role": "assistant", "content": join_text(dialogue, bridges)},
+                ],
+            }
+        )
+    return found
+
+
+# ---------------------------------------------------------------- the hub
+
+
+def _check_login(repo: str) -> None:
+    """Before anything is written: is this a repository's name, and has huggingface_hub a login of its own?"""
+    from huggingface_hub import get_token
+
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo):
+        raise ReleaseError(f"--push {repo!r}: write it as OWNER/NAME")
+    if not get_token():
+        raise ReleaseError(f"--push {repo}: not logged in to the Hugging Face hub; run: hf auth login")
+
+
+def _push(folder: Path, repo: str, kind: str) -> str:
+    """Upload a folder to a repository, which is made private if it is new; its address.
+
+    The token stays with huggingface_hub; should an error quote it, it is blotted out.
+    """
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import HTTPError  # of the HTTP library that this version of the hub uses
+
+    api = HfApi()
+    try:
+        made = api.create_repo(repo, repo_type=kind, private=True, exist_ok=True)
+        api.upload_folder(repo_id=repo, repo_type=kind, folder_path=folder, commit_message="dpr-mini export")
+    except (HTTPError, OSError, ValueError) as error:
+        lines = str(error).strip().splitlines() or [""]
+        why = lines[0][:200].replace(get_token() or "\0", "***")
+        raise ReleaseError(
+            f"--push {repo}: {type(error).__name__}: {why}; {folder} is complete: "
+            f"hf upload {repo} {folder} --repo-type {kind}"
+        ) from None
+    return str(made)

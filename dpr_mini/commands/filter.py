@@ -1,0 +1,170 @@
+"""`dpr-mini filter`: the pipeline's rules on anybody's rows, with the verdicts that the pipeline would give.
+
+A row is {id, text, gold} for a one-turn answer or {id, turns: [text, ...], gold} for a dialogue. It may also have
+finish      "stop" (default), "length" or "error": of the last turn, or a list with one for each turn
+problem_id  or `problem` (its text): what `duplicate`, `near_duplicate` and `per_problem` group by
+tokens      tokens of the answer, or a list with one number for each turn; words are counted where it is missing
+instructions, prompts   one for each turn: the template's name (it chooses the bridge), and what was sent
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from dpr_mini import recipe as recipes
+from dpr_mini.recipe import prompts
+from dpr_mini.selection.judging import in_order, judge
+from dpr_mini.selection.rules import Case, Memory, Rule, build_rules, objections, remember
+from dpr_mini.store import foreign_rows, write_rows
+from dpr_mini.types import Dialogue, Finish, Problem, Turn, UserError, digest
+
+# Without --rules and --recipe: what can be said of any answer.
+DEFAULT = ("answered", "not_truncated", "answer_correct", "trajectory", "false_arithmetic", "repetition")
+DEFAULT = (*DEFAULT, "template_leak", "one_answer", "language", "duplicate")
+
+
+class RowError(UserError, ValueError):
+    """A row that cannot be filtered: one line that names file, line and field."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as read: its id as it stands in the file, and the dialogue and problem that the rules see."""
+
+    id: Any
+    dialogue: Dialogue
+    problem: Problem
+    names_problem: bool
+    counts_tokens: bool
+
+
+def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | None = None) -> dict[str, int]:
+    """Write {id, keep, drops: [{rule, evidence}]} for every row, in the order of the file; print and return counts.
+
+    `drops` has the rules that object, first the one that the pipeline records. `rules` are names separated by
+    commas; without them those of the recipe's `filter`, else DEFAULT. The recipe also gives bridges and templates. Its
+    `limit` is no rule and does not apply. Raises UserError for a malformed row or an unknown rule, before anything is
+    written.
+    """
+    settings = recipes.load(recipe) if recipe else None
+    chosen: Sequence[Any] = settings.filter.rules if settings else DEFAULT
+    if rules is not None:
+        chosen = [name.strip() for name in rules.split(",")]
+    built = build_rules(chosen)
+    own = settings.dialogue if settings else recipes.Dialogue()
+    rows = read(path, own)
+    if not out.parent.is_dir():
+        raise RowError(f"{out.parent}: no such folder; --out is a file in one that exists")
+    names = {name for name, _ in built}
+    if "per_problem" in names and not all(r.names_problem for r in rows):
+        print("per_problem is left out: not every row has a 'problem_id' or a 'problem'")
+        built = [(name, rule) for name, rule in built if name != "per_problem"]
+    if names & {"length", "longer_than_first"} and not all(r.counts_tokens for r in rows):
+        print("length is counted in words where a row has no 'tokens'")
+    bridges = {**prompts.BRIDGES, **own.bridges}
+    problems = {r.problem.id: r.problem for r in rows}
+    drops = verdicts(judge([r.dialogue for r in rows], problems, bridges), built)
+    write_rows(out, (_verdict(row, drops[row.dialogue.id]) for row in rows))
+    counts = Counter(found[0][0] for found in drops.values() if found)
+    told = ", ".join(f"{name} {n}" for name, n in counts.most_common()) or "nothing"
+    print(f"kept {len(rows) - counts.total()} of {len(rows)}; dropped by {told} -> {out}")
+    return {"rows": len(rows), "kept": len(rows) - counts.total(), **counts}
+
+
+def verdicts(cases: Sequence[Case], rules: Sequence[tuple[str, Rule]]) -> dict[str, list[tuple[str, str]]]:
+    """{dialogue id: (rule, evidence) of every rule that objects}; a case is kept where that is empty.
+
+    What was kept before says nothing about a case that is dropped anyway: a `Memory` is only named where it is first.
+    """
+    memories = {name for name, rule in rules if isinstance(rule, Memory)}
+    found = {}
+    for case in in_order(cases):
+        first, *more = [*objections(case, rules)] or [None]
+        found[case.dialogue.id] = [first, *(m for m in more if m[0] not in memories)] if first else []
+        if not first:
+            remember(case, rules)
+    return found
+
+
+def _verdict(row: Row, drops: list[tuple[str, str]]) -> dict[str, Any]:
+    return {"id": row.id, "keep": not drops, "drops": [{"rule": rule, "evidence": seen} for rule, seen in drops]}
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read(path: Path, own: recipes.Dialogue) -> list[Row]:
+    """All rows of a JSONL file, also gzipped. Raises UserError, naming file and line, for a malformed one."""
+    rows: list[Row] = []
+    ids: dict[str, str] = {}
+    golds: dict[str, tuple[str, str]] = {}
+    for where, raw in foreign_rows(path):
+        row = _row(where, raw, own)
+        gold, problem = row.problem.answer, row.problem.id
+        if (before := ids.setdefault(row.dialogue.id, where)) != where:
+            raise RowError(f"{where}: id {row.id!r} stands in {before} already")
+        known, at = golds.setdefault(problem, (gold, where))
+        if known != gold:
+            raise RowError(f"{where}: gold is {gold!r:.60}, for the same problem in {at} it is {known!r:.60}")
+        rows.append(row)
+    if not rows:
+        raise RowError(f"{path}: no rows")
+    return rows
+
+
+def _row(where: str, raw: Mapping[str, Any], own: recipes.Dialogue) -> Row:
+    if missing := [k for k in ("id", "gold") if k not in raw] + ["text"] * ("text" not in raw and "turns" not in raw):
+        raise RowError(f"{where}: {', '.join(missing)} missing; a row is {{id, text, gold}} or {{id, turns, gold}}")
+    for key in ("id", "gold"):
+        if isinstance(raw[key], bool) or not isinstance(raw[key], str | int | float):
+            raise RowError(f"{where}: {key} must be a string or a number, got {type(raw[key]).__name__}")
+    texts = raw.get("turns", [raw.get("text")])
+    if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
+        wanted = "turns must be a list of strings" if "turns" in raw else "text must be a string"
+        raise RowError(f"{where}: {wanted}")
+    n, known = len(texts), raw.get("tokens")
+    last = raw.get("finish", "stop")
+    finish = _each(where, "finish", last if isinstance(last, list) else ["stop"] * (n - 1) + [last], n, str)
+    if wrong := [f for f in finish if f not in get_args(Finish)]:
+        raise RowError(f"{where}: finish is one of {', '.join(get_args(Finish))}, got {wrong[0]!r}")
+    sizes = [len(t.split()) for t in texts]
+    if known is not None:
+        sizes = _each(where, "tokens", known if isinstance(known, list) else [known], n, int)
+        if min(sizes) < 0:
+            raise RowError(f"{where}: tokens must be 0 or more")
+    named = _each(where, "instructions", raw.get("instructions", [""] * n), n, str)
+    sent = _each(where, "prompts", raw.get("prompts", [_instructions(own, i) for i in range(n)]), n, str)
+    turns = tuple(
+        Turn(name, _sound(prompt), (0,) * size, _sound(text), end)
+        for name, prompt, size, text, end in zip(named, sent, sizes, texts, finish, strict=True)
+    )
+    question = _sound(str(raw.get("problem", "")))
+    gold = _sound(str(raw["gold"]))
+    group = _sound(str(raw.get("problem_id", ""))) or (digest(question)[:16] if question else f"gold {gold}")
+    problem = Problem(group, "file", question, gold)
+    dialogue = Dialogue(_sound(str(raw["id"])), group, 0, turns, "file", 0)
+    return Row(raw["id"], dialogue, problem, bool(question or raw.get("problem_id")), known is not None)
+
+
+def _each(where: str, key: str, values: Any, n: int, kind: type) -> list[Any]:
+    """`values` if it is a list with one `kind` for each of n turns."""
+    good = isinstance(values, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in values)
+    if not good or len(values) != n:
+        raise RowError(f"{where}: {key} must have one {kind.__name__} for each of {n} turns, got {values!r:.60}")
+    return values
+
+
+def _instructions(own: recipes.Dialogue, turn: int) -> str:
+    """Everything that a recipe may say in this turn, without the question."""
+    templates = {**prompts.TEMPLATES, **own.templates}
+    names = own.turns[min(turn, len(own.turns) - 1)]
+    return "\n".join(prompts.fill(templates.get(name, ""), "\n") for name in names)
+
+
+def _sound(text: str) -> str:
+    """Half a surrogate pair, which JSON can spell but no file can hold, becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")

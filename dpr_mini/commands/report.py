@@ -1,0 +1,24 @@
+"""`dpr-mini report`: write a run's report again from what is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dpr_mini import store
+from dpr_mini.runs import RunError, publish, read_latest
+
+
+def report(root: Path) -> None:
+    """Write a run's report again from what is there."""
+    from dpr_mini.stages import report as reporting
+
+    latest = read_latest(root)
+    folders = {n.replace("-", "_"): root / f for n, f in latest["stages"].items() if n != "report"}
+    complete = {role: f for role, f in folders.items() if (f / store.MANIFEST).exists()}
+    if not any(re.fullmatch(r"eval_\d", role) for role in complete):
+        raise RunError(f"{root}: nothing to report yet; run {latest['recipe']['name']} again")
+    folder = root / latest["stages"]["report"]
+    folder.mkdir(exist_ok=True)
+    reporting.run(folder, complete, latest["recipe"])
+    publish(root, folder)

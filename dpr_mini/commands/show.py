@@ -1,0 +1,63 @@
+"""`dpr-mini show`: counts, drops by rule and random rows, because data that nobody has read is wrong."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from dpr_mini import store
+from dpr_mini.runs import RunError, read_latest
+from dpr_mini.types import Dialogue, from_row
+
+
+def show_run(root: Path) -> None:
+    """One line a stage: state, rows, seconds and what its metrics say first."""
+    for name, folder in read_latest(root)["stages"].items():
+        path = root / folder
+        if not (path / store.MANIFEST).exists():
+            print(f"{name:15} {'torn' if path.exists() else 'not run'}")
+            continue
+        manifest = store.read_json(path / store.MANIFEST)
+        facts = {k: v for k, v in manifest["metrics"].items() if not isinstance(v, dict | list)}
+        print(f"{name:15} {manifest['seconds']:8.1f} s  " + "  ".join(f"{k}={v}" for k, v in facts.items()))
+
+
+def show_stage(root: Path, name: str, count: int, seed: int | None) -> None:
+    """Metrics, drops by rule and `count` random rows of one stage."""
+    stages = read_latest(root)["stages"]
+    if name not in stages:
+        raise RunError(f"no stage {name!r}; there are: {', '.join(stages)}")
+    folder = root / stages[name]
+    if (folder / store.MANIFEST).exists():
+        print(json.dumps(store.read_json(folder / store.MANIFEST)["metrics"], indent=1, ensure_ascii=False))
+    else:
+        print(f"{name} is not complete")
+    choose = random.Random(seed)
+    if (folder / "drops.jsonl").exists():
+        drops = list(store.read_rows(folder / "drops.jsonl"))
+        print("drops by rule:", dict(Counter(d["rule"] for d in drops).most_common()))
+        for drop in choose.sample(drops, min(count, len(drops))):
+            print(f"  dropped {drop['dialogue_id']} by {drop['rule']}: {drop['evidence']}")
+    if (folder / "rows.jsonl").exists():
+        rows = list(store.read_rows(folder / "rows.jsonl"))
+        print(f"{len(rows)} rows")
+        for row in choose.sample(rows, min(count, len(rows))):
+            print("-" * 80)
+            print(_readable(row))
+
+
+def _readable(row: dict[str, Any]) -> str:
+    """A dialogue as a conversation, anything else as JSON."""
+    spoken = row.get("dialogue", row)
+    if "turns" not in spoken:
+        short = {k: v if len(str(v)) < 300 else f"({len(v)} items)" for k, v in row.items()}
+        return json.dumps(short, indent=1, ensure_ascii=False)
+    dialogue: Dialogue = from_row(Dialogue, spoken)
+    lines = [f"{dialogue.id} ({dialogue.engine}, seed {dialogue.seed})"]
+    for turn in dialogue.turns:
+        lines += [f"[{turn.instruction}] {turn.prompt}", f"[model, {len(turn.ids)} tokens, {turn.finish}] {turn.text}"]
+    lines += [f"[{k}] {v}" for k, v in row.items() if k in ("kind", "verdicts", "behaviours")]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The machine: versions, GPUs, what is missing, progress bars, and the guard of child processes."""

@@ -1,0 +1,102 @@
+"""Where problems come from, as a recipe says it: files, hub data sets, generators, and benchmarks by name.
+
+`Section` is what every section of a recipe is built on: frozen, and no key that it does not know.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from dpr_mini.recipe import benchmarks
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+# Names of held-out sets that would be taken for something else downstream.
+RESERVED = {"train": "the split that is trained on", "all": "the card over all benchmarks"}
+
+
+def shrunk(whole: int, scale: float) -> int:
+    """`scale` of `whole` problems, at least one."""
+    return max(1, round(whole * scale))
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Columns(Section):
+    """Which fields of a row hold what."""
+
+    text: str = "problem"
+    answer: str = "answer"
+    level: str = "level"
+    subject: str = "subject"
+
+
+class Source(Section):
+    """Problems from exactly one of: a local file, a hub data set, a reasoning-gym generator."""
+
+    file: str | None = None  # .jsonl, .jsonl.gz or .parquet; relative to the recipe
+    hub: str | None = None  # a data set on the Hugging Face hub
+    generate: str | None = None  # a reasoning-gym task
+    revision: str | None = None  # hub: commit
+    subset: str | None = None  # hub: configuration name
+    split: str = "train"  # hub: split
+    columns: Columns = Columns()
+    options: dict[str, Any] = {}  # generate: the task's own options
+    # How the question is put: {text} is the source's own; a generator's metadata has names too, e.g. {expression}.
+    wording: str = "{text}"
+    level: str = ""  # difficulty label for the report where rows have none
+    # Problems to take (times `scale`). None = all of a file or data set; of training problems `scale` then takes its
+    # share, chosen by hash, while held-out ones stay whole, so that scores at any scale are of the same benchmark.
+    count: Positive | None = None
+    seed: int = 0  # generate: the task's seed; else the hash's by which `scale` chooses
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Source:
+        if sum(x is not None for x in (self.file, self.hub, self.generate)) != 1:
+            raise ValueError("give exactly one of file, hub, generate")
+        if self.generate and self.count is None:
+            raise ValueError("generate needs a count")
+        if "{" not in self.wording:
+            raise ValueError("wording must say where the question goes, e.g. {text}")
+        return self
+
+
+class Decontaminate(Section):
+    """A training problem with this share of a held-out problem's n-grams is dropped (13: arXiv 2005.14165)."""
+
+    ngram: Positive = 13
+    share: float = Field(0.5, gt=0, le=1)  # ours
+
+
+class Problems(Section):
+    train: Annotated[tuple[Source, ...], Field(min_length=1)]
+    # benchmark name -> its sources; never trained on. {benchmark: aime24, folder: DIR} is one by name (benchmarks.py).
+    held_out: dict[str, tuple[Source, ...]] = {}
+    decontaminate: Decontaminate | None = Decontaminate()  # null: only equal problems are dropped
+    near_duplicates: float | None = Field(None, gt=0, le=1)  # Jaccard similarity at which a training problem is dropped
+
+    @field_validator("held_out", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        if taken := RESERVED.keys() & value:
+            name = min(taken)
+            raise ValueError(f"a held-out set cannot be named {name!r}, {RESERVED[name]}: rename it, or its file")
+        return {
+            name: [s for source in group for s in benchmarks.sources(source)] if isinstance(group, list) else group
+            for name, group in value.items()
+        }
+
+    @field_validator("train", mode="before")
+    @classmethod
+    def _never_trained_on(cls, value: Any) -> Any:
+        if isinstance(value, list) and any(isinstance(s, dict) and "benchmark" in s for s in value):
+            raise ValueError("a benchmark is held out, never trained on; name a file, hub data set or generator")
+        return value

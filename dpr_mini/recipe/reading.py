@@ -1,0 +1,167 @@
+"""YAML files with `extends:` and `key=value` overrides, and where each value came from, for messages.
+
+Every problem is one `RecipeError` line: file, line, what was seen, what to write instead.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from dpr_mini.recipe.sections import Recipe
+from dpr_mini.types import UserError
+
+pass
+
+Origin = dict[tuple[Any, ...], str]  # key path -> "file:line" or the override that set it
+
+
+class RecipeError(UserError, ValueError):
+    """A mistake in a recipe or an override: one line that names file, line and mend."""
+
+
+def read(path: Path, children: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Origin]:
+    """A recipe's mapping, merged into the one that it extends, and where each key came from."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe{_neighbours(path)}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as text: {error}") from None
+    try:
+        raw, lines = yaml.safe_load(text), _lines(yaml.compose(text, Loader=yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping with sections such as 'problems:' and 'train:'")
+    origin = {key: f"{path}:{line}" for key, line in lines.items()}
+    if "extends" not in raw:
+        return raw, origin
+    parent = path.parent / str(raw.pop("extends"))
+    if parent.resolve() in {p.resolve() for p in (*children, path)}:
+        raise RecipeError(f"{origin[('extends',)]}: {path} extends itself")
+    below, theirs = read(parent, (*children, path))
+    return _merge(below, raw), theirs | origin
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    both = {k: _merge(below[k], v) for k, v in above.items() if isinstance(v, dict) and isinstance(below.get(k), dict)}
+    return {**below, **above, **both}
+
+
+def _neighbours(path: Path) -> str:
+    found = sorted(p.as_posix() for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.as_posix(), found, 1, 0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _lines(node: yaml.Node | None, at: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
+    """Key path -> line number (from 1) of every node in the file."""
+    if node is None:
+        return {}
+    found = {at: node.start_mark.line + 1}
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            found |= _lines(value, (*at, key.value))
+            found[(*at, key.value)] = key.start_mark.line + 1
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            found |= _lines(value, (*at, i))
+    return found
+
+
+def override(raw: dict[str, Any], text: str, origin: Origin) -> None:
+    """Set one `section.key=value` in `raw`, and note in `origin` that it came from there."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"override {text!r}: write it as section.key=value, e.g. train.epochs=1")
+    *parents, last = path = tuple(key.split("."))
+    at = raw
+    for part in parents:
+        at = at.setdefault(part, {})
+        if not isinstance(at, dict):
+            raise RecipeError(f"override {text!r}: {part!r} is a value, not a section")
+    try:
+        at[last] = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise RecipeError(f"override {text!r}: the value is not valid YAML") from None
+    for known in [k for k in origin if k[: len(path)] == path]:
+        del origin[known]
+    origin[path] = f"override {text!r}"
+
+
+INHERIT = {"filter_2": "filter", "pack_2": "pack", "train_2": "train"}
+
+
+def load(path: str | Path, overrides: Iterable[str] = (), _above: tuple[Path, ...] = ()) -> Recipe:
+    """Read and validate a recipe. Raises RecipeError, one line, for anything wrong in it.
+
+    `extends: other.yaml` takes that recipe and changes only what this one says (sections are merged key by key,
+    lists are replaced). Relative names of files and models start from the folder of the recipe that is run.
+    `like: other.yaml` is read the same way, with the same overrides.
+    """
+    raw, origin = read(Path(path))
+    overrides = list(overrides)
+    for text in overrides:
+        override(raw, text, origin)
+    if isinstance(other := raw.get("like"), str):
+        if (target := Path(path).parent / other).resolve() in (seen := (*_above, Path(path).resolve())):
+            raise RecipeError(f"{origin[('like',)]}: {target} is measured against itself")
+        raw["like"] = load(target, [o for o in overrides if not o.startswith(("like=", "name="))], seen)
+    return parse(raw, str(path), origin)
+
+
+def parse(raw: dict[str, Any], name: str, origin: Origin | None = None) -> Recipe:
+    """Validate a recipe that is already a mapping. `origin` says where each key path comes from, for messages."""
+    for section, parent in INHERIT.items():
+        if isinstance(raw.get(parent, {}), dict) and isinstance(raw.get(section, {}), dict):
+            raw[section] = {**raw.get(parent, {}), **raw.get(section, {})}
+    try:
+        return Recipe.model_validate(raw)
+    except ValidationError as error:
+        raise RecipeError(_explain(error, origin or {}, name)) from None
+
+
+def _explain(error: ValidationError, origin: Origin, recipe: str) -> str:
+    first = error.errors()[0]
+    # A section inherited by phase 2 repeats its parent's mistake: point at the parent's line.
+    loc = tuple(p for p in first["loc"] if not (isinstance(p, str) and p.startswith(("str", "dict["))))
+    if loc and loc not in origin and loc[0] in INHERIT:
+        loc = (INHERIT[loc[0]], *loc[1:])
+    known = next((loc[:n] for n in range(len(loc), -1, -1) if loc[:n] in origin), ())
+    where, name = origin.get(known, recipe), ".".join(map(str, loc))
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        valid = _fields_at(loc[:-1])
+        near = difflib.get_close_matches(str(loc[-1]), valid, 1, 0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; valid here: {', '.join(valid)}"
+        return f"{where}: unknown key {name!r}{hint}{more}"
+    if first["type"] == "missing":
+        return f"{where}: {name!r} is missing{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {name or 'recipe'}: {message} (got {first['input']!r:.80}){more}"
+
+
+def _inner(annotation: Any) -> list[Any]:
+    """What an annotation is made of: its arguments but "..." and None."""
+    return [a for a in get_args(annotation) if a not in (Ellipsis, type(None))]
+
+
+def _fields_at(loc: tuple[Any, ...]) -> list[str]:
+    """Names of the valid keys at a place in the recipe."""
+    here: Any = Recipe
+    for part in loc:
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            here = here.model_fields[part].annotation
+        elif args := _inner(here):
+            here = args[-1]
+    while args := _inner(here):
+        here = args[-1]
+    return list(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else []

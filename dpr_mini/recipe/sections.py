@@ -1,0 +1,325 @@
+"""A recipe: one strict section a stage. Unknown keys are refused with the nearest valid one named.
+
+`load(path, overrides)` reads YAML, applies `section.key=value` overrides, validates, and returns a frozen `Recipe`.
+Every problem is one `RecipeError` line: file, line, what was seen, what to write instead.
+What the paper (arXiv 2601.05616) leaves open is our choice; those fields say "ours" in their comment.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from dpr_mini.recipe import benchmarks
+from dpr_mini.recipe.problems import Positive, Problems, Section, Share, Source, shrunk
+
+Temperature = Annotated[float, Field(ge=0, le=4)]
+TopP = Annotated[float, Field(gt=0, le=1)]
+
+
+class Needs(Section):
+    """What the machine must have; checked before anything starts."""
+
+    gpu_gib: float = Field(0, ge=0)  # memory of one GPU; 0 = runs without
+    instead: str = "recipes/smollm2-cpu.yaml"  # what to run where it is missing
+
+
+class Model(Section):
+    name: str = "smollm2-135m-instruct"  # the embedded model, a local folder, or a hub name
+    revision: str | None = None  # hub only: a commit, so that "main" cannot move under a run
+
+
+# SGLang's arguments that change what a model answers, beyond rounding
+NUMERIC = ("dtype", "quantization", "kv_cache_dtype", "torchao_config", "lora_paths", "json_model_override_args")
+
+
+class Server(Section):
+    """kind: sglang. A server that is started with SGLang's own interpreter, or running ones."""
+
+    python: str | None = None  # interpreter of SGLang's environment; none = .sglang/bin/python
+    urls: tuple[str, ...] = ()  # running servers instead: replicas of one model, or a router, whose workers are asked
+    arguments: dict[str, bool | int | float | str | None] = Field({})  # SGLang's own, e.g. mem_fraction_static: 0.85
+    deterministic: bool = False  # seeds count; needs a GPU and costs speed
+    check_cache: bool = True  # prove at the start that a second turn is cached
+    start_timeout: float = Field(900, gt=0)  # seconds until the server must answer
+    request_timeout: float = Field(3600, gt=0)  # seconds for one answer, before it is asked again
+    patience: float = Field(300, ge=0)  # seconds in which a failing request is asked again
+    health_every: float = Field(30, gt=0)  # seconds without any answer before the server is asked how it is
+
+    @field_validator("urls", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class EngineSection(Server):
+    kind: Literal["auto", "openvino", "hf", "sglang"] = "auto"
+    window: Positive | None = None  # requests in flight; none = the engine's own choice, for sglang its server's
+
+    @model_validator(mode="after")
+    def _server_or_urls(self) -> EngineSection:
+        given = [name for name in Server.model_fields if name in self.model_fields_set]
+        if given and self.kind != "sglang":
+            raise ValueError(f"{given[0]} is for kind: sglang, not {self.kind}")
+        if self.python and self.urls:
+            raise ValueError("give python or urls, not both")
+        return self
+
+    def changes_samples(self) -> Any:
+        """What of this section a sample depends on, for stage keys: not where or how fast it is drawn."""
+        given = {name.replace("-", "_"): value for name, value in self.arguments.items()}
+        numeric = {name: given[name] for name in NUMERIC if name in given}
+        if self.deterministic:
+            numeric["deterministic"] = True
+        return {"kind": self.kind, **numeric} if numeric else self.kind
+
+
+class Example(Section):
+    """A dialogue worked by hand. It stands before the question while phase 1 samples, and is never trained on."""
+
+    problem: str
+    answers: Annotated[tuple[str, ...], Field(min_length=1)]  # turn by turn, each to the dialogue's own template there
+    level: str | None = None  # for problems of this level; none = for all
+    template: str | None = None  # for dialogues that have this template; none = for all
+
+
+class Dialogue(Section):
+    """Phase 1. Number of turns and every template are data: two turns are a limit the paper states.
+
+    One turn is no dialogue but plain rejection sampling, for controls.
+    """
+
+    samples: Positive = 4  # dialogues a problem (ours)
+    turns: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)] = (
+        ("solve",),
+        ("verify", "backtrack", "subgoals", "backward"),
+    )  # per turn, the templates that take turns over samples (ours)
+    templates: dict[str, str] = Field({})  # name -> text, over the ones in prompts.py
+    bridges: dict[str, str] = Field({})  # name -> sentence that joins a turn to what came before
+    examples: tuple[Example, ...] = ()  # before every question, in order; STaR's few-shot sampling (arXiv 2203.14465)
+    temperature: Temperature = 0.8
+    top_p: TopP = 0.95
+    max_new_tokens: Positive = 512  # a turn
+
+
+class Filter(Section):
+    """Rules in order; a rule is a name, or a name with options. The first that objects is the one recorded."""
+
+    rules: tuple[str | dict[str, dict[str, Any]], ...] = ("answer_correct",)
+    # keep at most this many in all, chosen by hash; or as many as that stage of `like` kept (for matched controls)
+    limit: Positive | Literal["filter-1", "filter-2"] | None = None
+
+
+class Filler(Section):
+    """Length control: later turns keep their number of tokens and the answer, and lose their words."""
+
+    text: str = " ."  # repeated; as in the empty chains of arXiv 2503.01307
+    answer: str = "\n{answer}"  # how the turn ends
+
+    @field_validator("text", "answer")
+    @classmethod
+    def _not_empty(cls, value: str) -> str:
+        if not value:
+            raise ValueError("must not be empty")
+        return value
+
+
+class Pack(Section):
+    tokens_per_row: Positive = 8192
+    mask_wrong_first: bool = True  # do not train on a first attempt that was wrong (arXiv 2502.19613)
+    # Trained tokens of all epochs together, to within one sample: samples are chosen by hash, and repeated where there
+    # are too few. A number, or the training stages of `like` whose tokens are added up (for matched controls).
+    trained_tokens: Positive | tuple[Literal["train-1", "train-2"], ...] | None = None
+    filler: Filler | None = None
+
+    @field_validator("trained_tokens", mode="before")
+    @classmethod
+    def _one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+
+class Train(Section):
+    mode: Literal["full", "lora", "qlora"] = "full"  # qlora: the frozen weights in 4 bits (arXiv 2305.14314)
+    backend: Literal["dpr_kernels", "liger", "unsloth", "plain"] = "dpr_kernels"  # what runs the layers
+    attention: Literal["auto", "reference", "torch", "flash_attn", "flex"] = "auto"  # packed; auto: torch's on a GPU
+    weights: Literal["float32", "bfloat16"] = "float32"  # full: what is updated; bfloat16 has no float32 masters
+    optimiser: Literal["adamw", "adamw8bit"] = "adamw"  # adamw8bit: moments in 8 bits (arXiv 2110.02861)
+    update_in_backward: bool = False  # each weight as soon as its gradient is there: gradients never all live at once
+    epochs: Positive = 2
+    learning_rate: float = Field(1e-5, gt=0, le=1)
+    warmup_ratio: Share = 0.05
+    min_lr_ratio: Share = 0.1  # where the cosine ends, as a share of the peak
+    weight_decay: float = Field(0.0, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    max_grad_norm: float | None = Field(1.0, gt=0)  # null: no clipping
+    rows_per_step: Positive = 1  # packed rows accumulated into one optimiser step
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matmuls
+    gradient_checkpointing: bool = False  # keep each layer's input alone and compute the layer again in backward
+    offload_checkpoints: bool = False  # those inputs wait in host memory
+    tiled_mlp: Positive | None = None  # slices of a row in which the MLP is computed
+    loss_chunk: Positive | None = None  # rows of logits that live at a time; none = chosen by the vocabulary
+    save_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the finished weights
+    lora_rank: Positive = 64
+    save_steps: Positive = 50  # optimiser steps between checkpoints
+    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = "none"  # besides metrics.jsonl in the run folder
+    python: str | None = None  # backend unsloth: interpreter of its own environment
+    init: Literal["continue", "restart"] = "continue"  # phase 2: from phase 1, or from the base (ours)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Train:
+        if self.offload_checkpoints and not self.gradient_checkpointing:
+            raise ValueError("offload_checkpoints needs gradient_checkpointing: true")
+        if self.mode != "full" and (self.weights != "float32" or self.update_in_backward):
+            raise ValueError(f"weights and update_in_backward are for mode: full, not {self.mode}: adapters are small")
+        if self.update_in_backward and (self.rows_per_step > 1 or self.max_grad_norm is not None):
+            raise ValueError(
+                "update_in_backward takes rows_per_step: 1 and max_grad_norm: null: "
+                "a weight is changed before the other gradients are known"
+            )
+        if self.tiled_mlp and self.backend not in ("dpr_kernels", "plain"):
+            raise ValueError(f"tiled_mlp is for backend: dpr_kernels or plain, not {self.backend}")
+        if self.python and self.backend != "unsloth":
+            raise ValueError(f"python is for backend: unsloth, not {self.backend}")
+        return self
+
+    def changes_weights(self) -> dict[str, Any]:
+        """What of this section the trained weights depend on, for stage keys: not what is saved or shown on the way."""
+        return self.model_dump(mode="json", exclude={"save_steps", "report_to", "python"})
+
+
+class Probe(Section):
+    """Phase 2: samples that estimate a problem's pass rate. They are kept as training candidates."""
+
+    samples: Positive = 8
+    temperature: Temperature = 1.0
+    top_p: TopP = 1.0
+    max_new_tokens: Positive = 1024
+
+
+class Sampling(Section):
+    """Phase 2: how many correct samples each problem should end up with. Formulas and sources: budgets.py."""
+
+    target: Literal["prop2diff", "uniform", "vrt", "cap", "boundary", "gvm"] = "prop2diff"
+    quota: Positive = 8  # correct samples: of the hardest problem (prop2diff), of each (uniform), at most (cap)
+    max_tries: Positive = 64  # draws a problem, the probe's included
+    budget: Positive | None = None  # draws in all, the probe's included (times `scale`); null: no such limit
+    dynamic: bool = True  # pass rates, and so targets, estimated anew every round (our reading); false: the probe's
+    give_up: float | None = Field(None, gt=0, lt=1)  # stop where one more right answer is less likely (ours)
+
+    @model_validator(mode="after")
+    def _something_to_share(self) -> Sampling:
+        if self.target in ("boundary", "gvm") and self.budget is None:
+            raise ValueError(f"target: {self.target} shares out a number of draws: give sample.budget")
+        return self
+
+    def scaled(self, scale: float) -> Sampling:
+        """The same for `scale` times as many problems."""
+        budget = self.budget if self.budget is None else max(1, round(self.budget * scale))
+        return self.model_copy(update={"budget": budget})
+
+
+class Grading(Section):
+    """Limits for one answer that needs computer algebra. Another value grades the same answers again."""
+
+    timeout_s: float = Field(5.0, gt=0)  # wall-clock seconds; longer is the verdict "timeout"
+    memory_mib: int = Field(2048, ge=512)  # address space of a worker
+
+
+class Evaluate(Section):
+    preset: str = "ours"  # the field's settings by name (benchmarks.py); keys given here win over the preset's
+    samples: Positive = 4  # k draws a problem at `temperature`
+    samples_of: dict[str, Positive] = Field({})  # benchmark name -> its own k
+    greedy: bool = True  # one greedy answer besides
+    temperature: Temperature = 0.7
+    top_p: TopP = 0.95
+    max_new_tokens: Positive = 1024
+    examples: bool = False  # few-shot prompting: `dialogue.examples` before every question, as in phase 1
+    template: str = "solve"  # how the question is asked, before and after training
+    system: str = ""  # the system turn; none = what the chat template puts there by itself
+    # Prompting at test time: a dialogue as in `dialogue.turns`, whose last answer counts. None: one turn, `template`.
+    turns: Annotated[tuple[tuple[str, ...], ...], Field(min_length=2)] | None = None
+    grader: Grading = Grading()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, value: Any) -> Any:
+        return benchmarks.preset(value) if isinstance(value, dict) else value
+
+    def k(self, benchmark: str) -> int:
+        return self.samples_of.get(benchmark, self.samples)
+
+    def changes_answers(self) -> dict[str, Any]:
+        """What of this section an answer depends on, for stage keys; which examples it is shown, the caller adds."""
+        return self.model_dump(mode="json", exclude={"preset", "grader", "examples"})
+
+
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Recipe(Section):
+    name: FolderName
+    store: FolderName | None = None  # folder of its stages, for recipes that share some; none = the recipe's name
+    seed: int = 0
+    scale: float = Field(1.0, gt=0, le=1)  # the one dial: share of the problems (see Source.count)
+    phases: tuple[Literal[1, 2], ...] = (1, 2)  # also 1 = [1] and 2 = [1, 2]; [2] starts from the base, [] scores it
+    like: Recipe | None = None  # the recipe whose run `filter.limit` and `pack.trained_tokens` name stages of
+    needs: Needs = Needs()
+    model: Model = Model()
+    engine: EngineSection = EngineSection()
+    problems: Problems
+    dialogue: Dialogue = Dialogue()
+    filter: Filter = Filter()
+    pack: Pack = Pack()
+    train: Train = Train()
+    probe: Probe = Probe()
+    sample: Sampling = Sampling()
+    filter_2: Filter = Filter()  # phase 2; keys not given are those of `filter`
+    pack_2: Pack = Pack()  # phase 2; keys not given are those of `pack`
+    train_2: Train = Train()  # phase 2; keys not given are those of `train`
+    evaluate: Evaluate = Evaluate()
+
+    @model_validator(mode="after")
+    def _samples_of_what_is_there(self) -> Recipe:
+        known = {*self.problems.held_out, *benchmarks.BENCHMARKS}
+        if unknown := sorted(self.evaluate.samples_of.keys() - known):
+            raise ValueError(f"evaluate.samples_of: no benchmark {unknown[0]!r}; there are: {', '.join(sorted(known))}")
+        return self
+
+    @field_validator("phases", mode="before")
+    @classmethod
+    def _up_to(cls, value: Any) -> Any:
+        return tuple(range(1, value + 1)) if isinstance(value, int) and value in (1, 2) else value
+
+    @field_validator("phases")
+    @classmethod
+    def _in_order(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("each phase once, in order: [1, 2], [1], [2] or []")
+        return value
+
+    @model_validator(mode="after")
+    def _measured_against(self) -> Recipe:
+        sections = {"filter": self.filter.limit, "filter_2": self.filter_2.limit}
+        sections |= {"pack": self.pack.trained_tokens, "pack_2": self.pack_2.trained_tokens}
+        named = [name for name, value in sections.items() if value is not None and not isinstance(value, int)]
+        if self.like is None:
+            if named:
+                raise ValueError(f"{named[0]} names a stage of another run; say of which recipe: like: other.yaml")
+            return self
+        for key in ("folder", "model", "engine", "seed", "scale"):  # one store, and one engine for both
+            mine, theirs = getattr(self, key), getattr(self.like, key)
+            if mine != theirs:
+                key = "store" if key == "folder" else key
+                raise ValueError(f"like: {self.like.name} must have the same {key}, it has {theirs!s:.60}")
+        return self
+
+    @property
+    def folder(self) -> str:
+        """Name of the folder that holds this recipe's stages."""
+        return self.store or self.name
+
+    def count(self, source: Source, holds: int | None = None) -> int | None:
+        """Problems to take from a source once `scale` has shrunk them: of its `count`, or of the `holds` it has."""
+        whole = holds if source.count is None else source.count
+        return whole if whole is None else shrunk(whole, self.scale)

@@ -1,0 +1,64 @@
+"""A run's folder: latest.json says its stages, arms of one experiment, the lock, the published report."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dpr_mini import store
+from dpr_mini.recipe import Recipe
+from dpr_mini.store import Stage
+from dpr_mini.types import UserError
+
+LATEST = "latest.json"  # which stage folders the newest `run` of this recipe is made of
+
+
+ARMS = "arms"  # where runs that share a store keep their latest.json and report, one folder each
+
+
+class RunError(UserError):
+    """A run that cannot start, or a run folder that is none."""
+
+
+def home(runs: Path, recipe: Recipe, alone: bool) -> Path:
+    """The run's own folder, with latest.json and report: that of the stages, or one below it where runs share them."""
+    root = runs / recipe.folder
+    return root if alone and recipe.name == recipe.folder else root / ARMS / f"{recipe.name}-seed{recipe.seed}"
+
+
+@contextmanager
+def lock(root: Path) -> Iterator[None]:
+    """One run at a time in a folder. The system releases the lock of a killed process."""
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{root}: another dpr-mini is at work there; wait for it, or give another --runs") from None
+        yield
+
+
+def remember(at: Path, root: Path, recipe: Recipe, stages: Mapping[str, Stage]) -> None:
+    """Note in the run's folder `at` which folders its stages are, relative to it, for `show`, `report`, `export`."""
+    folders = {name: os.path.relpath(stage.folder(root), at) for name, stage in stages.items()}
+    latest = {"recipe": recipe.model_dump(mode="json"), "stages": folders}
+    at.mkdir(parents=True, exist_ok=True)
+    if not (at / LATEST).exists() or store.read_json(at / LATEST) != latest:
+        store.write_json(at / LATEST, latest)
+
+
+def read_latest(root: Path) -> dict[str, Any]:
+    if not (root / LATEST).exists():
+        raise RunError(f"{root} is not a run's folder; look under runs/")
+    return store.read_json(root / LATEST)
+
+
+def publish(root: Path, folder: Path) -> None:
+    """Put the newest report where it is easy to find, and say where."""
+    for name in ("report.html", "report.md", "scorecards.json"):
+        store.write_text(root / name, (folder / name).read_text(encoding="utf-8"))
+    print(f"report: {root / 'report.html'} (also report.md, scorecards.json)")

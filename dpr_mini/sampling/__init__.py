@@ -1,0 +1,1 @@
+"""How many samples each problem gets, and what that comes to."""

@@ -1,0 +1,1 @@
+"""Is a model better: graded answers, score cards, intervals and tests."""

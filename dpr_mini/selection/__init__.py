@@ -1,0 +1,1 @@
+"""Which data is kept: rules, what they see, and the measures they use."""

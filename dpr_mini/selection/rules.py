@@ -1,0 +1,355 @@
+"""The rules a dialogue must pass to be trained on.
+
+A rule is a function of a `Case` that returns what it objects to (evidence), or None. `RULES` maps its name to a
+factory whose keyword options a recipe may set. `duplicate`, `near_duplicate` and `per_problem` also judge by what was
+kept before: a `Memory` is told by `keep` of every case that passed *all* rules, so the order of the rules decides only
+which objection is recorded. Build the rules anew for every pass. Which rules there are and their defaults are ours,
+the paper (arXiv 2601.05616) does not name its own; `false_arithmetic` is RFT's (arXiv 2308.01825).
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from dpr_mini.grading.answers import exact, extract, squeeze
+from dpr_mini.recipe import RecipeError
+from dpr_mini.selection import behaviours
+from dpr_mini.selection.arithmetic import false_equations
+from dpr_mini.selection.overlap import jaccard, shingles
+from dpr_mini.types import Dialogue, Problem, Verdict, digest
+
+KINDS = ("single_right", "confirmed", "corrected", "spoiled", "never_right")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One graded dialogue. `text` is the joined chain and `joined` its verdict, read as one response.
+
+    `verdicts` has one per turn; the last is the final answer's.
+
+    `behaviours` counts markers in what the model wrote, not in the bridge sentences that join its turns.
+    """
+
+    dialogue: Dialogue
+    problem: Problem
+    text: str
+    verdicts: tuple[Verdict, ...]
+    joined: Verdict
+    behaviours: Mapping[str, int]
+    kind: str
+
+
+Rule = Callable[[Case], str | None]
+
+
+def kind_of(verdicts: Sequence[Verdict]) -> str:
+    """Trajectory from the first turn's verdict to the last one's (KINDS)."""
+    if not verdicts[-1].ok:
+        return "spoiled" if verdicts[0].ok and len(verdicts) > 1 else "never_right"
+    if len(verdicts) == 1:
+        return "single_right"
+    return "confirmed" if verdicts[0].ok else "corrected"
+
+
+# ---------------------------------------------------------------- rules
+
+
+def answered() -> Rule:
+    """The last turn has an answer that could be read."""
+    return lambda c: f"no answer in {c.text[-120:]!r}" if c.verdicts[-1].status == "unparsed" else None
+
+
+def answer_correct() -> Rule:
+    """The last turn's answer is the right one, and the joined chain still reads so.
+
+    A first turn's "the answer is 45" can outlive a second turn's "8 * 9 = 72" once both stand in one text.
+    """
+
+    def rule(c: Case) -> str | None:
+        last, chain = c.verdicts[-1], c.joined
+        if not last.ok:
+            return f"{last.status}: {last.extracted!r}, right is {c.problem.answer!r} ({last.how})"
+        return None if chain.ok else f"the joined chain reads as {chain.extracted!r} ({chain.how})"
+
+    return rule
+
+
+def not_truncated() -> Rule:
+    """Every turn ended by itself."""
+
+    def rule(c: Case) -> str | None:
+        cut = [f"turn {i}: {t.finish} after {len(t.ids)} tokens" for i, t in enumerate(c.dialogue.turns, 1)]
+        return next((e for e, t in zip(cut, c.dialogue.turns, strict=True) if t.finish != "stop"), None)
+
+    return rule
+
+
+def trajectory(kinds: list[str] = ["single_right", "confirmed", "corrected"]) -> Rule:  # noqa: B006
+    """From first to last turn the answers went one of these ways (KINDS)."""
+    if unknown := [k for k in kinds if k not in KINDS]:
+        raise ValueError(f"kinds: no kind {unknown[0]!r}; there are: {', '.join(KINDS)}")
+    return lambda c: None if c.kind in kinds else c.kind
+
+
+def false_arithmetic() -> Rule:
+    """No false equation between plain numbers."""
+    return lambda c: next(false_equations(c.text), None)
+
+
+def repetition(n: int = 8, times: int = 3) -> Rule:
+    """No run of n words follows itself or comes back so that it stands `times` times or more in one turn."""
+    if n < 1 or times < 2:
+        raise ValueError("n must be at least 1 and times at least 2")
+
+    def rule(c: Case) -> str | None:
+        for turn in c.dialogue.turns:
+            words = turn.text.lower().split()
+            grams = Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
+            gram, count = max(grams.items(), key=lambda g: g[1], default=((), 0))
+            if count >= times:
+                return f"{count} times: {' '.join(gram)}"
+        return None
+
+    return rule
+
+
+LEAKS = ["as you asked", "you asked me", "the user", "your previous answer", "your instruction", "as an ai"]
+
+
+def template_leak(phrases: list[str] = LEAKS, words: int = 0) -> Rule:
+    """No turn talks to whoever gave our instructions, nor repeats `words` words on end of a line of its instructions.
+
+    The problem's own text inside an instruction may be quoted. 0 looks for the phrases alone.
+    """
+    if words < 0:
+        raise ValueError("words must be 0 (off) or more")
+    pattern = re.compile("|".join(rf"\b{re.escape(p)}\b" for p in phrases) or "(?!)", re.I)
+
+    def runs(text: str) -> Iterator[tuple[str, ...]]:
+        found = re.findall(r"\w+", text.lower())
+        return (tuple(found[i : i + words]) for i in range(len(found) - words + 1))
+
+    def rule(c: Case) -> str | None:
+        if found := pattern.search(c.text):
+            return c.text[max(0, found.start() - 40) : found.end() + 40]
+        if not words:
+            return None
+        asked = c.problem.text or "\0"
+        prompts = (part for t in c.dialogue.turns for p in t.prompt.split(asked) for part in p.splitlines())
+        own = {run for part in prompts for run in runs(part)}
+        said = (run for t in c.dialogue.turns for run in runs(t.text) if run in own)
+        return next((f"our own words: {' '.join(run)}" for run in said), None)
+
+    return rule
+
+
+def length(min_tokens: int = 0, max_tokens: int = 1_000_000) -> Rule:
+    """Tokens of all turns together are within limits."""
+    if min_tokens > max_tokens:
+        raise ValueError(f"min_tokens {min_tokens} is more than max_tokens {max_tokens}")
+    return lambda c: None if min_tokens <= c.dialogue.tokens <= max_tokens else f"{c.dialogue.tokens} tokens"
+
+
+def longer_than_first(ratio: float = 1.5) -> Rule:
+    """The whole chain has at least `ratio` times the first turn's tokens; a single turn passes."""
+
+    def rule(c: Case) -> str | None:
+        first, total = len(c.dialogue.turns[0].ids), c.dialogue.tokens
+        short = len(c.dialogue.turns) > 1 and total < ratio * first
+        return f"{total} tokens, the first turn has {first}" if short else None
+
+    return rule
+
+
+def show_behaviours(at_least: int = 1, required: list[str] = []) -> Rule:  # noqa: B006
+    """At least this many of the four behaviours have a marker, the required ones among them."""
+    if unknown := [r for r in required if r not in behaviours.NAMES]:
+        raise ValueError(f"required: no behaviour {unknown[0]!r}; there are: {', '.join(behaviours.NAMES)}")
+
+    def rule(c: Case) -> str | None:
+        shown = [name for name in behaviours.NAMES if c.behaviours[name]]
+        ok = len(shown) >= at_least and set(required) <= set(shown)
+        return None if ok else f"shown: {', '.join(shown) or 'none'}"
+
+    return rule
+
+
+def one_answer() -> Rule:
+    """The last turn does not state two different final answers (boxed, "####" or "answer is")."""
+
+    def rule(c: Case) -> str | None:
+        found: list[str] = []
+        sentences = re.split(r"\n|(?<=[.!?])\s+", c.dialogue.turns[-1].text)
+        boxes = (re.split(r"(?=\\boxed)", s) for s in sentences)  # `extract` reads one box of a text
+        for piece in (piece for parts in boxes for piece in parts[1:] or parts):
+            answer, how = extract(piece)
+            if answer and how in ("boxed", "hashes", "phrase") and not any(_same(answer, f) for f in found):
+                found.append(answer)
+        return f"{len(found)} answers: {', '.join(found)}" if len(found) > 1 else None
+
+    return rule
+
+
+def _same(a: str, b: str) -> bool:
+    decided = exact(a, b)
+    return decided[0] if decided else squeeze(a).lower() == squeeze(b).lower()
+
+
+def language(max_share: float = 0.05) -> Rule:
+    """Letters outside ASCII, apart from Greek (mathematics), are at most this share of all letters."""
+
+    def rule(c: Case) -> str | None:
+        letters = [x for x in c.text if x.isalpha()]
+        foreign = [x for x in letters if not x.isascii() and not "\u0370" <= x <= "\u03ff"]
+        share = len(foreign) / max(len(letters), 1)
+        return f"{share:.0%} of letters: {''.join(foreign[:20])}" if share > max_share else None
+
+    return rule
+
+
+class Memory(ABC):
+    """A rule that also judges by the cases that were kept before."""
+
+    @abstractmethod
+    def __call__(self, c: Case) -> str | None: ...
+
+    @abstractmethod
+    def keep(self, c: Case) -> None: ...
+
+
+@dataclass
+class Duplicate(Memory):
+    """Not the same text (case and layout aside) as one kept for this problem."""
+
+    _seen: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
+
+    def __call__(self, c: Case) -> str | None:
+        first = self._seen.get(self._key(c))
+        return None if first is None else f"same text as {first}"
+
+    def keep(self, c: Case) -> None:
+        self._seen[self._key(c)] = c.dialogue.id
+
+    def _key(self, c: Case) -> tuple[str, str]:
+        return c.problem.id, digest(" ".join(c.text.lower().split()))
+
+
+@dataclass
+class NearDuplicate(Memory):
+    """Not `threshold` or more similar to one kept for this problem (Jaccard over runs of three words)."""
+
+    threshold: float = 0.8
+    _kept: dict[str, list[tuple[str, frozenset[Any]]]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.threshold <= 1:
+            raise ValueError("threshold must be above 0 and at most 1")
+
+    def __call__(self, c: Case) -> str | None:
+        mine = shingles(c.text)
+        alike = (k for k in self._kept.get(c.problem.id, ()) if _ratio(len(mine), len(k[1])) >= self.threshold)
+        near = ((jaccard(mine, other), name) for name, other in alike)
+        share, name = max(near, key=lambda x: x[0], default=(0.0, ""))
+        return f"similarity {share:.2f} to {name}" if share >= self.threshold else None
+
+    def keep(self, c: Case) -> None:
+        self._kept.setdefault(c.problem.id, []).append((c.dialogue.id, shingles(c.text)))
+
+
+def _ratio(a: int, b: int) -> float:
+    """The most that two sets of these sizes can have in common."""
+    return min(a, b) / max(a, b, 1)
+
+
+@dataclass
+class PerProblem(Memory):
+    """At most this many for one problem."""
+
+    at_most: int = 4
+    _kept: Counter[str] = field(default_factory=Counter, init=False)
+
+    def __post_init__(self) -> None:
+        if self.at_most < 1:
+            raise ValueError("at_most must be at least 1")
+
+    def __call__(self, c: Case) -> str | None:
+        return f"{self.at_most} kept for this problem" if self._kept[c.problem.id] >= self.at_most else None
+
+    def keep(self, c: Case) -> None:
+        self._kept[c.problem.id] += 1
+
+
+RULES: dict[str, Callable[..., Rule]] = {
+    "answered": answered,
+    "answer_correct": answer_correct,
+    "not_truncated": not_truncated,
+    "trajectory": trajectory,
+    "false_arithmetic": false_arithmetic,
+    "repetition": repetition,
+    "template_leak": template_leak,
+    "length": length,
+    "longer_than_first": longer_than_first,
+    "behaviours": show_behaviours,
+    "one_answer": one_answer,
+    "language": language,
+    "duplicate": Duplicate,
+    "near_duplicate": NearDuplicate,
+    "per_problem": PerProblem,
+}
+
+
+def objections(case: Case, rules: Sequence[tuple[str, Rule]]) -> Iterator[tuple[str, str]]:
+    """(rule, evidence) of every rule that objects, in the rules' order; only as many rules are tried as are read."""
+    return ((name, seen[:200]) for name, rule in rules if (seen := rule(case)) is not None)
+
+
+def remember(case: Case, rules: Sequence[tuple[str, Rule]]) -> None:
+    """Tell the rules that this case is kept."""
+    for _, rule in rules:
+        if isinstance(rule, Memory):
+            rule.keep(case)
+
+
+def build_rules(rules: Sequence[str | Mapping[str, Mapping[str, Any]]]) -> list[tuple[str, Rule]]:
+    """(name, rule) in the recipe's order. Raises RecipeError for an unknown rule or a wrong option."""
+    built = []
+    for entry in rules:
+        named = {entry: {}} if isinstance(entry, str) else dict(entry)
+        if len(named) != 1:
+            raise RecipeError(f"filter.rules: one rule an entry, got {', '.join(named) or 'none'}")
+        [(name, options)] = named.items()
+        if name not in RULES:
+            near = difflib.get_close_matches(name, RULES, 1, 0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(RULES)}"
+            raise RecipeError(f"filter.rules: no rule {name!r}; {hint}")
+        built.append((name, _build(name, options or {})))
+    return built
+
+
+def _build(name: str, options: Mapping[str, Any]) -> Rule:
+    factory = RULES[name]
+    known = inspect.signature(factory).parameters
+    valid = ", ".join(f"{p.name} (default {p.default})" for p in known.values()) or "none"
+    hints = get_type_hints(factory)
+    strict = ConfigDict(strict=True)  # True is no number, "3" neither
+    for option, value in options.items():
+        if option not in known:
+            raise RecipeError(f"filter.rules: {name} has no option {option!r}; valid: {valid}")
+        try:
+            TypeAdapter(hints[option], config=strict).validate_python(value)
+        except ValidationError as error:
+            wrong = f"filter.rules: {name}.{option}: {error.errors()[0]['msg']} (got {value!r:.60}); valid: {valid}"
+            raise RecipeError(wrong) from None
+    try:
+        return factory(**options)
+    except ValueError as error:
+        raise RecipeError(f"filter.rules: {name}: {error}") from None

@@ -1,0 +1,125 @@
+"""Which dialogues to train on: graded turn by turn, put through `rules`, a ledger line for every one dropped.
+
+Rules apply in the recipe's order; the first that objects is the one recorded, and none of them counts a case that is
+not kept. Cases are judged in an order that is a hash of their id, so that what the remembering rules and the limits
+keep neither depends on the order of the files nor favours early samples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from dpr_mini.recipe import Filter
+from dpr_mini.selection import behaviours
+from dpr_mini.selection.judging import in_order, judge
+from dpr_mini.selection.rules import KINDS, Case, Rule, build_rules, objections, remember
+from dpr_mini.store import StoreError, read_rows, write_rows
+from dpr_mini.types import Dialogue, Drop, Problem, from_row
+
+VERSION = 3
+
+
+def apply(
+    cases: Sequence[Case],
+    rules: Sequence[tuple[str, Rule]],
+    limit: int | None = None,
+    quotas: Mapping[str, int] | None = None,
+) -> tuple[list[Case], list[Drop]]:
+    """(kept, dropped), both sorted by id; every case is in exactly one of them.
+
+    After the rules, at most `quotas[problem id]` are kept of each problem ("quota"), then `limit` in all ("limit").
+    """
+    kept, drops, per = [], [], Counter()
+    for case in in_order(cases):
+        verdict = next(objections(case, rules), None)
+        wanted = None if quotas is None else quotas.get(case.problem.id, 0)
+        if verdict is None and wanted is not None and per[case.problem.id] >= wanted:
+            verdict = ("quota", f"{wanted} wanted for this problem")
+        if verdict is None and limit is not None and len(kept) >= limit:
+            verdict = ("limit", f"{limit} wanted in all")
+        if verdict is None:
+            kept.append(case)
+            per[case.problem.id] += 1
+            remember(case, rules)
+        else:
+            drops.append(Drop(case.dialogue.id, *verdict))
+    return sorted(kept, key=lambda c: c.dialogue.id), sorted(drops, key=lambda d: d.dialogue_id)
+
+
+def run(
+    folder: Path,
+    dialogues: Sequence[Path],
+    problems: Path,
+    config: Filter,
+    bridges: Mapping[str, str],
+    quotas: Path | None = None,
+) -> dict[str, Any]:
+    """Grade every turn of every dialogue, keep what the rules let through, write why the rest was dropped.
+
+    `dialogues` and `problems` are stage folders; `quotas` a JSONL file of {problem_id, wanted}. Writes drops.jsonl
+    and rows.jsonl, whole: the stage is quick, a rerun redoes it. Returns metrics.
+    Raises RecipeError for a wrong rule, StoreError where nothing is kept (drops.jsonl is there to read).
+    """
+    rules = build_rules(config.rules)
+    known = {p.id: p for row in read_rows(problems / "rows.jsonl") if (p := from_row(Problem, row))}
+    talks = [from_row(Dialogue, row) for path in dialogues for row in read_rows(path / "rows.jsonl")]
+    if not talks:
+        raise StoreError(f"{folder.name}: no dialogues in {', '.join(p.name for p in dialogues)}; nothing to filter")
+    cases = judge(talks, known, bridges)
+    wanted = {row["problem_id"]: row["wanted"] for row in read_rows(quotas)} if quotas else None
+    kept, drops = apply(cases, rules, config.limit, wanted)
+    write_rows(folder / "drops.jsonl", map(asdict, drops))
+    by_rule = Counter(d.rule for d in drops)
+    if not kept:
+        worst = ", ".join(f"{name} {n}" for name, n in by_rule.most_common(3))
+        raise StoreError(
+            f"{folder.name}: none of {len(cases)} dialogues passed the rules (dropped by {worst}); read "
+            f"{folder / 'drops.jsonl'}, then loosen filter.rules or draw more samples; dialogues are kept"
+        )
+    write_rows(folder / "rows.jsonl", map(_row, kept))
+    return metrics(cases, kept, by_rule)
+
+
+def _row(case: Case) -> dict[str, Any]:
+    return {
+        "id": case.dialogue.id,
+        "problem_id": case.problem.id,
+        "kind": case.kind,
+        "verdicts": [asdict(v) for v in case.verdicts],
+        "behaviours": dict(case.behaviours),
+        "dialogue": asdict(case.dialogue),
+    }
+
+
+def metrics(cases: Sequence[Case], kept: Sequence[Case], by_rule: Mapping[str, int]) -> dict[str, Any]:
+    """Counts and shares; shares are of all dialogues unless the name says `kept`."""
+
+    def share(count: int, of: int) -> float:
+        return round(count / of, 4) if of else 0.0
+
+    def shown(of: Sequence[Case]) -> dict[str, float]:
+        return {n: share(sum(c.behaviours[n] > 0 for c in of), len(of)) for n in behaviours.NAMES}
+
+    turns = max(len(c.verdicts) for c in cases)
+    statuses = [Counter(c.verdicts[i].status for c in cases if i < len(c.verdicts)) for i in range(turns)]
+    kinds = Counter(c.kind for c in cases)
+    return {
+        "dialogues": len(cases),
+        "kept": len(kept),
+        "drops": dict(sorted(by_rule.items(), key=lambda x: (-x[1], x[0]))),
+        "kinds": {k: kinds[k] for k in KINDS},
+        "kept_kinds": {k: sum(c.kind == k for c in kept) for k in KINDS},
+        "statuses_by_turn": [dict(sorted(s.items())) for s in statuses],
+        "acc@t1": share(statuses[0]["correct"], len(cases)),
+        "acc@last": share(sum(c.verdicts[-1].ok for c in cases), len(cases)),
+        "wrong_to_right": kinds["corrected"],
+        "right_to_wrong": kinds["spoiled"],
+        "behaviours": shown(cases),
+        "kept_behaviours": shown(kept),
+        "problems": len({c.problem.id for c in cases}),
+        "problems_covered": len({c.problem.id for c in kept}),
+    }

@@ -1,0 +1,214 @@
+"""Arms side by side: known differences, seeds averaged per problem, bins without regression to the mean."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from places import ROOT
+
+from dpr_mini import recipe as recipes
+from dpr_mini.commands.compare import compare
+from dpr_mini.reporting.arms import EASY, HARD, arrange, collect, summary
+from dpr_mini.runs import RunError
+from dpr_mini.scoring.card import score
+from dpr_mini.scoring.stats import sign_test
+from dpr_mini.selection import behaviours
+from dpr_mini.store import write_json, write_rows
+
+PROBLEMS = [f"{b}{i:02d}" for b in ("one", "two") for i in range(10)]
+
+
+def graded(problem: str, sample: int, right: bool) -> dict:
+    return {
+        "id": f"{problem}#{sample}", "problem_id": problem, "benchmark": problem[:3], "source": "made",
+        "sample": sample, "tokens": 10 + 5 * right, "finish": "stop", "status": "correct" if right else "wrong",
+        "extracted": "7", "how": "exact", "first_ok": right, "last_ok": right, "attempt_ok": None, "joined_ok": None,
+        "behaviours": dict.fromkeys(behaviours.NAMES, 0),
+    }  # fmt: skip
+
+
+def stage(store: Path, name: str, metrics: dict, rows: list[dict] | None = None) -> str:
+    folder = store / f"{name}-{len(list(store.iterdir())):08x}"
+    folder.mkdir(parents=True)
+    if rows is not None:
+        write_rows(folder / "graded.jsonl", rows)
+    facts = {"machine": {"cpu": "made", "cores": 2}, "versions": {"python": "3.11"}, "commit": "abc"}
+    write_json(folder / "stage.json", {"metrics": metrics, "seconds": 2.0, **facts})
+    return folder.name
+
+
+def answers(rates: dict[str, list[int]], greedy: bool = True) -> list[dict]:
+    """Problem -> right or wrong of each sample; the first is the greedy one's too."""
+    rows = [graded(p, i, bool(right)) for p, each in rates.items() for i, right in enumerate(each)]
+    return rows + [graded(p, -1, bool(each[0])) for p, each in rates.items() if greedy]
+
+
+def cards(rows: list[dict]) -> dict:
+    return {"engine": "scripted", "cards": {b: score(b, [r for r in rows if b in ("all", r["benchmark"])])
+                                            for b in ("one", "two", "all")}}  # fmt: skip
+
+
+def make(runs: Path, name: str, seed: int, evaluations: dict[str, list[dict]], **more) -> Path:
+    """A run of an experiment in `runs`/exp: its evaluations, and what training needs before them."""
+    store = runs / "exp"
+    store.mkdir(parents=True, exist_ok=True)
+    asked = {"name": name, "store": "exp", "seed": seed, "problems": {"train": [{"file": "none"}]}, **more}
+    made = recipes.parse(asked, "made").model_dump(mode="json")
+    stages = {"problems": stage(store, "problems", {})}
+    for title, rows in evaluations.items():
+        if title == "eval-1":
+            turns = {"turns": [{"answers": 40}, {"answers": 38}], "tokens": 500}
+            stages["dialogue-1"] = stage(store, "dialogue-1", turns)
+            stages["filter-1"] = stage(store, "filter-1", {"kept": 20 + seed})
+            stages["train-1"] = stage(store, "train-1", {"trained_tokens": 1000 + 100 * seed, "steps": 7})
+        stages[title] = stage(store, title, cards(rows), rows)
+    home = store / "arms" / f"{name}-seed{seed}"
+    home.mkdir(parents=True)
+    write_json(home / "latest.json", {"recipe": made, "stages": {n: f"../../{f}" for n, f in stages.items()}})
+    return home
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """Base: half of the samples of every "one" right, none of "two". Arm "up": 8 "one" problems gain a half, 2 lose.
+
+    Seed 1 of "up" gains nothing on "two", seed 2 solves them all.
+    """
+    base = {p: [1, 0] if p[:3] == "one" else [0, 0] for p in PROBLEMS}
+    for seed in (1, 2):
+        up = {p: [1, 1] if p < "one08" else [0, 0] if p < "two" else [seed - 1] * 2 for p in PROBLEMS}
+        make(tmp_path, "up", seed, {"eval-0": answers(base), "eval-1": answers(up)}, phases=1)
+        make(tmp_path, "plain", seed, {"eval-0": answers(base)}, phases=[])
+    return tmp_path / "exp"
+
+
+def test_known_values(runs: Path) -> None:
+    found = summary(arrange(collect([runs])))
+    assert found["baseline"] == "plain", "the arm that is the untouched model"
+    up = found["arms"]["up"]["scores"]
+    assert (up["one"]["n"], up["one"]["k"], up["one"]["mean"], up["two"]["mean"]) == (10, 2, 0.8, 0.5)
+    assert up["all"]["per_seed"] == {1: 0.4, 2: 0.9} and up["all"]["mean"] == pytest.approx(0.65)
+    assert up["all"]["sd_over_seeds"] == pytest.approx(0.5 / 2**0.5)
+    assert up["two"]["greedy"] == 0.5 and up["two"]["tokens_mean"] == 12.5
+    by = {(d["on"], d["measure"]): d for d in found["differences"]}
+    one = by["one", "pass@1"]
+    assert (one["n"], one["mean"], one["up"], one["down"]) == (10, pytest.approx(0.3), 8, 2)
+    assert one["p_sign"] == sign_test(8, 2) and one["low"] < 0.3 < one["high"] and one["low"] > -0.1
+    two = by["two", "pass@1"]
+    assert (two["mean"], two["low"], two["high"], two["up"]) == (0.5, 0.5, 0.5, 10), "seeds are averaged first"
+    assert two["per_seed"] == {1: 0.0, 2: 1.0}
+    assert by["all", "greedy"]["mean"] == pytest.approx((8 - 10 + 10 * 0.5) / 20)
+    assert by[HARD, "pass@1"]["n"] == by[EASY, "pass@1"]["n"] == 10 and by[HARD, "pass@1"]["mean"] == 0.5
+
+
+def test_costs_are_of_the_stages_that_lead_to_the_arm(runs: Path) -> None:
+    arms = summary(arrange(collect([runs])))["arms"]
+    assert arms["up"]["costs"] == {
+        "sampled_answers": 78, "sampled_tokens": 500, "kept": 21.5, "trained_tokens": 1150, "steps": 7,
+        "seconds_sampling": 2, "seconds_training": 2, "seconds_evaluation": 2,
+    }  # fmt: skip
+    assert arms["plain"]["costs"]["trained_tokens"] == arms["plain"]["costs"]["sampled_answers"] == 0
+
+
+def test_without_an_arm_of_its_own_the_untouched_model_comes_from_the_others(runs: Path) -> None:
+    found = arrange(collect([runs / "arms" / "up-seed1", runs / "arms" / "up-seed2"]))
+    assert found.baseline == "base" and list(found.arms) == ["base", "up"]
+    assert summary(found)["arms"]["base"]["scores"]["all"]["mean"] == 0.25
+    assert arrange(collect([runs]), "up").difference("plain", "one")["mean"] == pytest.approx(-0.3)
+
+
+def test_only_seeds_that_both_have_are_compared(runs: Path, tmp_path: Path) -> None:
+    everything = {p: [1, 1] for p in PROBLEMS}
+    make(tmp_path, "up", 3, {"eval-0": answers(everything), "eval-1": answers(everything)}, phases=1)
+    found = summary(arrange(collect([runs])))
+    assert {tuple(d["seeds"]) for d in found["differences"]} == {(1, 2)}
+    assert found["arms"]["up"]["seeds"] == [1, 2, 3]
+
+
+def test_bins_do_not_show_a_gain_where_nothing_changed(tmp_path: Path) -> None:
+    """Base and arm answer alike by chance; greedily a model is right where it is likely to be."""
+    rng, problems = np.random.default_rng(0), [f"{b}{i:03d}" for b in ("one", "two") for i in range(600)]
+    chance = dict(zip(problems, rng.uniform(0, 1, len(problems)).tolist(), strict=True))
+
+    def draw() -> list[dict]:
+        rows = answers({p: [int(x) for x in rng.random(4) < c] for p, c in chance.items()}, greedy=False)
+        return rows + [graded(p, -1, bool(c > 0.5)) for p, c in chance.items()]
+
+    make(tmp_path, "same", 0, {"eval-0": draw(), "eval-1": draw()}, phases=1)
+    found = arrange(collect([tmp_path / "exp"]))
+    for name in (HARD, EASY):
+        assert abs(found.difference("same", name)["mean"]) < 0.04  # bins by the base's own samples: over 0.1
+    assert found.scores("same", HARD)["mean"] < 0.4 < 0.6 < found.scores("same", EASY)["mean"]
+
+
+def test_without_greedy_answers_there_are_no_bins(tmp_path: Path) -> None:
+    rows = answers({p: [1, 0] for p in PROBLEMS}, greedy=False)
+    make(tmp_path, "a", 0, {"eval-0": rows, "eval-1": rows}, phases=1, evaluate={"greedy": False})
+    found = summary(arrange(collect([tmp_path / "exp"])))
+    assert list(found["arms"]["a"]["scores"]) == ["one", "two", "all"]
+    assert {d["measure"] for d in found["differences"]} == {"pass@1"}
+    compare([tmp_path / "exp"])
+    assert "| a | 0.500" in (tmp_path / "exp" / "comparison.md").read_text()
+
+
+def test_a_prompted_model_is_no_baseline_and_a_torn_run_is_named(runs: Path, tmp_path: Path) -> None:
+    base = {p: [1, 1] for p in PROBLEMS}
+    turns = {"turns": [["solve"], ["verify"]]}
+    make(tmp_path, "asked-twice", 1, {"eval-0": answers(base)}, phases=[], evaluate=turns)
+    make(tmp_path, "torn", 1, {"eval-0": answers(base)}, phases=1)
+    found = arrange(collect([runs]))
+    assert found.base == "plain" and "asked-twice" in found.arms
+    assert found.left_out == ["torn, seed 1"]
+    with pytest.raises(RunError, match="of the untouched model there must be one"):
+        arrange(collect([runs / "arms" / "asked-twice-seed1"]))
+
+
+def test_what_cannot_be_compared_is_one_line(runs: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no arm 'x' to compare with; there are: plain, up"):
+        arrange(collect([runs]), "x")
+    with pytest.raises(RunError, match="are both up with seed 1"):
+        collect([runs, runs / "arms" / "up-seed1"])
+    with pytest.raises(RunError, match="is not a run's folder"):
+        collect([tmp_path])
+    make(tmp_path / "a", "other", 1, {"eval-0": answers({p: [1, 1] for p in PROBLEMS[1:]})}, phases=[])
+    with pytest.raises(RunError, match="plain and other were asked different problems"):
+        arrange(collect([runs, tmp_path / "a" / "exp"]))
+    settings = {"evaluate": {"temperature": 0.1}}
+    make(tmp_path / "b", "cold", 1, {"eval-0": answers({p: [1, 1] for p in PROBLEMS})}, phases=[], **settings)
+    with pytest.raises(RunError, match=r"evaluated with different settings \(evaluate: ...\): cold, plain, up"):
+        arrange(collect([runs, tmp_path / "b" / "exp"]))
+
+
+def test_the_files_say_what_the_numbers_say(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    compare([runs], tmp_path / "out")
+    numbers = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert numbers["conditions"]["machine"] == [{"cpu": "made", "cores": 2}] and numbers["conditions"]["commit"] == [
+        "abc"
+    ]
+    assert numbers["arms"]["up"]["differs"]["phases"] == [1] and "written_by" in numbers
+    text = (tmp_path / "out" / "comparison.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| up | 0.650"))
+    assert "0.400 to 0.900" in row and re.search(r"\+0\.400 \\\[\+0\.\d+, \+0\.\d+\\\]", row)
+    assert "p < 0.001, 18 up, 2 down".replace("<", "&lt;") in row
+    assert "| up | 78 | 22 | 1,150 | 7 |" in text and "![difference to plain](comparison.svg)" in text
+    figure = ElementTree.parse(tmp_path / "out" / "comparison.svg").getroot()
+    assert {"plain", "up"} <= {t.text for t in figure.iter("{http://www.w3.org/2000/svg}text")}
+    assert "comparison.md" in capsys.readouterr().out
+    compare([runs], tmp_path / "again")
+    for name in ("comparison.md", "comparison.svg"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
+
+
+def test_the_command_prints_the_table(runs: Path) -> None:
+    command = [sys.executable, "-m", "dpr_mini.cli", "compare", runs, "--baseline", "plain"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[0].startswith("arm") and (runs / "comparison.json").exists()
+    wrong = subprocess.run([*command[:-1], "none"], capture_output=True, text=True, cwd=ROOT)
+    assert wrong.returncode == 1 and "no arm 'none'" in wrong.stderr and "Traceback" not in wrong.stderr
