@@ -6,289 +6,177 @@
 
 `phases: [2]` leaves out the second half of the first line and starts from the base model; `[]` only scores it.
 
-Phase 1: the base model talks to itself about each problem, rules keep the good dialogues, SFT. Phase 2: the phase-1
-model is probed for its pass rate on each problem and sampled until a quota that grows with difficulty is met; the
-same rules, SFT again. `build` only describes this (`plan` prints it); `run` does what is missing.
+Phase 1: the base model runs dialogues with itself about each problem, rules keep the good ones, SFT. Phase 2: the
+phase-1 model is probed for its pass rate on each problem and sampled until a quota that grows with difficulty is met;
+the same rules, SFT again. `build` only describes this (`plan` prints it); `run` does what is missing.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from dpr_mini import store
+from dpr_mini.chat.conversation import Generation
 from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import Engine
 from dpr_mini.machine.facts import facts
-from dpr_mini.models.resolve import EMBEDDED, embedded_identity, local_folder, model_digest, resolve_model
-from dpr_mini.planning import plan as planner
-from dpr_mini.recipe import Recipe, RecipeError, Source, prompts
-from dpr_mini.stages import dialogue, difficulty, evaluate, pack, problems
-from dpr_mini.stages import filter as filters
-from dpr_mini.store import Stage
-from dpr_mini.training import process
-from dpr_mini.types import Problem, from_row
+from dpr_mini.models.resolve import identity, local_folder, resolve_model
+from dpr_mini.recipe import EngineSection, Model, Recipe, RecipeError
+from dpr_mini.recipe.prompts import Words
+from dpr_mini.stages.dialogue import DIALOGUE, DialogueSettings
+from dpr_mini.stages.difficulty import PROBE, SAMPLE, ProbeSettings, SampleSettings
+from dpr_mini.stages.evaluate import ANSWERS, CARDS, AnswersSettings, CardsSettings
+from dpr_mini.stages.filter import FILTER, FilterSettings
+from dpr_mini.stages.pack import PACK, PackSettings
+from dpr_mini.stages.problems import PROBLEMS, ProblemsSettings
+from dpr_mini.stages.report import REPORT, ReportSettings
+from dpr_mini.stages.train import TRAIN, TrainSettings
+from dpr_mini.store import Kind, Settings, Stage
 
-Inputs = Mapping[str, Path]
+
+def build(recipe: Recipe, folder: Path) -> dict[str, Stage]:
+    """All stages by name, in the order they run. `folder` is the recipe's: relative names start there.
+
+    Raises RecipeError for a rule that does not exist, or a stage that `recipe.like` lacks.
+    """
+    r, words, graph = recipe, recipe.dialogue.words(), Graph(recipe, folder)
+    base, gpu, add = graph.base, r.needs.gpu_gib > 0, graph.add
+    by_base = Generation(r.engine.changes_samples(), r.seed, base)
+
+    # Held-out problems are taken first; nothing that equals one of them is trained on.
+    problems = add("problems", PROBLEMS, ProblemsSettings.of(r, folder))
+    graph.evaluate(0, words, by_base, problems=problems)
+
+    # Phase 1: the base model's dialogues with itself; rules keep the good ones; SFT gives pi_sft.
+    sft, by_sft = None, by_base  # without phase 1, phase 2 starts from the base model
+    if 1 in r.phases:
+        talk = DialogueSettings(r.dialogue, words.used(r.dialogue.turns), by_base)
+        dialogues = add("dialogue-1", DIALOGUE, talk, problems=problems)
+        rules = FilterSettings(r.filter, words.bridges)
+        kept = add("filter-1", FILTER, rules, like=r.filter.limit, dialogues=dialogues, problems=problems)
+        packing = PackSettings(r.pack, words.bridges, base, r.train.epochs)
+        rows = add("pack-1", PACK, packing, like=r.pack.trained_tokens, kept=kept)
+        training = TrainSettings(r.train, r.seed, base, gpu, r.pack.tokens_per_row)
+        sft, by_sft = add("train-1", TRAIN, training, packs=rows), replace(by_base, base=None)
+        graph.evaluate(1, words, by_sft, problems=problems, model=sft)
+
+    # Phase 2: pi_sft's own pass rates decide how many samples each problem gets; SFT gives pi_rej.
+    if 2 in r.phases:
+        question = words.templates[r.dialogue.turns[0][0]]  # as training samples have it; an evaluation may differ
+        draw = ProbeSettings(r.probe, question, by_sft)
+        probe = add("probe-2", PROBE, draw, problems=problems, model=sft)
+        quotas = SampleSettings(r.sample.scaled(r.scale), draw)
+        sampled = add("sample-2", SAMPLE, quotas, problems=problems, probed=probe, model=sft)
+        rules = FilterSettings(r.filter_2, words.bridges)
+        kept = add("filter-2", FILTER, rules, like=r.filter_2.limit, probed=probe, sampled=sampled, problems=problems)
+        packing = PackSettings(r.pack_2, words.bridges, base, r.train_2.epochs)
+        rows = add("pack-2", PACK, packing, like=r.pack_2.trained_tokens, kept=kept)
+        start = sft if r.train_2.init == "continue" else None
+        training = TrainSettings(r.train_2, r.seed, None if start else base, gpu, r.pack_2.tokens_per_row)
+        rej = add("train-2", TRAIN, training, packs=rows, model=start)
+        graph.evaluate(2, words, replace(by_base, base=None), problems=problems, model=rej)
+
+    add("report", REPORT, ReportSettings(r.model_dump(mode="json")), **graph.stages)
+    return graph.stages
+
+
+class Graph:
+    """The stages of a recipe while they are put together."""
+
+    def __init__(self, recipe: Recipe, folder: Path) -> None:
+        self.recipe = recipe
+        self.base = identity(recipe.model.name, recipe.model.revision, folder)
+        self.like = build(recipe.like, folder) if recipe.like else {}  # another run's, that budgets are measured by
+        self.stages: dict[str, Stage] = {}
+
+    def add(
+        self,
+        name: str,
+        kind: Kind,
+        settings: Settings,
+        *,
+        like: str | tuple[str, ...] | int | None = None,
+        **inputs: Stage | None,
+    ) -> Stage:
+        """A stage with its inputs by role; None stands for the base model, which the settings have.
+
+        `like` names stages of the other run that the stage is measured by; a number is no name.
+        """
+        by_role = {role: stage for role, stage in inputs.items() if stage}
+        for other in (like,) if isinstance(like, str) else like if isinstance(like, tuple) else ():
+            if other not in self.like:
+                missing = f"{name} is measured against {other}, which the other run lacks"
+                raise RecipeError(f"{self.recipe.name}: {missing}")
+            by_role[f"{store.MEASURED}{other}"] = self.like[other]
+        self.stages[name] = Stage(name, kind, settings, by_role)
+        return self.stages[name]
+
+    def evaluate(
+        self, number: int, words: Words, generation: Generation, *, problems: Stage, model: Stage | None = None
+    ) -> None:
+        """eval-N-answers asks the model, eval-N grades what it said: another grader needs no new answers."""
+        r, config = self.recipe, self.recipe.evaluate
+        if not r.problems.held_out:
+            return
+        shown = r.dialogue.examples if config.examples else ()
+        asking = AnswersSettings(config, words.used(config.turns or ((config.template,),)), shown, generation)
+        answers = self.add(f"eval-{number}-answers", ANSWERS, asking, problems=problems, model=model)
+        grading = CardsSettings(config.grader, words.bridges)
+        self.add(f"eval-{number}", CARDS, grading, answers=answers, problems=problems)
 
 
 @dataclass
-class Owner:
+class Machine:
     """One machine, one owner: at most one engine is open, and none while a trainer works."""
 
-    recipe: Recipe
+    model: Model
+    engine: EngineSection
     base: Path  # the recipe's folder: relative names start there
     logs: Path = Path(".")  # where a server's log is kept
     _open: tuple[Path, Engine] | None = field(default=None, init=False)
 
-    def __enter__(self) -> Owner:
+    @classmethod
+    def of(cls, recipe: Recipe, base: Path, logs: Path = Path(".")) -> Machine:
+        return cls(recipe.model, recipe.engine, base, logs)
+
+    def __enter__(self) -> Machine:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
         self.close()
 
     def close(self) -> None:
+        """End the open engine, if there is one."""
         if self._open:
             self._open[1].__exit__(None, None, None)
             self._open = None
 
-    def model(self) -> Path:
+    def base_model(self) -> Path:
         """Folder of the base model; downloaded or converted on first use."""
-        return resolve_model(str(self.local() or self.recipe.model.name), self.recipe.model.revision)
+        return resolve_model(str(local_folder(self.model.name, self.base) or self.model.name), self.model.revision)
 
-    def identity(self) -> str:
-        """What stands for the base model in stage keys: never a path, and no download to find out."""
-        name = self.recipe.model.name
-        if local := self.local():
-            return model_digest(local)
-        return embedded_identity() if name == EMBEDDED else f"{name}@{self.recipe.model.revision}"
-
-    def engine(self, model: Path) -> tuple[Engine, Template]:
-        """The open engine of `model`; another model's engine is closed first."""
+    def open(self, model: Path) -> tuple[Engine, Template]:
+        """The engine and the chat template of `model`; another model's engine is closed first."""
         from dpr_mini.engines import open_engine
 
         if self._open is None or self._open[0] != model:
             self.close()
-            e = self.recipe.engine
+            e = self.engine
             engine = open_engine(e.kind, model, window=e.window, server=e, logs=self.logs)
             self._open = (model, engine.__enter__())
-        return self._open[1], Template.load(model)
+        return self._open[1], self.template(model)
 
-    def local(self) -> Path | None:
-        """The folder of a model that the recipe names by a folder."""
-        return local_folder(self.recipe.model.name, self.base)
-
-
-def build(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
-    """All stages in the order they run. Raises RecipeError for a template, rule or stage that does not exist."""
-    like = build(recipe.like, owner) if recipe.like else {}  # stages of another run that budgets are taken from
-    templates = {**prompts.TEMPLATES, **recipe.dialogue.templates}
-    bridges = {**prompts.BRIDGES, **recipe.dialogue.bridges}
-    _check(recipe, templates)
-    engine, seed, base = recipe.engine.changes_samples(), recipe.seed, owner.identity()
-    stages: dict[str, Stage] = {}
-
-    def stage(
-        name: str, version: int, config: dict[str, Any], run: Callable[..., Any], *measured: str, **inputs: str
-    ) -> None:
-        """`measured` are stages of `like`: inputs of which only the metrics are read."""
-        if missing := [other for other in measured if other not in like]:
-            raise RecipeError(f"{recipe.name}: {name} is measured against {missing[0]}, which the other run lacks")
-        known = {role: stages[other] for role, other in inputs.items()}
-        known |= {f"like {other}": like[other] for other in measured}
-        stages[name] = Stage(name, version, config, run, known)
-
-    def engine_stage(
-        name: str, version: int, config: dict[str, Any], model: str, run: Callable[..., Any], **inputs: str
-    ) -> None:
-        """A stage that generates with `model`: "base", or the training stage that made it."""
-        made = {} if model == "base" else {"model": model}
-        config |= {"engine": engine, "seed": seed} | ({"base": base} if model == "base" else {})
-
-        def body(folder: Path, at: Inputs) -> dict[str, Any]:
-            opened, template = owner.engine(at["model"] / "model" if made else owner.model())
-            return {**run(folder, at, opened, template), **_engine(opened)}
-
-        stage(name, version, config, body, **made, **inputs)
-
-    def evaluation(number: int, model: str) -> None:
-        """eval-N-answers asks the model, eval-N grades what it said: another grader needs no new answers."""
-        title, wanted = f"eval-{number}", recipe.evaluate
-        engine_stage(
-            f"{title}-answers",
-            evaluate.ANSWERS,
-            _asking(recipe, templates),
-            model,
-            lambda folder, at, e, t: evaluate.answers(
-                folder, _problems(at, train=False), e, t, wanted, templates, seed, title, recipe.dialogue.examples
-            ),
-            problems="problems",
-        )
-        stage(
-            title,
-            evaluate.VERSION,
-            {"grader": _dump(wanted.grader), "bridges": bridges},
-            lambda folder, at: evaluate.cards(
-                folder, at["answers"], _problems(at, train=False), bridges, wanted.grader
-            ),
-            answers=f"{title}-answers",
-            problems="problems",
-        )
-
-    def filtering(phase: int, inputs: dict[str, str]) -> None:
-        """filter-N: the dialogues of all `inputs` but the problems, graded and put through the rules."""
-        config = recipe.filter if phase == 1 else recipe.filter_2
-        measured = [config.limit] if isinstance(config.limit, str) else []
-
-        def run(folder: Path, at: Inputs) -> dict[str, Any]:
-            talks = [at[role] for role in inputs]
-            limit = _measure(at, measured, "kept") if measured else config.limit
-            quotas = at["sampled"] / "budgets.jsonl" if "sampled" in at else None
-            return filters.run(
-                folder, talks, at["problems"], config.model_copy(update={"limit": limit}), bridges, quotas=quotas
-            )
-
-        known = {**_dump(config), "bridges": bridges}
-        stage(f"filter-{phase}", filters.VERSION, known, run, *measured, **inputs, problems="problems")
-
-    def training(phase: int, kept: str, start: str) -> None:
-        """pack-N and train-N on the rows that `kept` left, starting from "base" or another training stage."""
-        config, packing = (recipe.train, recipe.pack) if phase == 1 else (recipe.train_2, recipe.pack_2)
-        budget = packing.trained_tokens
-        measured = budget if isinstance(budget, tuple) else ()
-
-        def fill(folder: Path, at: Inputs) -> dict[str, Any]:
-            total = _measure(at, measured, "trained_tokens") if measured else budget
-            once = math.ceil(total / config.epochs) if total else None
-            return pack.run(folder, at["kept"], packing, Template.load(owner.model()), bridges, once)
-
-        known = {**_dump(packing), "bridges": bridges, "tokenizer": base}
-        known |= {"epochs": config.epochs} if budget else {}  # the budget is that of all epochs together
-        stage(f"pack-{phase}", pack.VERSION, known, fill, *measured, kept=kept)
-
-        def train(folder: Path, at: Inputs) -> dict[str, Any]:
-            owner.close()
-            model = at["model"] / "model" if "model" in at else owner.model()
-            gpu = recipe.needs.gpu_gib > 0
-            need = planner.training_gib(recipe, phase, model) if gpu else None
-            return process.train(folder, at["packs"], model, config, seed, gpu, need)
-
-        made = {} if start == "base" else {"model": start}
-        chosen = config.changes_weights() | {"seed": seed}
-        chosen |= {"base": base} if start == "base" else {}
-        stage(f"train-{phase}", TRAIN_VERSION, chosen, train, packs=f"pack-{phase}", **made)
-
-    # Held-out problems are taken first; nothing that equals one of them is trained on.
-    asked = _scaled(recipe)
-    data = {"sources": _dump(asked), "files": _file_digests(asked, owner.base)}
-    if recipe.scale < 1 and any(s.count is None for s in asked.train):  # the others' counts are scaled already
-        data["scale"] = recipe.scale
-    stage("problems", problems.VERSION, data,
-          lambda folder, at: problems.run(folder, asked, owner.base, scale=recipe.scale))  # fmt: skip
-    if recipe.problems.held_out:
-        evaluation(0, "base")
-
-    # Phase 1: the base model talks to itself; rules keep the good dialogues; SFT gives pi_sft.
-    sampler = "base"
-    if 1 in recipe.phases:
-        used = {name: templates[name] for turn in recipe.dialogue.turns for name in turn}
-        unread = ("bridges",) if recipe.dialogue.examples else ("bridges", "examples")
-        engine_stage(
-            "dialogue-1",
-            dialogue.VERSION,
-            _dump(recipe.dialogue, without=unread) | {"templates": used},
-            "base",
-            lambda folder, at, e, t: dialogue.run(folder, _problems(at), e, t, recipe.dialogue, templates, seed),
-            problems="problems",
-        )
-        filtering(1, {"dialogues": "dialogue-1"})
-        training(1, "filter-1", "base")
-        sampler = "train-1"
-        if recipe.problems.held_out:
-            evaluation(1, "train-1")
-
-    # Phase 2: pi_sft's own pass rates decide how many samples each problem gets; SFT gives pi_rej.
-    if 2 in recipe.phases:
-        first_turn = templates[recipe.dialogue.turns[0][0]]  # as training samples have it; an evaluation may differ
-        draws = {**_dump(recipe.probe), "question": first_turn}
-        sampling = recipe.sample.scaled(recipe.scale)
-        engine_stage(
-            "probe-2",
-            difficulty.VERSION,
-            draws,
-            sampler,
-            lambda folder, at, e, t: difficulty.probe(folder, _problems(at), e, t, recipe.probe, first_turn, seed),
-            problems="problems",
-        )
-        engine_stage(
-            "sample-2",
-            difficulty.VERSION,
-            {**_dump(sampling), "draw": draws},
-            sampler,
-            lambda folder, at, e, t: difficulty.sample(
-                folder, _problems(at), at["probed"], e, t, sampling, recipe.probe, first_turn, seed
-            ),
-            problems="problems",
-            probed="probe-2",
-        )
-        filtering(2, {"probed": "probe-2", "sampled": "sample-2"})
-        training(2, "filter-2", sampler if recipe.train_2.init == "continue" else "base")
-        if recipe.problems.held_out:
-            evaluation(2, "train-2")
-
-    def write_report(folder: Path, at: Inputs) -> dict[str, Any]:
-        from dpr_mini.stages import report
-
-        return report.run(folder, at, recipe.model_dump(mode="json"))
-
-    everything = {name.replace("-", "_"): name for name in stages}
-    stage("report", REPORT_VERSION, {"name": recipe.name}, write_report, **everything)
-    return stages
-
-
-def evaluation_only(recipe: Recipe, owner: Owner) -> dict[str, Stage]:
-    """problems -> eval-0-answers -> eval-0: one model's score on the held-out problems alone.
-
-    Asking and grading are two stages, so that another grader or another limit grades the answers that are there.
-    """
-    asked, wanted = _scaled(recipe), recipe.evaluate
-    templates = {**prompts.TEMPLATES, **recipe.dialogue.templates}
-    bridges = {**prompts.BRIDGES, **recipe.dialogue.bridges}
-    _check(recipe, templates)
-
-    def ask(folder: Path, at: Inputs) -> dict[str, Any]:
-        engine, template = owner.engine(owner.model())
-        held_out = _problems(at, train=False)
-        known = recipe.dialogue.examples
-        used = evaluate.answers(folder, held_out, engine, template, wanted, templates, recipe.seed, known=known)
-        return {**used, **_engine(engine)}
-
-    def score(folder: Path, at: Inputs) -> dict[str, Any]:
-        return evaluate.cards(folder, at["answers"], _problems(at, train=False), bridges, wanted.grader)
-
-    data = {"sources": _dump(asked), "files": _file_digests(asked, owner.base)}
-    first = Stage(
-        "problems", problems.VERSION, data, lambda folder, at: problems.run(folder, asked, owner.base, train=False)
-    )
-    config = _asking(recipe, templates) | {"base": owner.identity()}
-    config |= {"engine": recipe.engine.changes_samples(), "seed": recipe.seed}
-    answers = Stage("eval-0-answers", evaluate.ANSWERS, config, ask, {"problems": first})
-    config = {"grader": _dump(wanted.grader), "bridges": bridges}
-    graded = Stage("eval-0", evaluate.VERSION, config, score, {"answers": answers, "problems": first})
-    return {stage.name: stage for stage in (first, answers, graded)}
-
-
-TRAIN_VERSION = 2  # kept here so that describing the graph does not import torch or matplotlib
-REPORT_VERSION = 2
+    def template(self, model: Path) -> Template:
+        return Template.load(model)
 
 
 def run(
     stages: Mapping[str, Stage],
     root: Path,
+    machine: store.Machine,
     until: str | None = None,
     tell: Callable[[str], None] = print,
 ) -> list[str]:
@@ -303,70 +191,9 @@ def run(
         for other in stage.inputs.values():  # complete by now, but for those of another run
             bring(other.name, other, f"for {name}")
         tell(f"[{place}] {name}: {'resuming' if state == 'resume' else 'running'}")
-        store.execute(stage, root, facts)
+        store.execute(stage, root, machine, facts)
         ran.append(name)
 
     for number, name in enumerate(names, 1):
         bring(name, stages[name], f"{number}/{len(names)}")
     return ran
-
-
-def _measure(at: Inputs, measured: Iterable[str], metric: str) -> int:
-    """Sum of one metric over stages of another run."""
-    return sum(store.read_json(at[f"like {name}"] / store.MANIFEST)["metrics"][metric] for name in measured)
-
-
-def _engine(engine: Engine) -> dict[str, Any]:
-    return {"engine": engine.name, "engine_facts": {"reproducible": engine.reproducible, **engine.facts()}}
-
-
-def _problems(at: Inputs, train: bool = True) -> list[Problem]:
-    rows = (from_row(Problem, row) for row in store.read_rows(at["problems"] / "rows.jsonl"))
-    return [p for p in rows if (p.split == "train") is train]
-
-
-def _scaled(recipe: Recipe) -> Any:
-    def shrink(sources: tuple[Source, ...]) -> tuple[Source, ...]:
-        return tuple(s.model_copy(update={"count": recipe.count(s)}) for s in sources)
-
-    held_out = {name: shrink(sources) for name, sources in recipe.problems.held_out.items()}
-    return recipe.problems.model_copy(update={"train": shrink(recipe.problems.train), "held_out": held_out})
-
-
-def _file_digests(asked: Any, base: Path) -> dict[str, str]:
-    """Content digests of the local files that problems come from: a changed file is a changed input."""
-    from dpr_mini.models.resolve import file_digest
-
-    sources = [*asked.train, *(s for group in asked.held_out.values() for s in group)]
-    return {s.file: file_digest(base / s.file) for s in sources if s.file and (base / s.file).is_file()}
-
-
-def _asking(recipe: Recipe, templates: Mapping[str, str]) -> dict[str, Any]:
-    """What an evaluation's answers depend on besides the model: settings, templates and examples that it uses."""
-    turns = recipe.evaluate.turns or ((recipe.evaluate.template,),)
-    known = {"templates": {name: templates[name] for turn in turns for name in turn}}
-    if recipe.evaluate.examples:
-        known["examples"] = _dump(recipe.dialogue)["examples"]
-    return recipe.evaluate.changes_answers() | known
-
-
-def _check(recipe: Recipe, templates: Mapping[str, str]) -> None:
-    turns = (*recipe.dialogue.turns, *(recipe.evaluate.turns or ()))
-    for name in sorted({n for turn in turns for n in turn} | {recipe.evaluate.template}):
-        if name not in templates:
-            raise RecipeError(f"{recipe.name}: no template {name!r}; there are: {', '.join(sorted(templates))}")
-    if any(not turn for turn in turns):
-        raise RecipeError(f"{recipe.name}: turns: every turn needs at least one template")
-    if recipe.evaluate.examples and not recipe.dialogue.examples:
-        raise RecipeError(f"{recipe.name}: evaluate.examples: there are none; give dialogue.examples")
-    for number, example in enumerate(recipe.dialogue.examples, 1):
-        if example.template not in (None, *(name for turn in recipe.dialogue.turns for name in turn)):
-            raise RecipeError(f"{recipe.name}: dialogue.examples: no turn has example {number}'s {example.template!r}")
-    if not recipe.phases and not recipe.problems.held_out:
-        raise RecipeError(f"{recipe.name}: phases: [] only scores the base model, and problems.held_out has none")
-    for section in (recipe.filter, recipe.filter_2):
-        filters.build_rules(section.rules)
-
-
-def _dump(section: Any, without: tuple[str, ...] = ()) -> dict[str, Any]:
-    return section.model_dump(mode="json", exclude=set(without))

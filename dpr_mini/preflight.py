@@ -13,7 +13,7 @@ from pathlib import Path
 from dpr_mini.engines.base import EngineError
 from dpr_mini.engines.sglang import launch
 from dpr_mini.machine import requirements
-from dpr_mini.pipeline import Owner
+from dpr_mini.models.resolve import local_folder
 from dpr_mini.planning import plan as planner
 from dpr_mini.planning.capacity import GIB
 from dpr_mini.recipe import Recipe
@@ -62,8 +62,7 @@ def engine(recipe: Recipe) -> list[str]:
 
 def disk(recipe: Recipe, base: Path, root: Path) -> list[str]:
     """A line where the run's models and checkpoints do not fit on the disk; a warning where rows might not."""
-    with Owner(recipe, base) as owner:
-        plan = planner.Plan(recipe, planner.pick_card(recipe, None), base, owner.local())
+    plan = planner.Plan(recipe, planner.pick_card(recipe, None), base, local_folder(recipe.model.name, base))
     if plan.shape is None:
         return []
     parts, there = plan.disk(), _size(root)

@@ -2,9 +2,10 @@
 
     runs/<recipe>/<stage>-<8 hex>/{started.json, rows.jsonl, ..., stage.json}
 
-A stage's key hashes its name, its hand-raised version, the configuration it reads and the keys of its inputs:
-never code, time or machine. `stage.json` exists = the stage is complete. Running the same command again reuses
-what is complete, resumes what is torn (a torn last line is cut, only missing ids are done), and runs the rest.
+A stage's key hashes its name, a version bumped by hand, its settings and the keys of its inputs: never code, time or
+machine. The stage is handed those very settings, so what it reads is what was hashed. `stage.json` exists = the stage
+is complete. Running the same command again reuses what is complete, resumes what is not (a partial last line is cut,
+only missing ids are done), and runs the rest.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import gzip
 import json
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Protocol, Self, TypeVar
 
-from dpr_mini.types import UserError, digest
+from dpr_mini.types import Problem, UserError, digest, from_row
 
 T = TypeVar("T")
 State = Literal["reuse", "resume", "run"]
@@ -28,26 +30,82 @@ MANIFEST, STARTED = "stage.json", "started.json"
 
 
 class StoreError(UserError, RuntimeError):
-    """Something on disk is not as it should be: one line that says what and how to mend it."""
+    """Something on disk is not as it should be: one line that says what and how to fix it."""
+
+
+class Settings(ABC):
+    """All that a stage reads besides its inputs: parts of the recipe, digests of what is outside. Frozen."""
+
+    @abstractmethod
+    def key(self) -> dict[str, Any]:
+        """The settings as JSON, without those that change no result: paths, trackers, where a server runs."""
+
+
+class Machine(Protocol):
+    """What a stage may use of the machine: one model at a time is open, and none while a trainer works."""
+
+    def base_model(self) -> Path:
+        """Folder of the recipe's base model, downloaded or converted on first use."""
+
+    def open(self, model: Path) -> tuple[Any, Any]:
+        """The engine of a model's folder and its chat template; another model's engine is closed first."""
+
+    def template(self, model: Path) -> Any:
+        """The chat template and tokenizer of a model's folder alone."""
+
+    def close(self) -> None:
+        """End the open engine, if there is one."""
+
+
+MEASURED = "like "  # role of an input of which only metrics are read: this and the other run's stage name
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a running stage sees. `inputs`: the folder of each input, by the role it has for this stage."""
+
+    name: str
+    folder: Path
+    settings: Any
+    inputs: Mapping[str, Path]
+    machine: Machine
+
+    @property
+    def model(self) -> Path:
+        """Folder of the model that the stage starts from: that of its training stage, else the base model."""
+        return self.inputs["model"] / "model" if "model" in self.inputs else self.machine.base_model()
+
+    def measured(self, metric: str) -> int:
+        """Sum of one metric over the stages of another run that this one is measured by."""
+        measured = [folder for role, folder in self.inputs.items() if role.startswith(MEASURED)]
+        return sum(read_json(folder / MANIFEST)["metrics"][metric] for folder in measured)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What stages of one kind share. Raise the version when the function gives other results for equal settings."""
+
+    version: int
+    run: Callable[[Work], dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of the pipeline. `run(folder, {role: input folder})` does the work and returns its metrics.
-
-    `config` is JSON: all that the stage reads from the recipe, and the digests of what it reads from outside.
-    """
+    """One step of the pipeline: `kind.run` does the work and returns its metrics. `inputs` are stages by role."""
 
     name: str
-    version: int
-    config: Mapping[str, Any]
-    run: Callable[[Path, Mapping[str, Path]], dict[str, Any]]
+    kind: Kind
+    settings: Settings
     inputs: Mapping[str, Stage] = field(default_factory=dict)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return self.settings.key()
 
     @cached_property
     def key(self) -> str:
         inputs = {role: stage.key for role, stage in self.inputs.items()}
-        return digest(self.name, self.version, canonical(self.config), canonical(inputs))[:8]
+        return digest(self.name, self.kind.version, canonical(self.config), canonical(inputs))[:8]
 
     def folder(self, root: Path) -> Path:
         return root / f"{self.name}-{self.key}"
@@ -66,7 +124,7 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def execute(stage: Stage, root: Path, facts: Callable[[], Mapping[str, Any]] = dict) -> Path:
+def execute(stage: Stage, root: Path, machine: Machine, facts: Callable[[], Mapping[str, Any]] = dict) -> Path:
     """Bring one stage whose inputs are complete to completion. `facts` describes the machine for the manifest.
 
     Raises StoreError for a full disk; whatever the stage did before stays and is resumed.
@@ -79,7 +137,8 @@ def execute(stage: Stage, root: Path, facts: Callable[[], Mapping[str, Any]] = d
         described = describe(stage)
         before, begun = _spent(folder), time.time()
         write_json(folder / STARTED, {**described, "begun": begun, "seconds_before": before})
-        metrics = stage.run(folder, {role: s.folder(root) for role, s in stage.inputs.items()})
+        inputs = {role: s.folder(root) for role, s in stage.inputs.items()}
+        metrics = stage.kind.run(Work(stage.name, folder, stage.settings, inputs, machine))
         write_json(
             folder / MANIFEST,
             {
@@ -112,7 +171,7 @@ def describe(stage: Stage) -> dict[str, Any]:
     return {
         "stage": stage.name,
         "key": stage.key,
-        "version": stage.version,
+        "version": stage.kind.version,
         "config": stage.config,
         "inputs": {role: f"{s.name}-{s.key}" for role, s in stage.inputs.items()},
     }
@@ -150,7 +209,7 @@ def _short(value: Any) -> str:
 
 
 class Rows:
-    """An append-only JSONL file of rows with unique ids. Opening it cuts a line that a kill has torn.
+    """An append-only JSONL file of rows with unique ids. Opening it cuts the partial last line of a killed run.
 
     with Rows(path) as rows:
         for item in rows.todo(items, key=lambda x: x.id): rows.add({"id": item.id, ...})
@@ -163,7 +222,7 @@ class Rows:
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
-            _cut_torn_line(self.path)
+            _cut_partial_line(self.path)
             self.ids = {row[self.id_key] for row in read_rows(self.path)}
         self._file = self.path.open("a", encoding="utf-8")
         return self
@@ -184,14 +243,14 @@ class Rows:
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a line to a ledger: rows without ids, which may repeat."""
+    """Add a line to a log: rows without ids, which may repeat."""
     if path.exists():
-        _cut_torn_line(path)
+        _cut_partial_line(path)
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _cut_torn_line(path: Path) -> None:
+def _cut_partial_line(path: Path) -> None:
     with path.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
         keep = size
@@ -217,6 +276,12 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
                 raise StoreError(
                     f"{path}:{number}: not JSON ({error.msg}); delete the folder to redo the stage"
                 ) from None
+
+
+def read_problems(folder: Path, *, train: bool) -> list[Problem]:
+    """The training problems, or the held-out ones, of a `problems` stage."""
+    rows = (from_row(Problem, row) for row in read_rows(folder / "rows.jsonl"))
+    return [p for p in rows if (p.split == "train") is train]
 
 
 def foreign_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

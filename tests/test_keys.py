@@ -2,12 +2,13 @@
 
 from places import RECIPES
 
-from dpr_mini.pipeline import Owner, build
+from dpr_mini.pipeline import build
 from dpr_mini.recipe import load
 from dpr_mini.stages import report, train
 
 DEMO = RECIPES / "smollm2-cpu.yaml"
-# Those of commit 93e98e2; all but the report's are those of the published run, bench/results/smollm2-cpu.json.
+# All but the report's are those of the published run, bench/results/smollm2-cpu.json. The report's changed once: its
+# inputs had underscores for dashes in their names, and its first screen is another.
 KEYS = {
     "problems": "59572876",
     "eval-0-answers": "6282fdfc",
@@ -25,13 +26,13 @@ KEYS = {
     "train-2": "ba985518",
     "eval-2-answers": "0a11d532",
     "eval-2": "3a7d2601",
-    "report": "809a46c4",
+    "report": "a70c5487",
 }
 
 
 def demo() -> dict:
     recipe = load(DEMO)
-    return build(recipe, Owner(recipe, DEMO.parent))
+    return build(recipe, DEMO.parent)
 
 
 def test_the_demos_keys_are_the_pinned_ones():
@@ -40,5 +41,5 @@ def test_the_demos_keys_are_the_pinned_ones():
 
 def test_a_stages_version_stands_in_one_place():
     stages = demo()
-    assert stages["train-1"].version == stages["train-2"].version == train.VERSION
-    assert stages["report"].version == report.VERSION
+    assert stages["train-1"].kind is stages["train-2"].kind is train.TRAIN
+    assert stages["report"].kind is report.REPORT

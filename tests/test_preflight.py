@@ -54,8 +54,7 @@ def only_here(monkeypatch, machine, *programs):
 
 def test_all_there_is_a_run_that_starts(tmp_path, monkeypatch, capsys):
     asked = recipe.load(RECIPES / "qwen7b.yaml")
-    with runner.pipeline.Owner(asked, RECIPES) as owner:
-        stages = runner.pipeline.build(asked, owner)
+    stages = runner.pipeline.build(asked, RECIPES)
     preflight.check(asked, RECIPES, tmp_path, stages)
     assert capsys.readouterr().out == "rehearsed train\n", "train_2 is set up as train is"
 
@@ -182,8 +181,7 @@ def test_two_sections_that_differ_are_both_rehearsed(tmp_path, monkeypatch):
     tried = []
     monkeypatch.setattr(preflight, "rehearse_layer", lambda recipe, base, name, section: tried.append(name) or name)
     asked = recipe.load(RECIPES / "qwen7b.yaml", ["train_2.optimiser=adamw"])
-    with runner.pipeline.Owner(asked, RECIPES) as owner:
-        stages = runner.pipeline.build(asked, owner)
+    stages = runner.pipeline.build(asked, RECIPES)
     preflight.check(asked, RECIPES, tmp_path, stages)
     assert tried == ["train", "train_2"]
 
@@ -191,11 +189,9 @@ def test_two_sections_that_differ_are_both_rehearsed(tmp_path, monkeypatch):
 def test_a_recipe_for_a_cpu_and_a_finished_run_are_not_looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr(requirements, "missing", lambda *args, **keys: pytest.fail("looked at"))
     asked = recipe.load(RECIPES / "smoke.yaml")
-    with runner.pipeline.Owner(asked, RECIPES) as owner:
-        preflight.check(asked, RECIPES, tmp_path, runner.pipeline.build(asked, owner))
+    preflight.check(asked, RECIPES, tmp_path, runner.pipeline.build(asked, RECIPES))
     large = recipe.load(RECIPES / "qwen7b.yaml")
-    with runner.pipeline.Owner(large, RECIPES) as owner:
-        stages = runner.pipeline.build(large, owner)
+    stages = runner.pipeline.build(large, RECIPES)
     for stage in stages.values():
         stage.folder(tmp_path).mkdir()
         (stage.folder(tmp_path) / "stage.json").write_text("{}")
@@ -206,8 +202,7 @@ def test_only_what_is_still_to_do_is_asked_for(tmp_path, monkeypatch):
     """Up to the first evaluation nothing is trained, so bitsandbytes is not missed."""
     absent(monkeypatch, "bitsandbytes")
     asked = recipe.load(RECIPES / "qwen7b.yaml")
-    with runner.pipeline.Owner(asked, RECIPES) as owner:
-        stages = runner.pipeline.build(asked, owner)
+    stages = runner.pipeline.build(asked, RECIPES)
     preflight.check(asked, RECIPES, tmp_path, stages, "eval-0")
     with pytest.raises(PreflightError):
         preflight.check(asked, RECIPES, tmp_path, stages, "train-1")
@@ -218,8 +213,7 @@ def test_a_gpu_recipe_rehearses_on_the_real_trainer(tmp_path, monkeypatch, capfd
     monkeypatch.undo()
     monkeypatch.setenv("PATH", str(machine.bin), prepend=os.pathsep)
     asked = recipe.load(RECIPES / "smoke.yaml", ["needs.gpu_gib=1", "engine.kind=hf"])
-    with runner.pipeline.Owner(asked, RECIPES) as owner:
-        stages = runner.pipeline.build(asked, owner)
+    stages = runner.pipeline.build(asked, RECIPES)
     if gpus.first().name != "NVIDIA Test Card":
         pytest.skip("a real driver is here")
     with pytest.raises(PreflightError):

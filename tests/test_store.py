@@ -5,12 +5,13 @@ import json
 import os
 
 import pytest
+from staging import OneEngine, plain_stage
 
-from dpr_mini.store import MANIFEST, Rows, Stage, StoreError, changes, execute, foreign_rows, read_rows, write_json
+from dpr_mini.store import MANIFEST, Rows, StoreError, changes, execute, foreign_rows, read_rows, write_json
 
 
 def stage(config=None, inputs=None, run=None, name="filter-1", version=1):
-    return Stage(name, version, config or {"a": 1}, run or (lambda folder, at: {}), inputs or {})
+    return plain_stage(name, version, config or {"a": 1}, run or (lambda folder, at: {}), inputs or {})
 
 
 def test_key_depends_on_name_version_config_and_inputs_only():
@@ -30,7 +31,7 @@ def test_manifest_is_written_last_and_makes_the_stage_complete(tmp_path):
 
     one = stage(run=run)
     assert one.state(tmp_path) == "run"
-    folder = execute(one, tmp_path, lambda: {"commit": "abc"})
+    folder = execute(one, tmp_path, OneEngine(), lambda: {"commit": "abc"})
     assert one.state(tmp_path) == "reuse"
     manifest = json.loads((folder / MANIFEST).read_text())
     assert manifest["metrics"] == {"kept": 3} and manifest["config"] == {"a": 1} and manifest["commit"] == "abc"
@@ -39,8 +40,8 @@ def test_manifest_is_written_last_and_makes_the_stage_complete(tmp_path):
 def test_complete_stage_does_not_run_again(tmp_path):
     calls = []
     one = stage(run=lambda folder, at: calls.append(1) or {})
-    execute(one, tmp_path)
-    execute(one, tmp_path)
+    execute(one, tmp_path, OneEngine())
+    execute(one, tmp_path, OneEngine())
     assert calls == [1]
 
 
@@ -51,7 +52,7 @@ def test_a_stage_that_failed_is_resumed_not_complete(tmp_path):
 
     one = stage(run=run)
     with pytest.raises(KeyboardInterrupt):
-        execute(one, tmp_path)
+        execute(one, tmp_path, OneEngine())
     assert one.state(tmp_path) == "resume"
     assert (one.folder(tmp_path) / "rows.jsonl").exists()
 
@@ -67,13 +68,13 @@ def test_seconds_are_those_of_all_starts(tmp_path):
 
     one = stage(run=run)
     with pytest.raises(KeyboardInterrupt):
-        execute(one, tmp_path)
+        execute(one, tmp_path, OneEngine())
     folder = one.folder(tmp_path)
     begun = json.loads((folder / "started.json").read_text())["begun"]
     (folder / "again").touch()
     for file in folder.iterdir():
         os.utime(file, (begun + 100, begun + 100))
-    execute(one, tmp_path)
+    execute(one, tmp_path, OneEngine())
     assert 100 <= one.manifest(tmp_path)["seconds"] < 101
     assert changes(stage({"a": 1}), tmp_path) == []
 
@@ -84,7 +85,7 @@ def test_full_disk_is_one_clear_line_and_keeps_what_was_done(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(StoreError, match=r"disk .* full.*same command") as caught:
-        execute(stage(run=run), tmp_path)
+        execute(stage(run=run), tmp_path, OneEngine())
     assert "\n" not in str(caught.value)
     assert (stage().folder(tmp_path) / "rows.jsonl").exists()
 
@@ -139,7 +140,7 @@ def test_nan_does_not_get_into_a_file(tmp_path):
 
 def test_changes_name_the_value_and_the_input(tmp_path):
     before = stage({"rules": ["a", "b"], "limit": 1}, {"dialogues": stage(name="dialogue-1")})
-    execute(before, tmp_path)
+    execute(before, tmp_path, OneEngine())
     after = stage({"rules": ["a", "c"], "limit": 1}, {"dialogues": stage({"t": 9}, name="dialogue-1")})
     told = changes(after, tmp_path)
     assert 'config.rules.1: "b" -> "c"' in told

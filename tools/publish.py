@@ -29,7 +29,7 @@ RESULTS = ROOT / "bench" / "results"
 def publish(run: Path) -> None:
     latest = read_latest(run)
     name = latest["recipe"]["name"]
-    folders = {role.replace("-", "_"): run / f for role, f in latest["stages"].items() if role != "report"}
+    folders = {role: run / f for role, f in latest["stages"].items() if role != "report"}
     results = Results({role: f for role, f in folders.items() if (f / store.MANIFEST).exists()})
     seconds = {role: manifest["seconds"] for role, manifest in results.manifests.items()}
     store.write_json(
@@ -93,7 +93,7 @@ def summary(results: Results, recipe: dict[str, Any], seconds: float) -> str:
         f"{label} {models[0].cards[results.overall][key]:.3f} -> {models[-1].cards[results.overall][key]:.3f}"
         for label, key in (("official", "mean"), ("first result", "first_result"), ("last number", "last_number"))
     ]
-    example = next(r for r in results.rows("filter_1") if r["kind"] == "corrected")
+    example = next(r for r in results.rows("filter-1") if r["kind"] == "corrected")
     talk: Dialogue = from_row(Dialogue, example["dialogue"])
     said = [f"> **{t.instruction}:** {one_line(t.prompt)}<br>\n> **model:** {one_line(t.text)}" for t in talk.turns]
     name = recipe["name"]
@@ -105,7 +105,7 @@ def summary(results: Results, recipe: dict[str, Any], seconds: float) -> str:
             f"One run, seed {recipe['seed']}; intervals: 95 % bootstrap over problems; p: exact sign test. "
             f"T={recipe['evaluate']['temperature']:g}, top-p {recipe['evaluate']['top_p']:g}. "
             f"{machine['cores']} cores of {machine['cpu']}, no GPU, {seconds / 60:.1f} minutes for all stages; "
-            f"torch {versions['torch']}, {results.metrics('eval_0_answers')['engine']}. "
+            f"torch {versions['torch']}, {results.metrics('eval-0-answers')['engine']}. "
             f"Raw: [`bench/results/{name}.json`](bench/results/{name}.json).",
             "",
             f"Mean answer length: {' -> '.join(f'{t:.0f}' for t in tokens)} tokens. "

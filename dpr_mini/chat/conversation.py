@@ -24,6 +24,18 @@ FAILED = 0.02  # share of dialogues that may fail before a stage stops (ours)
 REFUSED = 0.5  # share that may outgrow the model's context: their number says something about the recipe (ours)
 
 
+@dataclass(frozen=True)
+class Generation:
+    """What every stage that generates depends on, besides its own settings and the model that is its input."""
+
+    engine: Any  # kind, and what of the server's arguments changes a sample
+    seed: int
+    base: str | None  # identity of the base model; None where another stage's model generates
+
+    def key(self) -> dict[str, Any]:
+        return {"engine": self.engine, "seed": self.seed} | ({"base": self.base} if self.base else {})
+
+
 @dataclass
 class Conversation:
     """One dialogue under way. `script` is (instruction, what is said) per turn; `seed` is the dialogue's own.

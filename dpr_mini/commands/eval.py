@@ -34,8 +34,8 @@ def evaluate(
         "name": "eval-" + re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-."),
         "model": {"name": model},
         "engine": {"kind": engine},
-        # A recipe needs training problems; an evaluation has none and never gets to that stage.
-        "problems": {"train": [{"file": "none"}], "held_out": held_out(on, data, limit)},
+        "phases": [],
+        "problems": {"held_out": held_out(on, data, limit)},
         "evaluate": {key: value for key, value in settings.items() if value is not None},
     }
     origin: reading.Origin = {}
@@ -43,10 +43,9 @@ def evaluate(
         reading.override(asked, override, origin)
     recipe = recipes.parse(asked, "eval", origin)
     root = runs / recipe.name
-    with pipeline.Owner(recipe, Path(), root / "logs") as owner:
-        stages = pipeline.evaluation_only(recipe, owner)
-        with lock(root):
-            pipeline.run(stages, root)
+    stages = pipeline.build(recipe, Path())
+    with pipeline.Machine.of(recipe, Path(), root / "logs") as machine, lock(root):
+        pipeline.run(stages, root, machine, until="eval-0")
     for card in stages["eval-0"].manifest(root)["metrics"]["cards"].values():
         print("\n".join(lines(card, recipe.evaluate)))
     for stage, file in (("eval-0-answers", "rows.jsonl"), ("eval-0", "graded.jsonl")):

@@ -10,7 +10,7 @@ from typing import Any
 
 from dpr_mini import store
 from dpr_mini.chat.template import join_text
-from dpr_mini.recipe.prompts import BRIDGES
+from dpr_mini.recipe.prompts import words
 from dpr_mini.reporting.cards import Lineage, data_card, model_card
 from dpr_mini.runs import read_latest
 from dpr_mini.types import Dialogue, Problem, UserError, from_row
@@ -93,7 +93,7 @@ def _gguf(lineage: Lineage, out: Path) -> None:
 
 def _dialogues(lineage: Lineage, stage: str) -> list[dict[str, Any]]:
     """Kept rows as a training set reads them: the question and the one joined answer. A card names the fields."""
-    bridges = {**BRIDGES, **lineage.recipe["dialogue"]["bridges"]}
+    bridges = words({}, lineage.recipe["dialogue"]["bridges"]).bridges
     folder = lineage.folder(stage)
     problems = folder.parent / store.read_json(folder / store.MANIFEST)["inputs"]["problems"]
     known = {p.id: p for row in store.read_rows(problems / "rows.jsonl") if (p := from_row(Problem, row))}

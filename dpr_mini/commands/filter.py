@@ -65,7 +65,7 @@ def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | 
         built = [(name, rule) for name, rule in built if name != "per_problem"]
     if names & {"length", "longer_than_first"} and not all(r.counts_tokens for r in rows):
         print("length is counted in words where a row has no 'tokens'")
-    bridges = {**prompts.BRIDGES, **own.bridges}
+    bridges = own.words().bridges
     problems = {r.problem.id: r.problem for r in rows}
     drops = verdicts(judge([r.dialogue for r in rows], problems, bridges), built)
     write_rows(out, (_verdict(row, drops[row.dialogue.id]) for row in rows))
@@ -160,7 +160,7 @@ def _each(where: str, key: str, values: Any, n: int, kind: type) -> list[Any]:
 
 def _instructions(own: recipes.Dialogue, turn: int) -> str:
     """Everything that a recipe may say in this turn, without the question."""
-    templates = {**prompts.TEMPLATES, **own.templates}
+    templates = own.words().templates
     names = own.turns[min(turn, len(own.turns) - 1)]
     return "\n".join(prompts.fill(templates.get(name, ""), "\n") for name in names)
 

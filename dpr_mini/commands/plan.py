@@ -9,6 +9,7 @@ from pathlib import Path
 from dpr_mini import pipeline, store
 from dpr_mini import recipe as recipes
 from dpr_mini.machine import requirements
+from dpr_mini.models.resolve import local_folder
 from dpr_mini.planning import plan as planner
 from dpr_mini.recipe import RecipeError
 from dpr_mini.runs import RunError
@@ -19,9 +20,9 @@ def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> N
     """Print each stage with reuse / resume / run and which value changed, then what the run needs of a card of size
     `gpu`, of the one here, or of the CPU; fail, with the nearest recipe that fits, where that is not enough."""
     recipe = recipes.load(path, overrides)
-    with pipeline.Owner(recipe, path.parent) as owner:
-        stages = pipeline.build(recipe, owner)
-        planned = planner.Plan(recipe, planner.pick_card(recipe, _gib(gpu)), path.parent, owner.local())
+    stages = pipeline.build(recipe, path.parent)
+    folder = local_folder(recipe.model.name, path.parent)
+    planned = planner.Plan(recipe, planner.pick_card(recipe, _gib(gpu)), path.parent, folder)
     root = runs / recipe.folder
     for name, stage in stages.items():
         state = stage.state(root)

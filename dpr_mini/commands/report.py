@@ -14,11 +14,11 @@ def report(root: Path) -> None:
     from dpr_mini.stages import report as reporting
 
     latest = read_latest(root)
-    folders = {n.replace("-", "_"): root / f for n, f in latest["stages"].items() if n != "report"}
-    complete = {role: f for role, f in folders.items() if (f / store.MANIFEST).exists()}
-    if not any(re.fullmatch(r"eval_\d", role) for role in complete):
+    folders = {name: root / folder for name, folder in latest["stages"].items() if name != "report"}
+    complete = {name: folder for name, folder in folders.items() if (folder / store.MANIFEST).exists()}
+    if not any(re.fullmatch(r"eval-\d", name) for name in complete):
         raise RunError(f"{root}: nothing to report yet; run {latest['recipe']['name']} again")
     folder = root / latest["stages"]["report"]
     folder.mkdir(exist_ok=True)
-    reporting.run(folder, complete, latest["recipe"])
+    reporting.write(folder, complete, latest["recipe"])
     publish(root, folder)

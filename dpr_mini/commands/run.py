@@ -63,8 +63,7 @@ def _preflight(asked: Sequence[tuple[Path, Recipe]], runs: Path, until: str | No
     for path, recipe in asked:
         if not recipe.needs.gpu_gib:
             continue
-        with pipeline.Owner(recipe, path.parent) as owner:
-            stages = pipeline.build(recipe, owner)
+        stages = pipeline.build(recipe, path.parent)
         alike = recipe.model_copy(update={"seed": 0, "name": "", "like": None})
         if alike not in seen and (until is None or until in stages):  # else `_run` says which stages there are
             preflight.check(recipe, path.parent, runs / recipe.folder, stages, until)
@@ -73,14 +72,13 @@ def _preflight(asked: Sequence[tuple[Path, Recipe]], runs: Path, until: str | No
 
 def _run(path: Path, recipe: Recipe, runs: Path, until: str | None, at: Path) -> None:
     root = runs / recipe.folder
-    with pipeline.Owner(recipe, path.parent, root / "logs") as owner:
-        stages = pipeline.build(recipe, owner)
-        if until is not None and until not in stages:
-            raise RunError(f"{recipe.name} has no stage {until!r}; there are: {', '.join(stages)}")
-        with lock(root):
-            remember(at, root, recipe, stages)
-            begun = time.monotonic()
-            ran = pipeline.run(stages, root, until)
+    stages = pipeline.build(recipe, path.parent)
+    if until is not None and until not in stages:
+        raise RunError(f"{recipe.name} has no stage {until!r}; there are: {', '.join(stages)}")
+    with pipeline.Machine.of(recipe, path.parent, root / "logs") as machine, lock(root):
+        remember(at, root, recipe, stages)
+        begun = time.monotonic()
+        ran = pipeline.run(stages, root, machine, until)
     done = [name for name, stage in stages.items() if stage.state(root) == "reuse"]
     if not ran:
         print(f"nothing to do: {len(done)} of {len(stages)} stages of {root} are complete")

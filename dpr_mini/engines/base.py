@@ -103,3 +103,8 @@ def generate(engine: Engine, requests: Iterable[Request]) -> Iterator[Completion
         for completion in engine.poll():
             in_flight -= 1
             yield completion
+
+
+def described(engine: Engine) -> dict[str, Any]:
+    """What a manifest says of the engine that a stage used."""
+    return {"engine": engine.name, "engine_facts": {"reproducible": engine.reproducible, **engine.facts()}}

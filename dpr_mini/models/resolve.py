@@ -60,6 +60,13 @@ def local_folder(name: str, base: Path) -> Path | None:
     return next((p for p in (base / name, Path(name)) if (p / "config.json").is_file()), None)
 
 
+def identity(name: str, revision: str | None, base: Path) -> str:
+    """What stands for a model in stage keys: never a path, and no download to find out."""
+    if folder := local_folder(name, base):
+        return model_digest(folder)
+    return embedded_identity() if name == EMBEDDED else f"{name}@{revision}"
+
+
 def model_digest(folder: Path) -> str:
     """Hex sha256 over names and contents of the config, tokenizer, chat template and weights in `folder`.
 

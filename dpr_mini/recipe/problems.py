@@ -75,7 +75,7 @@ class Decontaminate(Section):
 
 
 class Problems(Section):
-    train: Annotated[tuple[Source, ...], Field(min_length=1)]
+    train: tuple[Source, ...] = ()  # empty only where nothing is trained (phases: [])
     # benchmark name -> its sources; never trained on. {benchmark: aime24, folder: DIR} is one by name (benchmarks.py).
     held_out: dict[str, tuple[Source, ...]] = {}
     decontaminate: Decontaminate | None = Decontaminate()  # null: only equal problems are dropped

@@ -11,6 +11,9 @@ A recipe adds or replaces entries under `dialogue.templates` and `dialogue.bridg
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
 TEMPLATES = {
     "solve": "{problem}\n\nReason step by step and put the final answer in \\boxed{}.",
     "verify": (
@@ -39,6 +42,23 @@ BRIDGES = {
     "subgoals": "\n\nLet me split this into smaller goals and compare.\n",
     "backward": "\n\nLet me work backward from this answer.\n",
 }
+
+
+@dataclass(frozen=True)
+class Words:
+    """Templates and bridges by name: ours, and over them the recipe's."""
+
+    templates: Mapping[str, str]
+    bridges: Mapping[str, str]
+
+    def used(self, turns: Iterable[Iterable[str]]) -> dict[str, str]:
+        """The templates that these turns name."""
+        return {name: self.templates[name] for turn in turns for name in turn}
+
+
+def words(templates: Mapping[str, str], bridges: Mapping[str, str]) -> Words:
+    """Ours with a recipe's `dialogue.templates` and `dialogue.bridges` over them."""
+    return Words({**TEMPLATES, **templates}, {**BRIDGES, **bridges})
 
 
 def fill(template: str, problem: str) -> str:

@@ -132,7 +132,9 @@ def parse(raw: dict[str, Any], name: str, origin: Origin | None = None) -> Recip
 def _explain(error: ValidationError, origin: Origin, recipe: str) -> str:
     first = error.errors()[0]
     # A section inherited by phase 2 repeats its parent's mistake: point at the parent's line.
-    loc = tuple(p for p in first["loc"] if not (isinstance(p, str) and p.startswith(("str", "dict["))))
+    cause = first.get("ctx", {}).get("error")
+    place = getattr(cause, "loc", first["loc"])  # a validator of the whole recipe says where by itself
+    loc = tuple(p for p in place if not (isinstance(p, str) and p.startswith(("str", "dict["))))
     if loc and loc not in origin and loc[0] in INHERIT:
         loc = (INHERIT[loc[0]], *loc[1:])
     known = next((loc[:n] for n in range(len(loc), -1, -1) if loc[:n] in origin), ())
@@ -146,7 +148,8 @@ def _explain(error: ValidationError, origin: Origin, recipe: str) -> str:
     if first["type"] == "missing":
         return f"{where}: {name!r} is missing{more}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {name or 'recipe'}: {message} (got {first['input']!r:.80}){more}"
+    got = "" if isinstance(first["input"], dict | BaseModel) else f" (got {first['input']!r:.80})"
+    return f"{where}: {name or 'recipe'}: {message}{got}{more}"
 
 
 def _inner(annotation: Any) -> list[Any]:

@@ -11,11 +11,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from dpr_mini.recipe import benchmarks
+from dpr_mini.recipe import benchmarks, prompts
 from dpr_mini.recipe.problems import Positive, Problems, Section, Share, Source, shrunk
+from dpr_mini.recipe.prompts import Words
 
 Temperature = Annotated[float, Field(ge=0, le=4)]
 TopP = Annotated[float, Field(gt=0, le=1)]
+
+
+class Misplaced(ValueError):
+    """What is wrong in one section, seen by a validator of the whole recipe: `loc` is its place, for the message."""
+
+    def __init__(self, message: str, *loc: str) -> None:
+        super().__init__(message)
+        self.loc = loc
 
 
 class Needs(Section):
@@ -101,6 +110,10 @@ class Dialogue(Section):
     temperature: Temperature = 0.8
     top_p: TopP = 0.95
     max_new_tokens: Positive = 512  # a turn
+
+    def words(self) -> Words:
+        """Our templates and bridges with this section's over them."""
+        return prompts.words(self.templates, self.bridges)
 
 
 class Filter(Section):
@@ -283,7 +296,40 @@ class Recipe(Section):
     def _samples_of_what_is_there(self) -> Recipe:
         known = {*self.problems.held_out, *benchmarks.BENCHMARKS}
         if unknown := sorted(self.evaluate.samples_of.keys() - known):
-            raise ValueError(f"evaluate.samples_of: no benchmark {unknown[0]!r}; there are: {', '.join(sorted(known))}")
+            raise Misplaced(
+                f"no benchmark {unknown[0]!r}; there are: {', '.join(sorted(known))}", "evaluate", "samples_of"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _problems_for_what_is_done(self) -> Recipe:
+        if self.phases and not self.problems.train:
+            raise Misplaced("nothing to train on; only phases: [] does without", "problems", "train")
+        if not self.phases and not self.problems.held_out:
+            raise Misplaced("phases: [] only scores the base model, and problems.held_out has none", "problems")
+        return self
+
+    @model_validator(mode="after")
+    def _templates_are_there(self) -> Recipe:
+        templates = self.dialogue.words().templates
+        asked = [("dialogue", "turns", name) for turn in self.dialogue.turns for name in turn]
+        asked += [("evaluate", "turns", name) for turn in self.evaluate.turns or () for name in turn]
+        for section, key, name in [*asked, ("evaluate", "template", self.evaluate.template)]:
+            if name not in templates:
+                raise Misplaced(f"no template {name!r}; there are: {', '.join(sorted(templates))}", section, key)
+        for section, turns in (("dialogue", self.dialogue.turns), ("evaluate", self.evaluate.turns or ())):
+            if not all(turns):
+                raise Misplaced("every turn needs at least one template", section, "turns")
+        return self
+
+    @model_validator(mode="after")
+    def _examples_fit(self) -> Recipe:
+        if self.evaluate.examples and not self.dialogue.examples:
+            raise Misplaced("there are none; give dialogue.examples", "evaluate", "examples")
+        names = {name for turn in self.dialogue.turns for name in turn}
+        for number, example in enumerate(self.dialogue.examples, 1):
+            if example.template not in (None, *names):
+                raise Misplaced(f"no turn has example {number}'s {example.template!r}", "dialogue", "examples")
         return self
 
     @field_validator("phases", mode="before")
@@ -318,6 +364,15 @@ class Recipe(Section):
     def folder(self) -> str:
         """Name of the folder that holds this recipe's stages."""
         return self.store or self.name
+
+    def scaled_problems(self) -> Problems:
+        """The problems section with the counts that `scale` leaves."""
+
+        def shrink(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+            return tuple(s.model_copy(update={"count": self.count(s)}) for s in sources)
+
+        held_out = {name: shrink(sources) for name, sources in self.problems.held_out.items()}
+        return self.problems.model_copy(update={"train": shrink(self.problems.train), "held_out": held_out})
 
     def count(self, source: Source, holds: int | None = None) -> int | None:
         """Problems to take from a source once `scale` has shrunk them: of its `count`, or of the `holds` it has."""

@@ -39,7 +39,7 @@ def gallery(results: Results, to: Link) -> Section:
             add(figures.revisions(changed, revised, to), f"{told}From {graded}.")
     if results.bins:
         told = "Left bars: right among the probe's equal draws for every problem, before the rules. "
-        source = f"From {results.source('sample_2', 'budgets.jsonl')}, {results.source('filter_2', 'rows.jsonl')}."
+        source = f"From {results.source('sample-2', 'budgets.jsonl')}, {results.source('filter-2', 'rows.jsonl')}."
         each = "The same for each problem; dashes: the quota. "
         add(figures.difficulty(results.bins, to), told + source, each + source)
     if any(results.drops.values()):
@@ -48,12 +48,12 @@ def gallery(results: Results, to: Link) -> Section:
             figures.drops(dropped, to),
             f"From {', '.join(results.source(r, 'drops.jsonl') for r in results.drops)}.",
         )
-    trained = {f"phase {i}": f"train_{i}" for i in (1, 2) if f"train_{i}" in results.at}
+    trained = {f"phase {i}": f"train-{i}" for i in (1, 2) if f"train-{i}" in results.at}
     if trained:
         steps = {label: list(results.rows(role, "metrics.jsonl")) for label, role in trained.items()}
         add(figures.losses(steps), f"From {', '.join(results.source(r, 'metrics.jsonl') for r in trained.values())}.")
     seconds, tokens_spent = spent(results)
-    order = [role.replace("_", "-") for role in results.at]
+    order = list(results.at)
     add(figures.spending("Time by stage", "seconds", seconds, order), "From stage.json of every stage.")
     if tokens_spent:
         told = "New: generated; trained: seen in training, all epochs; prompts are counted as often as they were sent."
@@ -88,7 +88,7 @@ def spent(results: Results) -> tuple[dict[str, dict[str, float]], dict[str, dict
     seconds: dict[str, dict[str, float]] = {"generating": {}, "training": {}, "other": {}}
     tokens: dict[str, dict[str, float]] = {"new": {}, "trained": {}, "prompts": {}}
     for role, manifest in results.manifests.items():
-        name, metrics = role.replace("_", "-"), manifest["metrics"]
+        name, metrics = role, manifest["metrics"]
         kind = "generating" if role in GENERATING else "training" if role.startswith("train") else "other"
         seconds[kind][name] = manifest["seconds"]
         if kind == "generating":

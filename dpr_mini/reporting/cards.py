@@ -112,7 +112,7 @@ def model_card(lineage: Lineage, library: str) -> str:
         f"A model trained on text that it wrote itself: dialogues that rules kept, by {METHOD}. Stage {stage} of the "
         f"recipe {recipe['name']}, seed {recipe['seed']}, scale {recipe['scale']:g}; it began as {said}."
     )
-    template = {**prompts.TEMPLATES, **recipe["dialogue"]["templates"]}[recipe["dialogue"]["turns"][0][0]]
+    template = prompts.words(recipe["dialogue"]["templates"], {}).templates[recipe["dialogue"]["turns"][0][0]]
     asked = Text("It was trained on questions in this wording, as the user's turn of its own chat template:")
     sections = [
         Section("Scores", _scores(lineage, stage)),

@@ -26,7 +26,7 @@ def funnel(results: Results, to: Link) -> Section:
     if counts:
         names = sorted({n: None for found in counts.values() for n in found}, key=lambda n: ORDER.index(n.split()[0]))
         rows = [(name, *(found.get(name, "-") for found in counts.values())) for name in names]
-        roles = ("dialogue_1", "probe_2", "sample_2", "filter_1", "filter_2", "pack_1", "pack_2")
+        roles = ("dialogue-1", "probe-2", "sample-2", "filter-1", "filter-2", "pack-1", "pack-2")
         source = ", ".join(results.source(r) for r in roles if r in results.at)
         blocks.append(Table(("what", *counts), rows, source, "From dialogues to training rows"))
     rules = list(dict.fromkeys(rule for by in results.drops.values() for rule, _ in by.most_common()))
@@ -45,10 +45,10 @@ def funnel(results: Results, to: Link) -> Section:
 def _counts(results: Results, phase: int) -> dict[str, str]:
     """What was drawn, kept and packed in one phase, by name."""
     counts = {}
-    for role in ("dialogue_1",) if phase == 1 else ("probe_2", "sample_2"):
+    for role in ("dialogue-1",) if phase == 1 else ("probe-2", "sample-2"):
         if role in results.at:
             counts[f"drawn by {role.split('_')[0]}"] = f"{results.metrics(role)['dialogues']:,}"
-    if (role := f"filter_{phase}") in results.at:
+    if (role := f"filter-{phase}") in results.at:
         found = results.metrics(role)
         for i, statuses in enumerate(found["statuses_by_turn"], 1):
             right, of = statuses.get("correct", 0), sum(statuses.values())
@@ -60,7 +60,7 @@ def _counts(results: Results, phase: int) -> dict[str, str]:
         kinds = {kind: n for kind, n in found["kept_kinds"].items() if n}
         counts |= {f"kept: {kind.replace('_', ' ')}": f"{n:,}" for kind, n in kinds.items()}
         counts["problems covered"] = f"{found['problems_covered']:,} of {found['problems']:,}"
-    if (role := f"pack_{phase}") in results.at:
+    if (role := f"pack-{phase}") in results.at:
         found = results.metrics(role)
         packed = ("samples", "rows", "tokens", "trained_tokens", "dropped")
         counts |= {f"packed: {name.replace('_', ' ')}": f"{found[name]:,}" for name in packed}
@@ -76,13 +76,13 @@ def _costs(results: Results) -> list[Block]:
             counts = [f"{t[k]:,}" for k in ("answers", "prompt_tokens")]
             share, cut = f"{t['cached_share']:.1%}", f"{t['truncated'] / max(t['answers'], 1):.1%}"
             speed = (f"{seconds:,.1f}", f"{found['tokens'] / seconds:,.0f}" if seconds else "-") if i == 1 else ("", "")
-            turns.append((role.replace("_", "-"), str(i), *counts, share, f"{t['tokens']:,}", cut, *speed))
-    for role in (r for r in ("train_1", "train_2") if r in results.at):
+            turns.append((role, str(i), *counts, share, f"{t['tokens']:,}", cut, *speed))
+    for role in (r for r in ("train-1", "train-2") if r in results.at):
         m = results.metrics(role)
         counts = [f"{m[k]:,}" for k in ("steps", "tokens", "trained_tokens")]
         loss, speed = [f"{m[k]:.3f}" for k in ("first_loss", "last_loss")], f"{m['tokens_per_second']:,.0f}"
         seconds = f"{results.manifests[role]['seconds']:,.1f}"
-        trained.append((role.replace("_", "-"), *counts, *loss, seconds, speed, m["dtype"]))
+        trained.append((role, *counts, *loss, seconds, speed, m["dtype"]))
     head = "stage | turn | answers | prompt tokens | cached | new tokens | truncated | seconds"
     generated = f"{head} | tokens/s".split(" | ")
     note = "Seconds are the whole stage's, with loading and grading. "
@@ -109,13 +109,13 @@ def difficulty(results: Results, to: Link) -> Section:
     rows.append(("all", *map(str, total), "", ""))
     head = "pass rate | problems | probed | right in probe | wanted | drawn | right | kept | never"
     head += " | % plain | % kept"
-    m = results.metrics("sample_2")
+    m = results.metrics("sample-2")
     note = (
         f"Pass rate is the probe's. Target {m['target']}: {m['met']} problems met their quota, {m['spent']} spent "
         f"their draws with some right, {m['never_solved']} were never solved. % plain: share of what rejection "
         "sampling on the probe alone would keep; % kept: of what is trained on, after the rules."
     )
-    source = ", ".join([results.source("sample_2", "budgets.jsonl"), results.source("filter_2", "rows.jsonl")])
+    source = ", ".join([results.source("sample-2", "budgets.jsonl"), results.source("filter-2", "rows.jsonl")])
     links = {(i, 2): to("probed", b.label) for i, b in enumerate(results.bins)}
     links |= {(i, 7): to("kept", b.label) for i, b in enumerate(results.bins)}
     return Section("Difficulty (phase 2)", [Table(head.split(" | "), rows, source, note=note, links=links)])
@@ -137,7 +137,7 @@ def excerpts(results: Results) -> Section:
         expected = answers.get(dialogue["problem_id"], "not known")
         blocks.append(Talk(f"{title}: {dialogue['id']}", said, f"Expected answer: {expected}. {note}", source))
 
-    for role, kinds in (("filter_1", ("corrected", "confirmed")), ("filter_2", ())):
+    for role, kinds in (("filter-1", ("corrected", "confirmed")), ("filter-2", ())):
         if role in results.at:
             row = next((r for k in kinds for r in results.rows(role) if r["kind"] == k), None)
             row = row or next(results.rows(role))
@@ -145,13 +145,13 @@ def excerpts(results: Results) -> Section:
             first = f"The first by id of its kind ({kind})." if kinds else "The first by id."
             source = results.source(role, "rows.jsonl")
             talk(f"Kept in phase {phase}", row["dialogue"], row["verdicts"], "", first, source)
-    if (rules := results.drops.get("filter_1")) and "dialogue_1" in results.at:
+    if (rules := results.drops.get("filter-1")) and "dialogue-1" in results.at:
         rule = rules.most_common(1)[0][0]
-        drop = next(r for r in results.rows("filter_1", "drops.jsonl") if r["rule"] == rule)
-        dialogue = next((d for d in results.rows("dialogue_1") if d["id"] == drop["dialogue_id"]), None)
+        drop = next(r for r in results.rows("filter-1", "drops.jsonl") if r["rule"] == rule)
+        dialogue = next((d for d in results.rows("dialogue-1") if d["id"] == drop["dialogue_id"]), None)
         if dialogue is None:
-            raise StoreError(f"{results.source('filter_1', 'drops.jsonl')}: no dialogue {drop['dialogue_id']}")
-        source = ", ".join([results.source("filter_1", "drops.jsonl"), results.source("dialogue_1", "rows.jsonl")])
+            raise StoreError(f"{results.source('filter-1', 'drops.jsonl')}: no dialogue {drop['dialogue_id']}")
+        source = ", ".join([results.source("filter-1", "drops.jsonl"), results.source("dialogue-1", "rows.jsonl")])
         note = "The first by id that the commonest rule dropped."
         talk("Dropped in phase 1", dialogue, (), f"{rule}: {drop['evidence']}", note, source)
     return Section("Unedited examples", blocks)

@@ -248,7 +248,7 @@ def drops(counts: Mapping[str, Mapping[str, int]], to: Link = nowhere) -> list[s
             at = np.arange(len(rules)) + (0.5 * (len(counts) - 1) - i) * height * 2
             bars = on.barh(at, [by.get(r, 0) for r in rules], height * 1.8, color=COLOURS[model])
             bars.set_label(f"{model}, n={sum(by.values())}")
-            _link(bars, (to("dropped", f"filter_{model[-1]}", r) for r in rules))
+            _link(bars, (to("dropped", f"filter-{model[-1]}", r) for r in rules))
             on.bar_label(bars, [f" {by[r]}" if by.get(r) else "" for r in rules], fontsize=8)
         on.set_yticks(range(len(rules)), rules)
         on.margins(x=0.12)

@@ -22,7 +22,7 @@ from dpr_mini.store import MANIFEST, StoreError, read_json, read_rows
 Row = Mapping[str, Any]
 Word = Literal["improved", "got worse", "no change shown", "too few problems"]
 
-LABELS = {"eval_0": "base", "eval_1": "phase 1", "eval_2": "phase 2"}
+LABELS = {"eval-0": "base", "eval-1": "phase 1", "eval-2": "phase 2"}
 COMPARISONS = (("base", "phase 1"), ("phase 1", "phase 2"), ("base", "phase 2"))
 MEASURES: dict[str, Callable[[Row], float]] = {
     "official": official,
@@ -30,8 +30,8 @@ MEASURES: dict[str, Callable[[Row], float]] = {
     "first_result": lambda row: row["first_ok"],
     "last_number": lambda row: row["last_ok"],
 }
-ANSWERS = "_answers"  # behind an evaluation's role: the stage that asked what it graded
-GENERATING = ("eval_0_answers", "dialogue_1", "eval_1_answers", "probe_2", "sample_2", "eval_2_answers")
+ANSWERS = "-answers"  # behind an evaluation's role: the stage that asked what it graded
+GENERATING = ("eval-0-answers", "dialogue-1", "eval-1-answers", "probe-2", "sample-2", "eval-2-answers")
 FEWEST = 10  # problems; below, a percentile bootstrap is too narrow to claim anything from (ours)
 
 
@@ -66,7 +66,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Results:
-    """The complete stages of a run by role ("eval_0", "train_2", ...); later phases may be absent."""
+    """The complete stages of a run by role ("eval-0", "train-2", ...); later phases may be absent."""
 
     at: Mapping[str, Path]
 
@@ -134,17 +134,17 @@ class Results:
         """Filter's role -> drops by rule."""
         return {
             role: Counter(r["rule"] for r in self.rows(role, "drops.jsonl"))
-            for role in ("filter_1", "filter_2")
+            for role in ("filter-1", "filter-2")
             if role in self.at
         }
 
     @cached_property
     def bins(self) -> list[Bin]:
         """By pass rate in the probe, hardest first; empty without phase 2."""
-        if not {"sample_2", "filter_2"} <= self.at.keys():
+        if not {"sample-2", "filter-2"} <= self.at.keys():
             return []
-        budgets = list(self.rows("sample_2", "budgets.jsonl"))
-        kept = Counter(r["problem_id"] for r in self.rows("filter_2"))
+        budgets = list(self.rows("sample-2", "budgets.jsonl"))
+        kept = Counter(r["problem_id"] for r in self.rows("filter-2"))
         return [
             Bin(
                 label,
@@ -153,7 +153,7 @@ class Results:
                 kept=sum(kept[b["problem_id"]] for b in inside),
                 never=sum(b["right"] == 0 for b in inside),
             )
-            for label in self.metrics("sample_2")["bins"]
+            for label in self.metrics("sample-2")["bins"]
             if (inside := [b for b in budgets if inside_bin(label, b["rate"])])
         ]
 

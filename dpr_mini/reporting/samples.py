@@ -60,7 +60,7 @@ def _answers(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
 
 def _dropped(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
     found: dict[Key, Samples] = {}
-    for role, drawn in (("filter_1", ["dialogue_1"]), ("filter_2", ["probe_2", "sample_2"])):
+    for role, drawn in (("filter-1", ["dialogue-1"]), ("filter-2", ["probe-2", "sample-2"])):
         if role not in results.at or not set(drawn) <= results.at.keys():
             continue
         by: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -79,19 +79,19 @@ def _dropped(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
 
 def _by_difficulty(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
     found: dict[Key, Samples] = {}
-    if not results.bins or "probe_2" not in results.at:
+    if not results.bins or "probe-2" not in results.at:
         return found
-    rates = {b["problem_id"]: b["rate"] for b in results.rows("sample_2", "budgets.jsonl")}
-    kept = [{"id": r["id"], "problem_id": r["problem_id"]} for r in results.rows("filter_2")]
-    probed = [{"id": r["id"], "problem_id": r["problem_id"]} for r in results.rows("probe_2")]
+    rates = {b["problem_id"]: b["rate"] for b in results.rows("sample-2", "budgets.jsonl")}
+    kept = [{"id": r["id"], "problem_id": r["problem_id"]} for r in results.rows("filter-2")]
+    probed = [{"id": r["id"], "problem_id": r["problem_id"]} for r in results.rows("probe-2")]
     for word, rows, title in (("kept", kept, "kept"), ("probed", probed, "drawn by the probe")):
-        drawn = ["probe_2", "sample_2"] if word == "kept" else ["probe_2"]
+        drawn = ["probe-2", "sample-2"] if word == "kept" else ["probe-2"]
         inside = {b.label: [r for r in rows if inside_bin(b.label, rates[r["problem_id"]])] for b in results.bins}
         chosen = {label: _choose(mine) for label, mine in inside.items()}
         talks = _read(results, drawn, {r["id"] for mine in chosen.values() for r in mine})
         for label, mine in inside.items():
             shown = [_talk(talks[r["id"]], golds) for r in chosen[label]]
-            source = results.source("filter_2" if word == "kept" else "probe_2", "rows.jsonl")
+            source = results.source("filter-2" if word == "kept" else "probe-2", "rows.jsonl")
             what = f"Answers to problems of pass rate {label}, {title}"
             found |= _group((word, label), what, shown, len(mine), "", source)
     return found

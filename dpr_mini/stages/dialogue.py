@@ -7,49 +7,58 @@ is kept of a dialogue does not have them, so that training puts what they bring 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from dpr_mini.chat.conversation import Conversation, examples, fits, hold, script, usage
-from dpr_mini.chat.template import Template
-from dpr_mini.engines.base import Engine, Sampling
+from dpr_mini.chat.conversation import Conversation, Generation, examples, fits, hold, script, usage
+from dpr_mini.engines.base import Sampling, described
 from dpr_mini.recipe import Dialogue, RecipeError
+from dpr_mini.store import Kind, Settings, Work, read_problems
 from dpr_mini.types import Problem, seed_for
 
-VERSION = 1
+
+@dataclass(frozen=True)
+class DialogueSettings(Settings):
+    config: Dialogue
+    templates: Mapping[str, str]  # those that the turns use
+    generation: Generation
+
+    def key(self) -> dict[str, Any]:
+        unread = {"bridges"} if self.config.examples else {"bridges", "examples"}
+        own = self.config.model_dump(mode="json", exclude=unread)
+        return own | {"templates": dict(self.templates)} | self.generation.key()
 
 
-def run(
-    folder: Path,
-    problems: Sequence[Problem],
-    engine: Engine,
-    template: Template,
-    config: Dialogue,
-    templates: Mapping[str, str],
-    seed: int,
-) -> dict[str, Any]:
-    """Hold `config.samples` dialogues a problem; `rows.jsonl` gets one Dialogue row each, as it ends.
+def run(work: Work) -> dict[str, Any]:
+    """Run `config.samples` dialogues a problem; `rows.jsonl` gets one Dialogue row each, as it ends.
 
-    Raises RecipeError for an example that no problem is shown, before anything is asked.
+    Raises RecipeError for an example that no problem is shown, before anything is asked, and EngineError.
     """
+    settings: DialogueSettings = work.settings
+    config, templates = settings.config, settings.templates
+    problems = read_problems(work.inputs["problems"], train=True)
     sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p)
 
     def conversation(number: int, problem: Problem, sample: int) -> Conversation:
         turns = script(config.turns, templates, problem.text, number + sample)
         shown = examples(config.examples, problem, [name for name, _ in turns], templates)
-        own = seed_for(seed, "dialogue-1", problem.id, sample)
+        own = seed_for(settings.generation.seed, "dialogue-1", problem.id, sample)
         return Conversation(problem.id, sample, turns, sampling, own, shown=shown)
 
-    asked = [name for turn in config.turns for name in turn]
+    names = [name for turn in config.turns for name in turn]
     for at, example in enumerate(config.examples, 1):
-        if not any(fits(example, p, asked) for p in problems):
+        if not any(fits(example, p, names) for p in problems):
             levels = ", ".join(sorted({p.level for p in problems})) or "none"
             raise RecipeError(
                 f"dialogue.examples: no problem is shown example {at} ({example.problem!r}); levels: {levels}"
             )
-    wanted = [
+    conversations = [
         conversation(n, problem, sample) for n, problem in enumerate(problems) for sample in range(config.samples)
     ]
-    held = hold(folder / "rows.jsonl", engine, template, wanted, "dialogue-1")
-    return usage(held.values(), len(wanted))
+    engine, template = work.machine.open(work.model)
+    dialogues = hold(work.folder / "rows.jsonl", engine, template, conversations, work.name)
+    return {**usage(dialogues.values(), len(conversations)), **described(engine)}
+
+
+DIALOGUE = Kind(version=1, run=run)

@@ -9,37 +9,48 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from dpr_mini.chat.conversation import Conversation, hold, usage
-from dpr_mini.chat.template import Template
-from dpr_mini.engines.base import Engine
+from dpr_mini.chat.conversation import Conversation, Generation, hold, usage
 from dpr_mini.engines.base import Sampling as Draw
+from dpr_mini.engines.base import described
 from dpr_mini.grading.grader import Grader
 from dpr_mini.recipe import Probe, Sampling, prompts
 from dpr_mini.sampling import budgets
 from dpr_mini.sampling.budgets import RATES, Counts, bin_of
-from dpr_mini.store import read_rows, write_rows
+from dpr_mini.store import Kind, Settings, Work, read_problems, read_rows, write_rows
 from dpr_mini.types import Budget, Dialogue, Difficulty, Problem, from_row, seed_for, to_row
 
-VERSION = 2
+
+@dataclass(frozen=True)
+class ProbeSettings(Settings):
+    config: Probe
+    question: str  # text of the dialogue's first template, as training samples have it
+    generation: Generation
+
+    def key(self) -> dict[str, Any]:
+        return {**self.config.model_dump(mode="json"), "question": self.question} | self.generation.key()
 
 
-def probe(
-    folder: Path,
-    problems: Sequence[Problem],
-    engine: Engine,
-    template: Template,
-    config: Probe,
-    question: str,
-    seed: int,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class SampleSettings(Settings):
+    config: Sampling  # its budget is scaled
+    probe: ProbeSettings
+
+    def key(self) -> dict[str, Any]:
+        return {**self.config.model_dump(mode="json"), "draw": self.probe.key()} | self.probe.generation.key()
+
+
+def probe(work: Work) -> dict[str, Any]:
     """Draw `config.samples` answers a problem. Writes `rows.jsonl` (Dialogue) and `rates.jsonl` (Difficulty)."""
-    wanted = [_single(p, i, config, question, seed) for p in problems for i in range(config.samples)]
-    held = hold(folder / "rows.jsonl", engine, template, wanted, "probe-2")
+    settings: ProbeSettings = work.settings
+    folder, problems = work.folder, read_problems(work.inputs["problems"], train=True)
+    engine, template = work.machine.open(work.model)
+    wanted = [_single(p, i, settings) for p in problems for i in range(settings.config.samples)]
+    held = hold(folder / "rows.jsonl", engine, template, wanted, work.name)
     with Grader() as grader:
         right = _correct(grader, problems, held.values())
     tried, tokens = Counter(d.problem_id for d in held.values()), _tokens(held.values())
@@ -50,40 +61,37 @@ def probe(
         **usage(held.values(), len(wanted)),
         "pass_rate": right.total() / max(tried.total(), 1),
         "problems_by_rate": dict(spread),
+        **described(engine),
     }
 
 
-def sample(
-    folder: Path,
-    problems: Sequence[Problem],
-    probed: Path,
-    engine: Engine,
-    template: Template,
-    config: Sampling,
-    draw: Probe,
-    question: str,
-    seed: int,
-) -> dict[str, Any]:
+def sample(work: Work) -> dict[str, Any]:
     """Draw on until every problem has stopped. Writes `rows.jsonl` (Dialogue) and `budgets.jsonl` (Budget, Difficulty).
 
     Rounds are a function of what was drawn before, so a resumed run draws the same samples as an unbroken one. What
     was asked counts, not what came: a draw that the engine failed keeps its number and its place. Raises BudgetError
     where the probe cost more than the budget.
     """
-    rates = {row["problem_id"]: row for row in read_rows(probed / RATES)}
+    settings: SampleSettings = work.settings
+    folder, config, draw = work.folder, settings.config, settings.probe
+    problems = read_problems(work.inputs["problems"], train=True)
+    engine, template = work.machine.open(work.model)
+    rates = {row["problem_id"]: row for row in read_rows(work.inputs["probed"] / RATES)}
     probes = [from_row(Difficulty, rates[p.id]) for p in problems]
-    first = now = Counts.of([draw.samples] * len(problems), [d.tried for d in probes], [d.correct for d in probes])
+    first = now = Counts.of(
+        [draw.config.samples] * len(problems), [d.tried for d in probes], [d.correct for d in probes]
+    )
     drawn: dict[str, Dialogue] = {}
     rounds = 0
     with Grader() as grader:
         while (step := budgets.step(first, now, config)).draws.any():
             asked = int((now.asked - first.asked).sum())
             wanted = [
-                _single(p, i, draw, question, seed)
+                _single(p, i, draw)
                 for p, begin, n in zip(problems, now.asked.tolist(), step.draws.tolist(), strict=True)
                 for i in range(begin, begin + n)
             ]
-            new = hold(folder / "rows.jsonl", engine, template, wanted, "sample-2", earlier=(asked, asked - len(drawn)))
+            new = hold(folder / "rows.jsonl", engine, template, wanted, work.name, earlier=(asked, asked - len(drawn)))
             drawn |= new
             came, right = Counter(d.problem_id for d in new.values()), _correct(grader, problems, new.values())
             now = now.plus(step.draws, *(np.array([count[p.id] for p in problems]) for count in (came, right)))
@@ -103,16 +111,18 @@ def sample(
         # rows of a run that was cut off, which a failed draw that came after all made unnecessary: still candidates
         "unplanned": sum(1 for _ in read_rows(folder / "rows.jsonl")) - len(drawn),
         **budgets.summary(rows),
+        **described(engine),
     }
 
 
-def _single(problem: Problem, number: int, config: Probe, question: str, seed: int) -> Conversation:
+def _single(problem: Problem, number: int, settings: ProbeSettings) -> Conversation:
+    config = settings.config
     return Conversation(
         problem.id,
         number,
-        (("solve", prompts.fill(question, problem.text)),),
+        (("solve", prompts.fill(settings.question, problem.text)),),
         Draw(config.max_new_tokens, config.temperature, config.top_p),
-        seed_for(seed, "phase-2", problem.id, number),
+        seed_for(settings.generation.seed, "phase-2", problem.id, number),
     )
 
 
@@ -134,3 +144,7 @@ def _correct(grader: Grader, problems: Sequence[Problem], dialogues: Iterable[Di
     complete = {d.id: d for d in dialogues if d.finish == "stop"}
     cases = ((d.id, gold[d.problem_id], d.turns[-1].text) for d in complete.values())
     return Counter(complete[i].problem_id for i, verdict in grader.grade_many(cases) if verdict.ok)
+
+
+PROBE = Kind(version=2, run=probe)
+SAMPLE = Kind(version=2, run=sample)

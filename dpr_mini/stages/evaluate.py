@@ -9,50 +9,62 @@ its last number: the gap between them separates a better format from better arit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-from dpr_mini.chat.conversation import Conversation, examples, hold, script, usage
-from dpr_mini.chat.template import Template
-from dpr_mini.engines.base import Engine, Sampling
+from dpr_mini.chat.conversation import Conversation, Generation, examples, hold, script, usage
+from dpr_mini.engines.base import Sampling, described
 from dpr_mini.recipe import Evaluate, Example, Grading, RecipeError
 from dpr_mini.scoring.card import score
 from dpr_mini.scoring.graded import grade
 from dpr_mini.scoring.stats import GREEDY
-from dpr_mini.store import StoreError, read_rows, write_rows
+from dpr_mini.store import Kind, Settings, StoreError, Work, read_problems, read_rows, write_rows
 from dpr_mini.types import Dialogue, Problem, from_row, seed_for
-
-ANSWERS = 1  # version of the rows that `answers` writes
-VERSION = 4  # version of the graded rows and cards
 
 Row = Mapping[str, Any]
 
 
-def answers(
-    folder: Path,
-    problems: Sequence[Problem],
-    engine: Engine,
-    template: Template,
-    config: Evaluate,
-    templates: Mapping[str, str],
-    seed: int,
-    title: str = "eval",
-    known: Sequence[Example] = (),
-) -> dict[str, Any]:
-    """Ask the model for every answer that `folder`/rows.jsonl lacks; returns what was used. Raises EngineError.
+@dataclass(frozen=True)
+class AnswersSettings(Settings):
+    config: Evaluate
+    templates: Mapping[str, str]  # those that the question uses
+    examples: Sequence[Example]  # few-shot examples before the question; empty where `config.examples` is off
+    generation: Generation
 
-    `known` are worked examples to show before the questions, where `config.examples` says so.
+    def key(self) -> dict[str, Any]:
+        shown = [e.model_dump(mode="json") for e in self.examples]
+        asked = self.config.changes_answers() | {"templates": dict(self.templates)}
+        return asked | ({"examples": shown} if shown else {}) | self.generation.key()
+
+
+@dataclass(frozen=True)
+class CardsSettings(Settings):
+    grader: Grading
+    bridges: Mapping[str, str]
+
+    def key(self) -> dict[str, Any]:
+        return {"grader": self.grader.model_dump(mode="json"), "bridges": dict(self.bridges)}
+
+
+def answers(work: Work) -> dict[str, Any]:
+    """Ask the model for every answer that `rows.jsonl` lacks; returns what was used. Raises EngineError.
+
     An answer's seed depends on the recipe's seed, the problem and its number alone: a larger k adds to the same draws.
     Raises RecipeError where examples are asked for and no problem is shown any.
     """
+    settings: AnswersSettings = work.settings
+    config, templates = settings.config, settings.templates
+    problems = read_problems(work.inputs["problems"], train=False)
     drawn = Sampling(config.max_new_tokens, config.temperature, config.top_p)
     greedy = Sampling(config.max_new_tokens, temperature=0.0)
 
     def conversation(number: int, p: Problem, i: int) -> Conversation:
         turns = script(config.turns or ((config.template,),), templates, p.text, number + i)
-        shown = examples(known, p, [name for name, _ in turns], templates) if config.examples else ()
+        shown = examples(settings.examples, p, [name for name, _ in turns], templates)
         sampling = greedy if i == GREEDY else drawn
-        return Conversation(p.id, i, turns, sampling, seed_for(seed, "eval", p.id, i), config.system, shown)
+        return Conversation(
+            p.id, i, turns, sampling, seed_for(settings.generation.seed, "eval", p.id, i), config.system, shown
+        )
 
     wanted = [
         conversation(number, p, i)
@@ -62,24 +74,31 @@ def answers(
     if config.examples and not any(c.shown for c in wanted):
         levels = ", ".join(sorted({p.level for p in problems})) or "none"
         raise RecipeError(f"evaluate.examples: no example is for a problem here; levels: {levels}")
-    given = hold(folder / "rows.jsonl", engine, template, wanted, title, whole=True)
-    return usage(given.values(), len(wanted))
+    engine, template = work.machine.open(work.model)
+    title = work.name.removesuffix("-answers")
+    given = hold(work.folder / "rows.jsonl", engine, template, wanted, title, whole=True)
+    return {**usage(given.values(), len(wanted)), **described(engine)}
 
 
-def cards(
-    folder: Path, answered: Path, problems: Sequence[Problem], bridges: Mapping[str, str], limits: Grading
-) -> dict[str, Any]:
-    """Grade the answers in `answered`/rows.jsonl into `folder`/graded.jsonl; metrics: a score card per benchmark.
+def cards(work: Work) -> dict[str, Any]:
+    """Grade the answers into graded.jsonl; metrics: a score card per benchmark.
 
-    Raises StoreError for an answer to a problem that is not among `problems`.
+    Raises StoreError for an answer to a problem that is not held out.
     """
+    settings: CardsSettings = work.settings
+    folder, answered = work.folder, work.inputs["answers"]
+    problems = read_problems(work.inputs["problems"], train=False)
     given = [from_row(Dialogue, row) for row in read_rows(answered / "rows.jsonl")]
     if strange := {d.problem_id for d in given} - {p.id for p in problems}:
         raise StoreError(f"{answered / 'rows.jsonl'}: {len(strange)} problems are not held out here: {min(strange)}")
-    rows = grade(given, problems, bridges, limits)
+    rows = grade(given, problems, settings.bridges, settings.grader)
     write_rows(folder / "graded.jsonl", rows)
     benchmarks = list(dict.fromkeys(p.split for p in problems))  # in the recipe's order
     found = {b: score(b, [r for r in rows if r["benchmark"] == b]) for b in benchmarks}
     if len(benchmarks) > 1:
         found["all"] = score("all", rows)
     return {"cards": found}
+
+
+ANSWERS = Kind(version=1, run=answers)  # raised when `rows.jsonl` changes
+CARDS = Kind(version=4, run=cards)  # raised when graded rows or cards change

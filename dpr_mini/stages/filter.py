@@ -1,4 +1,4 @@
-"""Which dialogues to train on: graded turn by turn, put through `rules`, a ledger line for every one dropped.
+"""Which dialogues to train on: graded turn by turn, put through `rules`, a line in the drop log for every one dropped.
 
 Rules apply in the recipe's order; the first that objects is the one recorded, and none of them counts a case that is
 not kept. Cases are judged in an order that is a hash of their id, so that what the remembering rules and the limits
@@ -9,18 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from dpr_mini.recipe import Filter
 from dpr_mini.selection import behaviours
 from dpr_mini.selection.judging import in_order, judge
 from dpr_mini.selection.rules import KINDS, Case, Rule, build_rules, objections, remember
-from dpr_mini.store import StoreError, read_rows, write_rows
-from dpr_mini.types import Dialogue, Drop, Problem, from_row
+from dpr_mini.store import Kind, Settings, StoreError, Work, read_problems, read_rows, write_rows
+from dpr_mini.types import Dialogue, Drop, from_row
 
-VERSION = 3
+DRAWN = ("dialogues", "probed", "sampled")  # roles of the stages whose dialogues are filtered
 
 
 def apply(
@@ -50,28 +49,41 @@ def apply(
     return sorted(kept, key=lambda c: c.dialogue.id), sorted(drops, key=lambda d: d.dialogue_id)
 
 
-def run(
-    folder: Path,
-    dialogues: Sequence[Path],
-    problems: Path,
-    config: Filter,
-    bridges: Mapping[str, str],
-    quotas: Path | None = None,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class FilterSettings(Settings):
+    """Raises RecipeError for a rule that does not exist, or an option that it does not have."""
+
+    config: Filter
+    bridges: Mapping[str, str]
+
+    def __post_init__(self) -> None:
+        build_rules(self.config.rules)
+
+    def key(self) -> dict[str, Any]:
+        return {**self.config.model_dump(mode="json"), "bridges": dict(self.bridges)}
+
+
+def run(work: Work) -> dict[str, Any]:
     """Grade every turn of every dialogue, keep what the rules let through, write why the rest was dropped.
 
-    `dialogues` and `problems` are stage folders; `quotas` a JSONL file of {problem_id, wanted}. Writes drops.jsonl
-    and rows.jsonl, whole: the stage is quick, a rerun redoes it. Returns metrics.
-    Raises RecipeError for a wrong rule, StoreError where nothing is kept (drops.jsonl is there to read).
+    Inputs: `problems` and the stages that drew the dialogues (DRAWN); the budgets of `sampled` are quotas. Writes
+    drops.jsonl and rows.jsonl, whole: the stage is quick, a rerun redoes it.
+    Raises StoreError where nothing is kept (drops.jsonl is there to read).
     """
+    settings: FilterSettings = work.settings
+    folder, config, bridges = work.folder, settings.config, settings.bridges
+    dialogues = [work.inputs[role] for role in DRAWN if role in work.inputs]
     rules = build_rules(config.rules)
-    known = {p.id: p for row in read_rows(problems / "rows.jsonl") if (p := from_row(Problem, row))}
+    known = {p.id: p for p in read_problems(work.inputs["problems"], train=True)}
     talks = [from_row(Dialogue, row) for path in dialogues for row in read_rows(path / "rows.jsonl")]
     if not talks:
         raise StoreError(f"{folder.name}: no dialogues in {', '.join(p.name for p in dialogues)}; nothing to filter")
     cases = judge(talks, known, bridges)
-    wanted = {row["problem_id"]: row["wanted"] for row in read_rows(quotas)} if quotas else None
-    kept, drops = apply(cases, rules, config.limit, wanted)
+    quotas = None
+    if "sampled" in work.inputs:
+        quotas = {row["problem_id"]: row["wanted"] for row in read_rows(work.inputs["sampled"] / "budgets.jsonl")}
+    limit = work.measured("kept") if isinstance(config.limit, str) else config.limit
+    kept, drops = apply(cases, rules, limit, quotas)
     write_rows(folder / "drops.jsonl", map(asdict, drops))
     by_rule = Counter(d.rule for d in drops)
     if not kept:
@@ -123,3 +135,6 @@ def metrics(cases: Sequence[Case], kept: Sequence[Case], by_rule: Mapping[str, i
         "problems": len({c.problem.id for c in cases}),
         "problems_covered": len({c.problem.id for c in kept}),
     }
+
+
+FILTER = Kind(version=3, run=run)

@@ -8,16 +8,15 @@ For controls, samples can be cut or repeated to a budget of trained tokens, and 
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dpr_mini import recipe, store
 from dpr_mini.chat import template as chat
+from dpr_mini.store import Kind, Settings, Work
 from dpr_mini.types import Dialogue, Drop, Pack, Sample, Turn, digest, from_row
-
-VERSION = 1
 
 
 def targets(sample: Sample) -> int:
@@ -93,20 +92,30 @@ def hollow(dialogue: Dialogue, answer: str, template: chat.Template, filler: rec
     return replace(dialogue, turns=(first, *map(emptied, later)))
 
 
-def run(
-    folder: Path,
-    kept: Path,
-    config: recipe.Pack,
-    template: chat.Template,
-    bridges: Mapping[str, str],
-    budget: int | None = None,
-) -> dict[str, Any]:
-    """Read `kept`/rows.jsonl, write rows.jsonl (asdict(Pack) with an id) and drops.jsonl (asdict(Drop)).
+@dataclass(frozen=True)
+class PackSettings(Settings):
+    config: recipe.Pack
+    bridges: Mapping[str, str]
+    tokenizer: str  # identity of the model whose tokenizer and template are used
+    epochs: int  # of the training that follows: a budget of tokens is that of all epochs together
 
-    `budget` is the number of trained tokens that one epoch should have. Metrics count rows, samples, tokens, trained
-    tokens (targets), the share of row space that is filled and drops; `samples` counts a repeated one each time.
-    Raises StoreError where no sample is left to train on.
+    def key(self) -> dict[str, Any]:
+        own = {**self.config.model_dump(mode="json"), "bridges": dict(self.bridges), "tokenizer": self.tokenizer}
+        return own | ({"epochs": self.epochs} if self.config.trained_tokens else {})
+
+
+def run(work: Work) -> dict[str, Any]:
+    """Read the rows of `kept`, write rows.jsonl (asdict(Pack) with an id) and drops.jsonl (asdict(Drop)).
+
+    Metrics count rows, samples, tokens, trained tokens (targets), the share of row space that is filled and drops;
+    `samples` counts a repeated one each time. Raises StoreError where no sample is left to train on.
     """
+    settings: PackSettings = work.settings
+    folder, kept, config = work.folder, work.inputs["kept"], settings.config
+    template, bridges = work.machine.template(work.machine.base_model()), settings.bridges
+    measured = isinstance(config.trained_tokens, tuple)
+    total = work.measured("trained_tokens") if measured else config.trained_tokens
+    budget = math.ceil(total / settings.epochs) if total else None  # trained tokens of one epoch
     samples, drops, longest = [], [], 0
     for row in store.read_rows(kept / "rows.jsonl"):
         dialogue = from_row(Dialogue, row["dialogue"])
@@ -143,3 +152,6 @@ def run(
         "dropped": len(drops),
         "longest": longest,
     }
+
+
+PACK = Kind(version=1, run=run)

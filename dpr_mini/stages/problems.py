@@ -9,18 +9,19 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from dpr_mini.grading.answers import extract
-from dpr_mini.recipe import Problems, Source
+from dpr_mini.models.resolve import file_digest
+from dpr_mini.recipe import Problems, Recipe, Source
 from dpr_mini.recipe.problems import shrunk
 from dpr_mini.selection.overlap import NearDuplicates, NGram
-from dpr_mini.store import StoreError, foreign_rows, write_rows
+from dpr_mini.store import Kind, Settings, StoreError, Work, foreign_rows, write_rows
 from dpr_mini.types import Drop, Problem, UserError, digest, identity, to_row
 
-VERSION = 2
 _OVERDRAW = 20  # a generator may be asked for this many times its count before it counts as exhausted
 
 
@@ -28,18 +29,40 @@ class ProblemError(UserError, ValueError):
     """A source that cannot be read: one line that names file, line and mend."""
 
 
-def run(folder: Path, config: Problems, base: Path, train: bool = True, scale: float = 1.0) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ProblemsSettings(Settings):
+    """Sources with final (scaled) counts, and the content digests of local files: a changed file is a changed input."""
+
+    sources: Problems
+    files: Mapping[str, str]
+    base: Path  # folder that relative file names start from; not in the key
+    scale: float = 1.0  # share that is taken of a training source without a count
+
+    @classmethod
+    def of(cls, recipe: Recipe, base: Path) -> ProblemsSettings:
+        sources = recipe.scaled_problems()
+        origins = [*sources.train, *(s for group in sources.held_out.values() for s in group)]
+        files = {s.file: file_digest(base / s.file) for s in origins if s.file and (base / s.file).is_file()}
+        return cls(sources, files, base, recipe.scale)
+
+    def key(self) -> dict[str, Any]:
+        scaled = self.scale < 1 and any(s.count is None for s in self.sources.train)  # else the counts say it
+        data = {"sources": self.sources.model_dump(mode="json"), "files": dict(self.files)}
+        return data | ({"scale": self.scale} if scaled else {})
+
+
+def run(work: Work) -> dict[str, Any]:
     """Write `rows.jsonl` (Problem rows, held-out splits first) and `drops.jsonl`.
 
-    `base` is the folder that relative file names start from; counts in `config` are final (scaled). Of a training
-    source without a count `scale` is taken, see `share`. Without `train` only the held-out problems are read.
     Raises ProblemError for a source that cannot be read, StoreError where nothing is left to train on.
     """
+    settings: ProblemsSettings = work.settings
+    folder, config, base, scale = work.folder, settings.sources, settings.base, settings.scale
     guard = _Guard(config)
     kept: list[Problem] = []
     drops: list[Drop] = []
     shares: dict[str, list[int]] = {}  # source -> taken, of how many
-    groups = [*config.held_out.items(), *([("train", config.train)] if train else [])]
+    groups = [*config.held_out.items(), *([("train", config.train)] if config.train else [])]
     for split, sources in groups:
         for source in sources:
             fresh = _fresh(_read(source, base), source, split, guard, drops)
@@ -213,3 +236,6 @@ def _generated(source: Source) -> Iterator[tuple[str, str, str, str]]:
     for item in data:
         told = {k: v for k, v in item["metadata"].items() if isinstance(v, str | int)}
         yield _worded(source.wording, {**told, "text": item["question"].strip()}), str(item["answer"]), "", ""
+
+
+PROBLEMS = Kind(version=2, run=run)

@@ -7,6 +7,7 @@ Writes `report.html` (one page, nothing loaded from anywhere), `report.md` (the 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,26 @@ from dpr_mini.reporting.accuracy import format_or_arithmetic, headline, verdicts
 from dpr_mini.reporting.conditions import conditions, scorecards, summary
 from dpr_mini.reporting.document import Section, render
 from dpr_mini.reporting.results import GENERATING, Results
-from dpr_mini.store import write_json, write_text
-
-VERSION = 2
+from dpr_mini.store import Kind, Settings, Work, write_json, write_text
 
 
-def run(folder: Path, at: Mapping[str, Path], recipe: dict[str, Any]) -> dict[str, Any]:
-    """Report on the complete stage folders in `at` (role -> folder); `recipe` is the resolved recipe.
+@dataclass(frozen=True)
+class ReportSettings(Settings):
+    """What the stages were made with is in their keys, so the recipe's name is all that is hashed of it."""
+
+    recipe: Mapping[str, Any]
+
+    def key(self) -> dict[str, Any]:
+        return {"name": self.recipe["name"]}
+
+
+def run(work: Work) -> dict[str, Any]:
+    """Report on all stages of the run; see `write`."""
+    return write(work.folder, work.inputs, work.settings.recipe)
+
+
+def write(folder: Path, at: Mapping[str, Path], recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Report on the complete stage folders in `at` (stage name -> folder); `recipe` is the resolved recipe.
 
     Stages that are not there (phases: 1, a run under way, no held-out problems) are left out and named.
     Raises StoreError for a stage whose files do not fit together.
@@ -51,7 +65,7 @@ def run(folder: Path, at: Mapping[str, Path], recipe: dict[str, Any]) -> dict[st
 
 def _lead(results: Results, recipe: Mapping[str, Any]) -> str:
     phases = recipe["phases"]
-    done = f"{sum(f'train_{i}' in results.at for i in phases)} of {len(phases)} phases"
+    done = f"{sum(f'train-{i}' in results.at for i in phases)} of {len(phases)} phases"
     done += " (phase 2 alone)" if list(phases) == [2] else ""
     engines = sorted({results.metrics(r)["engine"] for r in GENERATING if r in results.at})
     text = (
@@ -66,3 +80,6 @@ def _lead(results: Results, recipe: Mapping[str, Any]) -> str:
     missing = [label for label in wanted if label not in {m.label for m in results.models}]
     text += " Underlined numbers and most bars can be clicked: they show dialogues behind them."
     return text + (f" Not evaluated: {', '.join(missing)}." if missing else "")
+
+
+REPORT = Kind(version=3, run=run)

@@ -4,6 +4,7 @@ import random
 from collections import Counter
 
 import pytest
+import staging
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import ScriptedEngine
@@ -270,7 +271,7 @@ def test_dialogue_stage_holds_every_sample_of_every_problem(template, tmp_path):
 
     problems = [Problem(f"p{i}", "t", f"{i} and {i}", str(i)) for i in range(3)]
     with ScriptedEngine(lambda r: "ok", template.tokenizer) as engine:
-        told = stage.run(tmp_path, problems, engine, template, Section(samples=4), prompts.TEMPLATES, seed=1)
+        told = staging.dialogue(tmp_path, problems, engine, template, Section(samples=4), prompts.TEMPLATES, seed=1)
     rows = list(read_rows(tmp_path / "rows.jsonl"))
     assert told["dialogues"] == len(rows) == 12
     assert len({(r["problem_id"], r["turns"][1]["instruction"]) for r in rows}) == 12

@@ -2,22 +2,19 @@
 
 import json
 from itertools import product
-from pathlib import Path
 
 import pytest
+import staging
 from places import RECIPES
 from scripted import ScriptedEngine
 
 from dpr_mini.chat.conversation import examples
 from dpr_mini.chat.template import Template, to_sample
 from dpr_mini.grading.grader import Grader
-from dpr_mini.pipeline import Owner, build
+from dpr_mini.pipeline import build
 from dpr_mini.planning.capacity import shown
 from dpr_mini.recipe import Dialogue as Section
 from dpr_mini.recipe import Evaluate, Example, RecipeError, load, prompts
-from dpr_mini.stages import dialogue as stage
-from dpr_mini.stages import evaluate
-from dpr_mini.stages import problems as problems_stage
 from dpr_mini.store import read_rows
 from dpr_mini.types import Dialogue, Problem, from_row, identity
 
@@ -38,7 +35,7 @@ def ask(template, folder, problems, *examples, answer="ok"):
     """(rows, first requests by dialogue id) of a stage with two dialogues a problem: one verifies, one goes back."""
     config = Section(samples=2, turns=TURNS, examples=examples)
     with ScriptedEngine(lambda r: answer, template.tokenizer) as engine:
-        stage.run(folder, problems, engine, template, config, prompts.TEMPLATES | TEMPLATES, seed=1)
+        staging.dialogue(folder, problems, engine, template, config, prompts.TEMPLATES | TEMPLATES, seed=1)
     asked = {}
     for request in engine.seen:
         asked.setdefault(request.id, request.ids)
@@ -100,9 +97,8 @@ def test_an_example_that_nobody_is_shown_is_refused_before_anything_is_asked(tem
 
 
 def test_a_template_that_no_turn_has_is_refused():
-    recipe = load(RECIPES / "smoke.yaml", ["dialogue.examples=[{problem: 1 + 1, answers: ['2'], template: verfiy}]"])
     with pytest.raises(RecipeError, match="no turn has example 1's 'verfiy'"):
-        build(recipe, Owner(recipe, RECIPES, Path("runs")))
+        load(RECIPES / "smoke.yaml", ["dialogue.examples=[{problem: 1 + 1, answers: ['2'], template: verfiy}]"])
 
 
 def test_a_dialogue_of_fewer_turns_is_shown_as_many(template, tmp_path):
@@ -120,7 +116,7 @@ def test_an_example_without_an_answer_is_refused():
 
 def keys(*overrides):
     recipe = load(RECIPES / "smoke.yaml", overrides)
-    return {name: s.key for name, s in build(recipe, Owner(recipe, RECIPES, Path("runs"))).items()}
+    return {name: s.key for name, s in build(recipe, RECIPES).items()}
 
 
 def test_examples_redo_phase_1_and_what_follows_and_no_evaluation_of_the_base():
@@ -131,7 +127,7 @@ def test_examples_redo_phase_1_and_what_follows_and_no_evaluation_of_the_base():
 
 def test_the_demos_examples_are_right_and_not_held_out(tmp_path):
     recipe = load(RECIPES / "smollm2-cpu.yaml")
-    problems_stage.run(tmp_path, recipe.problems, RECIPES)
+    staging.problems(tmp_path, recipe.problems, RECIPES)
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").open()]
     held_out = {r["id"] for r in rows if r["split"] != "train"}
     with Grader() as grader:
@@ -166,7 +162,7 @@ def test_an_evaluation_shows_them_only_where_it_says_so(template, tmp_path):
         asked = Evaluate(samples=1, greedy=False, examples=on)
         with ScriptedEngine(lambda r: "ok", template.tokenizer) as engine:
             known = (TO_ALL, TO_HARD, TO_VERIFY)
-            evaluate.answers(tmp_path / str(on), [EASY, HARD], engine, template, asked, templates, 1, known=known)
+            staging.answers(tmp_path / str(on), [EASY, HARD], engine, template, asked, templates, 1, known=known)
         said = {r.id: template.decode(r.ids) for r in engine.seen}
         assert ["zebra" in said["p0#0"], "zebra" in said["p1#0"], "yak" in said["p1#0"]] == [on] * 3
         assert not any("yak" in said["p0#0"] or "walrus" in text for text in said.values())
@@ -187,4 +183,4 @@ def test_showing_examples_that_are_not_there_is_refused():
 def test_an_evaluation_whose_problems_are_shown_none_is_refused(template, tmp_path):
     asked = Evaluate(samples=1, greedy=False, examples=True)
     with ScriptedEngine(lambda r: "ok", template.tokenizer) as engine, pytest.raises(RecipeError, match="levels: easy"):
-        evaluate.answers(tmp_path, [EASY], engine, template, asked, prompts.TEMPLATES, 1, known=(TO_HARD,))
+        staging.answers(tmp_path, [EASY], engine, template, asked, prompts.TEMPLATES, 1, known=(TO_HARD,))

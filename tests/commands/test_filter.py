@@ -9,12 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import staging
 
 from dpr_mini import recipe
 from dpr_mini.commands.filter import DEFAULT, filter_file
 from dpr_mini.recipe import prompts
 from dpr_mini.selection.rules import RULES
-from dpr_mini.stages import filter as filters
 from dpr_mini.store import read_rows, write_rows
 from dpr_mini.types import Dialogue, Problem, Turn, UserError
 
@@ -136,7 +136,7 @@ def test_the_pipeline_and_the_command_agree(mine, tmp_path, capsys):
         (tmp_path / name).mkdir()
         write_rows(tmp_path / name / "rows.jsonl", map(asdict, rows))
     bridges = {**prompts.BRIDGES, **settings.dialogue.bridges}
-    filters.run(tmp_path, [tmp_path / "talks"], tmp_path / "problems", settings.filter, bridges)
+    staging.filtering(tmp_path, [tmp_path / "talks"], tmp_path / "problems", settings.filter, bridges)
     kept = {r["id"] for r in read_rows(tmp_path / "rows.jsonl")}
     drops = {d["dialogue_id"]: (d["rule"], d["evidence"]) for d in read_rows(tmp_path / "drops.jsonl")}
     # The dialogues try every rule of the recipe, so that agreement says something.

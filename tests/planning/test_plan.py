@@ -22,7 +22,7 @@ from places import ROOT
 from dpr_mini.commands import plan as plan_command
 from dpr_mini.machine import gpus
 from dpr_mini.models.shapes import SHAPES
-from dpr_mini.pipeline import Owner, build
+from dpr_mini.pipeline import build
 from dpr_mini.planning import assumed, capacity, forecast, ladder
 from dpr_mini.planning import plan as planner
 from dpr_mini.planning.capacity import GIB, Card, Training
@@ -504,7 +504,7 @@ def test_the_rejection_twin_shares_the_store_and_has_equal_tokens(name):
     path, twin = ROOT / "recipes" / f"{name}.yaml", ROOT / "recipes" / f"{name}-rejection.yaml"
     both, plain = load(path), load(twin)
     assert plain.folder == both.folder == plain.like.name == name and plain.dialogue.turns == (("solve",),)
-    first, second = ({n: s.key for n, s in build(r, Owner(r, path.parent)).items()} for r in (both, plain))
+    first, second = ({n: s.key for n, s in build(r, path.parent).items()} for r in (both, plain))
     assert [n for n in second if second[n] == first.get(n)] == ["problems", "eval-0-answers", "eval-0"]
     work, own = ({w.stage: w.expected for w in forecast.work(r, path.parent)} for r in (both, plain))
     drawn = sum(work[stage].tokens for stage in ("dialogue-1", "probe-2", "sample-2"))

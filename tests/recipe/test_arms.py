@@ -7,18 +7,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import staging
 from hypothesis import given
 from hypothesis import strategies as st
 from places import ROOT
 from scripted import ScriptedEngine
+from staging import OneEngine, plain_stage
 
 from dpr_mini import pipeline, recipe, runs, store
 from dpr_mini.chat.template import Template
 from dpr_mini.commands import run as runner
-from dpr_mini.pipeline import Owner, build
+from dpr_mini.pipeline import build
 from dpr_mini.recipe import RecipeError, load
 from dpr_mini.scoring import card
-from dpr_mini.stages import evaluate, pack
+from dpr_mini.selection import behaviours
+from dpr_mini.stages import pack
 from dpr_mini.store import Stage
 from dpr_mini.types import Dialogue, Problem, Sample, Turn
 
@@ -51,7 +54,7 @@ SHARED = {
 
 def keys(path: Path, *overrides: str) -> dict[str, str]:
     asked = load(path, overrides)
-    return {name: stage.key for name, stage in build(asked, Owner(asked, path.parent)).items() if name != "report"}
+    return {name: stage.key for name, stage in build(asked, path.parent).items() if name != "report"}
 
 
 def arm(name: str, *overrides: str) -> dict[str, str]:
@@ -123,7 +126,7 @@ def test_phases(tmp_path, value, phases):
 
 def test_phase_2_alone_draws_from_and_trains_the_base_model(tmp_path):
     asked = load(write(tmp_path, GOOD + "phases: [2]\n"))
-    stages = build(asked, Owner(asked, tmp_path))
+    stages = build(asked, tmp_path)
     for name in ("probe-2", "sample-2", "train-2"):
         assert "model" not in stages[name].inputs and "base" in stages[name].config
     assert stages["eval-2-answers"].inputs["model"] is stages["train-2"]
@@ -167,7 +170,7 @@ def test_overrides_reach_the_run_that_budgets_come_from(tmp_path):
     assert (asked.name, asked.like.name, asked.like.seed, asked.like.train.epochs) == ("mine", "other", 4, 7)
     assert asked.pack_2.trained_tokens == ("train-1", "train-2"), "pack_2 inherits pack"
     like = keys(tmp_path / "o.yaml", "seed=4", "train.epochs=7")
-    stages = build(asked, Owner(asked, tmp_path))
+    stages = build(asked, tmp_path)
     assert {s.name: s.key for role, s in stages["pack-1"].inputs.items() if role.startswith("like")} == {
         name: like[name] for name in ("train-1", "train-2")
     }
@@ -233,7 +236,7 @@ def test_pack_spends_its_budget_and_says_how_many_samples_that_are(tmp_path):
     (tmp_path / "out").mkdir()
     store.write_rows(tmp_path / "kept" / "rows.jsonl", rows)
     settings = recipe.Pack(tokens_per_row=50)
-    metrics = pack.run(tmp_path / "out", tmp_path / "kept", settings, Letters(), {}, budget=20)
+    metrics = staging.pack(tmp_path / "out", tmp_path / "kept", settings, Letters(), {}, budget=20)
     assert (metrics["samples"], metrics["distinct_samples"], metrics["trained_tokens"]) == (5, 2, 20)
 
 
@@ -246,17 +249,23 @@ def fake(name: str, config: dict, log: list, metrics: dict | None = None, **inpu
         assert all((path / "stage.json").exists() for path in at.values())
         return metrics or {}
 
-    return Stage(name, 1, config, run, inputs)
+    return plain_stage(name, 1, config, run, inputs)
 
 
 def test_a_stage_of_another_run_is_brought_to_completion_before_the_stage_that_reads_it(tmp_path):
     log, told = [], []
     other = fake("train-1", {}, log, problems=fake("problems", {"other": 1}, log))
     stages = {"problems": fake("problems", {}, log)}
-    stages["pack-2"] = Stage("pack-2", 1, {}, lambda folder, at: log.append("pack-2") or {}, {"like train-1": other})
-    assert pipeline.run(stages, tmp_path, tell=told.append) == log == ["problems", "problems", "train-1", "pack-2"]
+    stages["pack-2"] = plain_stage(
+        "pack-2", 1, {}, lambda folder, at: log.append("pack-2") or {}, {"like train-1": other}
+    )
+    assert (
+        pipeline.run(stages, tmp_path, OneEngine(), tell=told.append)
+        == log
+        == ["problems", "problems", "train-1", "pack-2"]
+    )
     assert told[1:3] == ["[for train-1] problems: running", "[for pack-2] train-1: running"]
-    assert pipeline.run(stages, tmp_path) == [], "nothing twice"
+    assert pipeline.run(stages, tmp_path, OneEngine()) == [], "nothing twice"
 
 
 @pytest.fixture
@@ -264,9 +273,9 @@ def arms(tmp_path, monkeypatch):
     """Two recipes with one store whose stages only leave a note; what ran, in order."""
     log: list[str] = []
 
-    def stages(asked, owner):
+    def stages(asked, folder):
         problems = fake("problems", {}, log)
-        report = Stage("report", 1, {"name": asked.name, "seed": asked.seed}, write, {"problems": problems})
+        report = plain_stage("report", 1, {"name": asked.name, "seed": asked.seed}, write, {"problems": problems})
         return {"problems": problems, "report": report}
 
     def write(folder, at):
@@ -315,10 +324,10 @@ def test_one_arm_that_fails_does_not_stop_the_others(arms, tmp_path, monkeypatch
     log, a, b = arms
     good = pipeline.build
 
-    def build(asked, owner):
+    def build(asked, folder):
         if asked.name == "a":
             raise store.StoreError("no dialogue was kept")
-        return good(asked, owner)
+        return good(asked, folder)
 
     monkeypatch.setattr(pipeline, "build", build)
     with pytest.raises(runs.RunError, match=r"1 of 2 runs are not complete: a, seed 0 \("):
@@ -362,8 +371,8 @@ def test_an_evaluation_can_hold_a_dialogue_and_scores_its_last_turn(tmp_path):
     problems = [Problem(i, "made", f"2+2?{i}", "4", split="sums") for i in "ab"]
     settings = recipe.Evaluate(samples=2, greedy=True, turns=(("solve",), ("x", "y")), max_new_tokens=32)
     with ScriptedEngine(answer, template.tokenizer) as engine:
-        evaluate.answers(tmp_path, problems, engine, template, settings, templates, 0)
-    metrics = evaluate.cards(tmp_path, tmp_path, problems, {}, settings.grader)
+        staging.answers(tmp_path, problems, engine, template, settings, templates, 0)
+    metrics = staging.cards(tmp_path, tmp_path, problems, {}, settings.grader)
     rows = list(store.read_rows(tmp_path / "graded.jsonl"))
     assert {r["problem_id"]: r["status"] for r in rows} == {"a": "correct", "b": "wrong"}
     assert all(r["attempt_ok"] is False for r in rows)
@@ -380,6 +389,6 @@ def test_an_evaluation_can_hold_a_dialogue_and_scores_its_last_turn(tmp_path):
 def test_one_turn_has_no_joined_score():
     row = {"id": "a#0", "problem_id": "a", "benchmark": "b", "sample": 0, "tokens": 3, "finish": "stop",
            "status": "correct", "first_ok": True, "last_ok": True, "attempt_ok": None, "joined_ok": None,
-           "behaviours": dict.fromkeys(evaluate.behaviours.NAMES, 0)}  # fmt: skip
+           "behaviours": dict.fromkeys(behaviours.NAMES, 0)}  # fmt: skip
     assert "joined" not in card.score("b", [row])
     assert json.dumps(card.score("b", [{**row, "joined_ok": True}])).count('"joined": 1.0') == 1

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
+import staging
 from places import SHARED_DATA, SMOKE_MODEL
 
 from dpr_mini import pipeline
 from dpr_mini.commands.eval import held_out
 from dpr_mini.recipe import Evaluate, Problems, RecipeError, load, parse, prompts
 from dpr_mini.recipe.benchmarks import BENCHMARKS, BOXED, PRESETS
-from dpr_mini.stages import problems
 from dpr_mini.store import read_rows
 from dpr_mini.types import UserError
 
@@ -109,7 +109,7 @@ def test_an_evaluations_preset_does_not_change_how_phase_2_asks():
     model = {"name": str(SMOKE_MODEL)}
     asked = {"problems": {"train": [{"file": "t"}], "held_out": {"b": [{"file": "b"}]}}, "model": model}
     recipes = [parse({"name": "r", **asked, "evaluate": {"preset": p}}, "made") for p in ("ours", "qwen-math")]
-    built = [pipeline.build(r, pipeline.Owner(r, Path())) for r in recipes]
+    built = [pipeline.build(r, Path()) for r in recipes]
     keys = [{name: stage.key for name, stage in stages.items()} for stages in built]
     assert {n for n in keys[0] if keys[0][n] != keys[1][n]} == {
         *(f"eval-{i}{part}" for i in range(3) for part in ("-answers", "")), "report",
@@ -137,13 +137,13 @@ def test_a_missing_file_is_one_clear_line(tmp_path):
         held_out(["aime24", "aime24"], None, None)
     with pytest.raises(UserError, match=r"eval_aime24.jsonl: no such file"):  # in a recipe
         named = recipe({"aime24": [{"benchmark": "aime24", "folder": "nowhere"}]}).problems
-        problems.run(tmp_path, named, tmp_path, train=False)
+        staging.problems(tmp_path, named, tmp_path, train=False)
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no shared/data beside this checkout")
 def test_the_local_files_are_whole_and_labelled(tmp_path):
     asked = Problems(train=[{"file": "none"}], held_out=held_out(list(BENCHMARKS), SHARED_DATA, None))
-    told = problems.run(tmp_path, asked, Path(), train=False)
+    told = staging.problems(tmp_path, asked, Path(), train=False)
     assert told["splits"] == SIZES and told["dropped"] == {}
     rows = list(read_rows(tmp_path / "rows.jsonl"))
     levels = {b: sorted({r["level"] for r in rows if r["split"] == b}) for b in SIZES}

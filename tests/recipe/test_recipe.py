@@ -3,7 +3,7 @@
 import pytest
 from places import RECIPES
 
-from dpr_mini.pipeline import Owner, build
+from dpr_mini.pipeline import build
 from dpr_mini.recipe import RecipeError, load, prompts
 
 FILES = sorted(RECIPES.rglob("*.yaml"))
@@ -26,7 +26,7 @@ def write(tmp_path, text):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_every_recipe_of_the_project_is_valid_and_describes_its_stages(path):
     recipe = load(path)
-    stages = build(recipe, Owner(recipe, path.parent))
+    stages = build(recipe, path.parent)
     assert next(iter(stages)) == "problems" and list(stages)[-1] == "report"
     assert len({s.key for s in stages.values()}) == len(stages)
 
@@ -66,7 +66,7 @@ def test_there_are_recipes():
         (GOOD + "engine: {kind: sglang, arguments: {x: [1]}}\n", r"r\.yaml:7: engine.arguments.*"),
     ],
 )
-def test_a_mistake_is_one_line_with_file_line_and_mend(tmp_path, text, message):
+def test_a_mistake_is_one_line_with_file_line_and_fix(tmp_path, text, message):
     with pytest.raises(RecipeError, match=message) as caught:
         load(write(tmp_path, text))
     assert "\n" not in str(caught.value)
@@ -135,7 +135,7 @@ def test_scale_is_in_the_problems_key_where_it_changes_what_is_taken(tmp_path):
 
     def key(text, scale):
         recipe = load(write(tmp_path, f"name: r\nproblems: {{{text}}}\n"), [f"scale={scale}"])
-        return build(recipe, Owner(recipe, tmp_path))["problems"]
+        return build(recipe, tmp_path)["problems"]
 
     whole, counted = "train: [{file: a.jsonl}]", "train: [{file: a.jsonl, count: 10}]"
     assert key(whole, 1).config.keys() == {"sources", "files"}, "as it was"
@@ -153,14 +153,13 @@ def test_unknown_template_and_rule_are_refused_before_anything_runs(tmp_path):
         ("dialogue.turns=[[solve],[chek]]", "no template 'chek'"),
         ("filter.rules=[answer_corect]", "answer_correct"),
     ]:
-        recipe = load(write(tmp_path, GOOD), [override])
         with pytest.raises(RecipeError, match=message):
-            build(recipe, Owner(recipe, tmp_path))
+            build(load(write(tmp_path, GOOD), [override]), tmp_path)
 
 
 def keys(path, *overrides):
     recipe = load(path, overrides)
-    return {name: stage.key for name, stage in build(recipe, Owner(recipe, path.parent)).items()}
+    return {name: stage.key for name, stage in build(recipe, path.parent).items()}
 
 
 def changed(path, *overrides):

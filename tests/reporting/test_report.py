@@ -27,7 +27,7 @@ from dpr_mini.store import StoreError, read_json, write_json, write_rows
 EVIL = "<script>alert('x')</script> & ```` | \\boxed{7} <img src=x onerror=y>"
 N, K = 20, 2
 # Share of the N problems of each benchmark that both samples get right, per evaluation.
-RIGHT = {"eval_0": (4, 10), "eval_1": (14, 10), "eval_2": (15, 2)}
+RIGHT = {"eval-0": (4, 10), "eval-1": (14, 10), "eval-2": (15, 2)}
 
 
 def stage(root: Path, role: str, metrics: dict[str, Any], files: dict[str, list[dict[str, Any]]]) -> Path:
@@ -36,7 +36,7 @@ def stage(root: Path, role: str, metrics: dict[str, Any], files: dict[str, list[
     for name, rows in files.items():
         write_rows(folder / f"{name}.jsonl", rows)
     manifest = {
-        "stage": role.replace("_", "-"), "key": "0a1b2c3d", "config": {}, "inputs": {}, "metrics": metrics,
+        "stage": role, "key": "0a1b2c3d", "config": {}, "inputs": {}, "metrics": metrics,
         "seconds": 2.0, "finished": "2026-01-01T00:00:00Z", "versions": {"python": "3.11"}, "commit": "abc",
         "machine": {"cpu": "two cores", "cores": 2}, "peak_rss_gib": 1.0,
     }  # fmt: skip
@@ -129,21 +129,21 @@ def make(root: Path) -> tuple[dict[str, Path], dict[str, Any]]:
     stages: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "problems": ({"splits": {"train": 4, "easy": N}, "sources": {"train/made": 4}, "dropped": {"duplicate": 1}},
                      {"rows": problems}),
-        "eval_0_answers": asked["eval_0"],
-        "eval_0": evals["eval_0"],
-        "dialogue_1": (turns(2), {"rows": talks}),
-        "filter_1": (filtering(2, drops), {"rows": talk, "drops": drops}),
-        "pack_1": (packed, {}),
-        "train_1": (trained, {"metrics": loss}),
-        "eval_1_answers": asked["eval_1"],
-        "eval_1": evals["eval_1"],
-        "probe_2": (turns(1), {"rows": probed}),
-        "sample_2": (sampled, {"budgets": budgets, "rows": [dialogue("p2#1", ("x",))]}),
-        "filter_2": (filtering(2, drops[:1]), {"rows": keep, "drops": drops[:1]}),
-        "pack_2": (packed, {}),
-        "train_2": (trained, {"metrics": loss}),
-        "eval_2_answers": asked["eval_2"],
-        "eval_2": evals["eval_2"],
+        "eval-0-answers": asked["eval-0"],
+        "eval-0": evals["eval-0"],
+        "dialogue-1": (turns(2), {"rows": talks}),
+        "filter-1": (filtering(2, drops), {"rows": talk, "drops": drops}),
+        "pack-1": (packed, {}),
+        "train-1": (trained, {"metrics": loss}),
+        "eval-1-answers": asked["eval-1"],
+        "eval-1": evals["eval-1"],
+        "probe-2": (turns(1), {"rows": probed}),
+        "sample-2": (sampled, {"budgets": budgets, "rows": [dialogue("p2#1", ("x",))]}),
+        "filter-2": (filtering(2, drops[:1]), {"rows": keep, "drops": drops[:1]}),
+        "pack-2": (packed, {}),
+        "train-2": (trained, {"metrics": loss}),
+        "eval-2-answers": asked["eval-2"],
+        "eval-2": evals["eval-2"],
     }  # fmt: skip
     return {r: stage(root, r, m, f) for r, (m, f) in stages.items()}, recipe.model_dump(mode="json")
 
@@ -151,7 +151,7 @@ def make(root: Path) -> tuple[dict[str, Path], dict[str, Any]]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("report")
-    report.run(out, *make(tmp_path_factory.mktemp("run")))
+    report.write(out, *make(tmp_path_factory.mktemp("run")))
     return out
 
 
@@ -264,7 +264,7 @@ def test_model_text_is_inert_and_nothing_is_fetched(written: tuple[str, str, dic
 
 def test_phase_one_alone(made: tuple[dict[str, Path], dict[str, Any]], tmp_path: Path) -> None:
     at = {role: folder for role, folder in made[0].items() if not role.endswith("2")}
-    found = report.run(tmp_path, at, {**made[1], "phases": [1]})
+    found = report.write(tmp_path, at, {**made[1], "phases": [1]})
     assert found["headline"]["pass@1"]["easy"] == {"base": 0.2, "phase 1": 0.7}
     text = (tmp_path / "report.md").read_text()
     assert "in 1 of 1 phases" in text and "phase 2 vs" not in text and "Difficulty (phase 2)" not in text
@@ -272,17 +272,17 @@ def test_phase_one_alone(made: tuple[dict[str, Path], dict[str, Any]], tmp_path:
 
 def test_without_evaluations(made: tuple[dict[str, Path], dict[str, Any]], tmp_path: Path) -> None:
     at = {role: folder for role, folder in made[0].items() if not role.startswith("eval")}
-    report.run(tmp_path, at, made[1])
+    report.write(tmp_path, at, made[1])
     text = (tmp_path / "report.md").read_text()
     assert "Nothing was evaluated" in text and "## Accuracy" not in text
     assert json.loads((tmp_path / "scorecards.json").read_text())["differences"] == []
 
 
 def test_different_problems_are_not_compared(made: tuple[dict[str, Path], dict[str, Any]], tmp_path: Path) -> None:
-    rows = [r for r in graded("eval_1") if r["problem_id"] != "easy03"]
-    write_rows(made[0]["eval_1"] / "graded.jsonl", rows)
+    rows = [r for r in graded("eval-1") if r["problem_id"] != "easy03"]
+    write_rows(made[0]["eval-1"] / "graded.jsonl", rows)
     with pytest.raises(StoreError, match="different problems in 'easy'"):
-        report.run(tmp_path, *made)
+        report.write(tmp_path, *made)
 
 
 def test_few_problems_claim_nothing() -> None:
@@ -308,7 +308,7 @@ def test_every_bar_and_number_leads_to_its_dialogues(written: tuple[str, str, di
 
 def test_samples_are_of_what_they_say(made: tuple[dict[str, Path], dict[str, Any]]) -> None:
     groups = samples.groups(Results(made[0]))
-    rows = {r["id"]: r for r in graded("eval_1")}
+    rows = {r["id"]: r for r in graded("eval-1")}
     for word, right in (("right", True), ("wrong", False)):
         names = [s.title.split(",")[0] for s in groups[word, "phase 1"].samples]
         assert len(names) == 6 and all((rows[n]["status"] == "correct") is right for n in names)
@@ -316,16 +316,16 @@ def test_samples_are_of_what_they_say(made: tuple[dict[str, Path], dict[str, Any
     mended = groups["wrong to right", "phase 2"]
     assert {s.title.split("#")[0] for s in mended.samples} == {"easy00", "hard00"} and len(mended.samples) == 4
     assert ("right to wrong", "phase 2") not in groups, "nothing to show"
-    drop = groups["dropped", "filter_1", "false_arithmetic"]
+    drop = groups["dropped", "filter-1", "false_arithmetic"]
     assert [s.turns[-1][2] for s in drop.samples if s.title.startswith("p2#0")] == ["false_arithmetic: 2+2=5"]
     assert [s.title.split(",")[0] for s in groups["kept", "0"].samples] == ["p1#0"]
     assert groups["kept", "0.25-0.5"].samples[0].turns[-1][2] == "x", "from sample-2"
 
 
 def test_a_dialogue_that_is_gone_is_named(made: tuple[dict[str, Path], dict[str, Any]], tmp_path: Path) -> None:
-    write_rows(made[0]["eval_1_answers"] / "rows.jsonl", [])
+    write_rows(made[0]["eval-1-answers"] / "rows.jsonl", [])
     with pytest.raises(StoreError, match=r"eval-1-answers-0a1b2c3d/rows\.jsonl: no dialogue"):
-        report.run(tmp_path, *made)
+        report.write(tmp_path, *made)
 
 
 def test_long_texts_are_cut_and_say_so() -> None:
@@ -350,10 +350,10 @@ def test_time_and_tokens_of_every_stage(made: tuple[dict[str, Path], dict[str, A
 @pytest.mark.parametrize(
     ("phases", "without", "lead"),
     [
-        ([2], ("dialogue_1", "filter_1", "pack_1", "train_1", "eval_1_answers", "eval_1"),
+        ([2], ("dialogue-1", "filter-1", "pack-1", "train-1", "eval-1-answers", "eval-1"),
          "in 1 of 1 phases (phase 2 alone)"),
-        ([], (*(f"{s}_1" for s in ("dialogue", "filter", "pack", "train")), "eval_1_answers", "eval_1",
-              *(f"{s}_2" for s in ("probe", "sample", "filter", "pack", "train")), "eval_2_answers", "eval_2"),
+        ([], (*(f"{s}-1" for s in ("dialogue", "filter", "pack", "train")), "eval-1-answers", "eval-1",
+              *(f"{s}-2" for s in ("probe", "sample", "filter", "pack", "train")), "eval-2-answers", "eval-2"),
          "as it is, untrained"),
     ],
 )  # fmt: skip
@@ -361,7 +361,7 @@ def test_any_choice_of_phases_has_its_report(
     made: tuple[dict[str, Path], dict[str, Any]], tmp_path: Path, phases: list[int], without: tuple[str, ...], lead: str
 ) -> None:
     at = {role: folder for role, folder in made[0].items() if role not in without}
-    report.run(tmp_path, at, {**made[1], "phases": phases})
+    report.write(tmp_path, at, {**made[1], "phases": phases})
     text = (tmp_path / "report.md").read_text()
     assert lead in text and "Not evaluated" not in text and "phase 1 vs" not in text
 

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import staging
 from places import ROOT
 from scripted import ScriptedEngine
 
@@ -13,7 +14,6 @@ from dpr_mini.chat.template import Template
 from dpr_mini.recipe import Probe, Sampling
 from dpr_mini.sampling import budgets, simulate
 from dpr_mini.sampling.budgets import TARGETS, Counts
-from dpr_mini.stages import difficulty
 from dpr_mini.store import write_json, write_rows
 from dpr_mini.types import Difficulty, Problem, UserError, seed_for
 
@@ -162,11 +162,11 @@ def test_expected_counts_are_those_of_real_sampling(template, tmp_path, probed_f
     """
     z = {}
     with ScriptedEngine(answer, template.tokenizer) as engine:
-        difficulty.probe(tmp_path, PROBLEMS, engine, template, PROBE, "{problem}", seed=3)
+        staging.probe(tmp_path, PROBLEMS, engine, template, PROBE, "{problem}", seed=3)
         start = simulate.read(tmp_path / "rates.jsonl", 4) if probed_first else simulate.known(TRUE, 4)
         for target in TARGETS:
             config = Sampling(target=target, quota=4, max_tries=16, budget=1000)
-            told = difficulty.sample(
+            told = staging.sample(
                 tmp_path / target, PROBLEMS, tmp_path, engine, template, config, PROBE, "{problem}", seed=3
             )
             expected = simulate.forecast(start, config, replicas=100)
@@ -307,8 +307,7 @@ def test_the_table_of_a_budget_below_the_probe_says_so():
 def smoke(tmp_path):
     """The smoke recipe's stages, and a function that gives one of them a finished folder."""
     read = recipe.load(ROOT / "recipes/smoke.yaml", ["scale=0.5"])
-    with pipeline.Owner(read, ROOT / "recipes") as owner:
-        stages = pipeline.build(read, owner)
+    stages = pipeline.build(read, ROOT / "recipes")
 
     def finish(name, metrics=None, **files):
         folder = stages[name].folder(tmp_path)
@@ -336,8 +335,7 @@ def test_a_plan_says_where_its_pass_rates_come_from(smoke, tmp_path):
 
 def test_the_budget_shrinks_with_the_scale(tmp_path):
     read = recipe.load(ROOT / "recipes/smoke.yaml", ["scale=0.5", "sample.budget=3000"])
-    with pipeline.Owner(read, ROOT / "recipes") as owner:
-        stages = pipeline.build(read, owner)
+    stages = pipeline.build(read, ROOT / "recipes")
     assert stages["sample-2"].config["budget"] == 1500
     assert any("may draw 1,500 in all" in line for line in simulate.planned(read, stages, tmp_path))
 
@@ -350,12 +348,10 @@ def test_a_plan_of_unknown_problems(tmp_path):
         ({"budget": 5000}, "is known once the problems are: run --until problems"),
     ):
         read = recipe.parse({**given, "sample": more}, "x")
-        with pipeline.Owner(read, ROOT / "recipes") as owner:
-            stages = pipeline.build(read, owner)
+        stages = pipeline.build(read, ROOT / "recipes")
         assert said in simulate.planned(read, stages, tmp_path)[0]
 
 
 def test_one_phase_has_nothing_to_plan(tmp_path):
     read = recipe.load(ROOT / "recipes/smoke.yaml", ["phases=1"])
-    with pipeline.Owner(read, ROOT / "recipes") as owner:
-        assert simulate.planned(read, pipeline.build(read, owner), tmp_path) == []
+    assert simulate.planned(read, pipeline.build(read, ROOT / "recipes"), tmp_path) == []

@@ -8,6 +8,7 @@ import random
 from itertools import pairwise
 
 import pytest
+import staging
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import SHARED_DATA
@@ -161,7 +162,7 @@ def test_the_known_overlaps_of_math_and_gsm8k_are_found(tmp_path):
     train = ["train_math.jsonl.gz", "train_gsm8k.jsonl.gz"]
     held_out = {name.split(".")[0]: [{"file": f"eval_{name}"}] for name in EVAL}
     config = Problems.model_validate({"train": [{"file": name} for name in train], "held_out": held_out})
-    problems.run(tmp_path, config, SHARED_DATA)
+    staging.problems(tmp_path, config, SHARED_DATA)
     drops = list(read_rows(tmp_path / "drops.jsonl"))
     found = {d["dialogue_id"] for d in drops if d["rule"] in ("held_out", "decontaminated")}
     ids = {}

@@ -1,6 +1,7 @@
 """The stage that probes and samples: what it draws, keeps, counts, and that a cut does not change it."""
 
 import pytest
+import staging
 from scripted import ScriptedEngine
 
 from dpr_mini.chat import conversation
@@ -8,7 +9,6 @@ from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import EngineError
 from dpr_mini.recipe import Probe, Sampling
 from dpr_mini.sampling.budgets import TARGETS, BudgetError
-from dpr_mini.stages import difficulty
 from dpr_mini.store import read_rows
 from dpr_mini.types import Difficulty, Problem, seed_for
 
@@ -43,8 +43,8 @@ def go(folder, template, engine_seed=0, answers=answer, **config):
         f.mkdir(parents=True, exist_ok=True)
     config = Sampling(**{"quota": 4, "max_tries": 12, **config})
     with ScriptedEngine(answers, template.tokenizer, seed=engine_seed) as engine:
-        difficulty.probe(probed, PROBLEMS, engine, template, PROBE, "{problem}", seed=1)
-        told = difficulty.sample(sampled, PROBLEMS, probed, engine, template, config, PROBE, "{problem}", seed=1)
+        staging.probe(probed, PROBLEMS, engine, template, PROBE, "{problem}", seed=1)
+        told = staging.sample(sampled, PROBLEMS, probed, engine, template, config, PROBE, "{problem}", seed=1)
     return told, {r["problem_id"]: r for r in read_rows(sampled / "budgets.jsonl")}
 
 

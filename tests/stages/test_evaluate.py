@@ -3,12 +3,14 @@
 import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import pytest
+import staging
 from places import SMOKE_MODEL
 from scripted import ScriptedEngine
 
-from dpr_mini import engines
+from dpr_mini import engines, pipeline
 from dpr_mini.chat.template import Template
 from dpr_mini.commands import eval as evaluation
 from dpr_mini.grading.grader import Grader
@@ -36,7 +38,7 @@ def by_seed(request):
 
 def ask(folder, template, fn=by_seed, config=ASKED, problems=PROBLEMS):
     with ScriptedEngine(fn, template.tokenizer, window=4) as engine:
-        told = evaluate.answers(folder, problems, engine, template, config, prompts.TEMPLATES, 0)
+        told = staging.answers(folder, problems, engine, template, config, prompts.TEMPLATES, 0)
     return told, engine
 
 
@@ -195,7 +197,7 @@ def test_several_benchmarks_with_different_k_have_no_common_pass_at_k():
 def test_answers_to_other_problems_are_refused(tmp_path, template):
     ask(tmp_path, template)
     with pytest.raises(StoreError, match=r"rows.jsonl: 1 problems are not held out here: p5"):
-        evaluate.cards(tmp_path, tmp_path, PROBLEMS[:5], {}, Grading())
+        staging.cards(tmp_path, tmp_path, PROBLEMS[:5], {}, Grading())
 
 
 # ---------------------------------------------------------------- the command
@@ -240,7 +242,8 @@ def test_grading_again_with_another_setting_asks_nothing(scored, monkeypatch):
     stricter = scored("evaluate.grader.timeout_s=2", samples=2)
     assert scored.asked == 0 and "[3/3] eval-0: running" in stricter and "answers: running" not in stricter
     assert [x for x in stricter.splitlines() if "pass@1" in x] == [x for x in first.splitlines() if "pass@1" in x]
-    monkeypatch.setattr(evaluate, "VERSION", evaluate.VERSION + 1)  # another grader
+    later = replace(evaluate.CARDS, version=evaluate.CARDS.version + 1)  # another grader
+    monkeypatch.setattr(pipeline, "CARDS", later)
     scored(samples=2)
     assert scored.asked == 0
     folders = [f.name for f in next(scored.root.iterdir()).glob("eval-0-????????")]

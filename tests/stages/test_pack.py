@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import staging
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,7 +100,7 @@ def run(tmp_path, *dialogues, **config):
     folder = tmp_path / "pack"
     folder.mkdir()
     settings = recipe.Pack(**{"tokens_per_row": ROOM, **config})
-    metrics = pack.run(folder, kept(tmp_path / "kept", *dialogues), settings, Letters(), {"verify": "|"})
+    metrics = staging.pack(folder, kept(tmp_path / "kept", *dialogues), settings, Letters(), {"verify": "|"})
     rows = list(store.read_rows(folder / "rows.jsonl"))
     return metrics, rows, list(store.read_rows(folder / "drops.jsonl"))
 

@@ -5,11 +5,12 @@ import json
 from itertools import pairwise
 
 import pytest
+import staging
 from places import ROOT
 
 from dpr_mini.recipe import Problems
 from dpr_mini.recipe import load as load_recipe
-from dpr_mini.stages.problems import ProblemError, bare, identity, run
+from dpr_mini.stages.problems import ProblemError, bare, identity
 from dpr_mini.store import StoreError, read_rows
 from dpr_mini.types import UserError
 
@@ -26,7 +27,7 @@ def item(text, answer="1", **more):
 def load(tmp_path, train, settings=None, scale=1.0, **held_out):
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
-    told = run(out, Problems(train=train, held_out=held_out, **(settings or {})), tmp_path, scale=scale)
+    told = staging.problems(out, Problems(train=train, held_out=held_out, **(settings or {})), tmp_path, scale=scale)
     return told, list(read_rows(out / "rows.jsonl")), list(read_rows(out / "drops.jsonl"))
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import staging
 from places import ROOT
 
 from dpr_mini import recipe
-from dpr_mini.pipeline import Owner
-from dpr_mini.stages import problems
+from dpr_mini.models.resolve import identity
 from dpr_mini.store import read_rows
 
 
@@ -25,7 +25,7 @@ def tool() -> ModuleType:
 
 def rows_of(path: Path, folder: Path) -> list[dict]:
     folder.mkdir()
-    problems.run(folder, recipe.load(path).problems, path.parent)
+    staging.problems(folder, recipe.load(path).problems, path.parent)
     return list(read_rows(folder / "rows.jsonl"))
 
 
@@ -44,7 +44,7 @@ def test_the_same_problems_in_the_same_order_without_a_generator(tool: ModuleTyp
     asked, offline = recipe.load(base), recipe.load(path)
     for key in ("name", "seed", "dialogue", "filter", "train", "evaluate"):
         assert getattr(offline, key) == getattr(asked, key), key
-    assert Owner(offline, path.parent).identity() == Owner(asked, base.parent).identity()
+    assert identity(offline.model.name, None, path.parent) == identity(asked.model.name, None, base.parent)
     shrunk = recipe.load(path, ["scale=0.1"])
     count = sum(shrunk.count(s) for s in shrunk.problems.train)
     assert 0 < count < sum(r["split"] == "train" for r in wanted) / 5

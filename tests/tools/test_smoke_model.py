@@ -6,12 +6,12 @@ import re
 import string
 
 import pytest
+import staging
 from places import RECIPES
 
 from dpr_mini import recipe as recipes
 from dpr_mini.chat.template import Template
 from dpr_mini.grading.answers import exact, extract
-from dpr_mini.stages import problems
 from dpr_mini.types import Problem, from_row, identity, seed_for
 
 FOLDER = RECIPES / "smoke-model"
@@ -43,7 +43,7 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def held_out(smoke, tmp_path_factory):
     folder = tmp_path_factory.mktemp("problems")
-    problems.run(folder, smoke.problems, RECIPES)
+    staging.problems(folder, smoke.problems, RECIPES)
     rows = [from_row(Problem, json.loads(line)) for line in (folder / "rows.jsonl").read_text().splitlines()]
     return [p for p in rows if p.split != "train"]
 
