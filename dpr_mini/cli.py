@@ -50,6 +50,23 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
+def show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"dpr-mini {version('dpr-mini')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Options of the program itself."""
+
+
 def numbers(text: str | None) -> list[int] | None:
     """ "0,1,2" as numbers. Raises UserError for anything else."""
     if text is None:
@@ -177,6 +194,8 @@ def compare(
 ) -> None:
     """Set runs side by side: pass@1 with intervals, paired differences, bins by difficulty, what each cost."""
     with one_line_errors():
+        from dpr_mini.commands.compare import compare
+
         compare(folders, out, baseline)
 
 
@@ -184,6 +203,8 @@ def compare(
 def report(run: RunFolder) -> None:
     """Write a run's report again (report.html, report.md) and print where it is."""
     with one_line_errors():
+        from dpr_mini.commands.report import report
+
         report(run)
 
 
