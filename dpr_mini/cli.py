@@ -85,7 +85,7 @@ def run(
     seeds: Annotated[str | None, typer.Option(help="Run every recipe with each of them, e.g. 0,1,2.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Two training steps on random weights and rows.")] = False,
 ) -> None:
-    """Run recipes: do what is missing, resume what is torn, print where the report is.
+    """Run recipes: do what is missing, resume what is incomplete, print where the report is.
 
     The same command after a crash or a Ctrl-C goes on where it stopped; a finished run does nothing. Recipes with one
     `store`, e.g. recipes/ablations/*.yaml, share every stage they have in common; `compare` sets them side by side.
@@ -174,8 +174,8 @@ def eval(
 ) -> None:
     """Score any model: pass@1, maj@k, pass@k, greedy with their intervals; length, truncation, levels.
 
-    What is given here wins over the preset. The same command asks nothing twice; with another evaluate.grader.timeout_s
-    it grades the answers that are there.
+    What is given here wins over the preset. Run again, it re-grades the saved answers, e.g. with another
+    evaluate.grader.timeout_s.
     """
     with one_line_errors():
         from dpr_mini.commands.eval import evaluate
@@ -230,7 +230,7 @@ def export(
 
 @app.command()
 def doctor() -> None:
-    """What is here, what is missing, and the one command that mends it. Exit 1 if the demo cannot run."""
+    """What is here, what is missing, and the one command that installs it. Exit 1 if the demo cannot run."""
     with one_line_errors():
         from dpr_mini.commands.doctor import examine
 

@@ -5,8 +5,8 @@
 The text it learns from is made here: two-turn dialogues about `a + b` and `a - b` (1 or 2 digits), worded as
 reasoning-gym's `chain_sum` words them. They are wrong on purpose: turn 1 forgets a carry or borrow with FORGET[0]
 and slips in a step with SLIP[0]; turn 2 (verify, backtrack, subgoals or backward) works it out again and errs less.
-So the base model often fails, greedily too, often mends itself, and self-training has something to select.
-Every fifth batch has worked examples before its dialogues, right ones, as `dialogue.examples` shows them.
+So the base model often fails, greedily too, often corrects itself, and self-training has something to select.
+Every fifth batch has few-shot examples before its dialogues, right ones, as `dialogue.examples` shows them.
 The same seed, machine and versions give the same weights: one thread, no time in it. Result, seed 0, and what it
 measures: recipes/smoke-model/README.md. Training took 233 and 245 s on one busy core, to equal weights.
 """
@@ -46,9 +46,9 @@ CHAT_TEMPLATE = (
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 LONG, SLOWLY = 0.25, "Take your time."  # share of joined chains: known from another question, not from `solve`
-# chance of an error in (turn 1, turn 2, a worked example): a lost carry, a wrong step
+# chance of an error in (turn 1, turn 2, a few-shot example): a lost carry, a wrong step
 FORGET, SLIP = (0.55, 0.25, 0.0), (0.10, 0.05, 0.0)
-SHOWN = 8  # worked examples before a dialogue, at most
+SHOWN = 8  # few-shot examples before a dialogue, at most
 README = """---
 license: apache-2.0
 ---
@@ -164,7 +164,7 @@ def make_tokenizer(texts: list[str]) -> Tokenizer:
 def encode(tokenizer: Tokenizer, turns: list[tuple[str, str]], shown: int = 0) -> Example:
     """Token ids of a ChatML dialogue and, per token, whether the model must say it: answers and their ends.
 
-    The first `shown` turns are worked examples, which it need not say.
+    The first `shown` turns are few-shot examples, which it need not say.
     """
     ids: list[int] = []
     trained: list[bool] = []
@@ -245,7 +245,7 @@ def said(text: str) -> str:
 def measure(
     model: LlamaForCausalLM, tokenizer: Tokenizer, problems: list[tuple[int, str, int]], shown: list[tuple[str, str]]
 ) -> dict[str, float]:
-    """pass@1 at T=1 and greedy of turn 1; of two-turn dialogues: how often turn 2 mends or spoils. After `shown`."""
+    """pass@1 at T=1 and greedy of turn 1; of two-turn dialogues: how often turn 2 corrects or spoils. After `shown`."""
     truth = [str(a + b if op == "+" else a - b) for a, op, b in problems]
 
     def openings() -> list[list[int]]:

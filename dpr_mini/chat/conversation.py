@@ -156,7 +156,7 @@ def converse(engine: Engine, template: Template, waiting: Iterable[Conversation]
             engine.cancel()
 
 
-def hold(
+def run_dialogues(
     path: Path,
     engine: Engine,
     template: Template,

@@ -1,4 +1,4 @@
-"""What is here, what is missing, and the one command that mends it."""
+"""What is here, what is missing, and the one command that installs it."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def examine() -> bool:
         print(f"{'absent' if lack else 'ok':8} {lack or f'{what} (what a GPU compiles with)'}")
     print(sglang(card is not None))
     if missing:
-        print(f"mend     {mend_command(missing)}")
+        print(f"fix      {fix_command(missing)}")
     if disk.free < DISK_GIB * 2**30:
-        print(f"mend     free disk: the demo needs about {DISK_GIB:.0f} GiB")
+        print(f"fix      free disk: the demo needs about {DISK_GIB:.0f} GiB")
     if not missing and disk.free >= DISK_GIB * 2**30:
         print("ready    dpr-mini run recipes/smollm2-cpu.yaml")
         return True
@@ -124,7 +124,7 @@ def sglang(gpu: bool) -> str:
     return f"{'ok':8} sglang {have['sglang']} ({python}: {parts})"
 
 
-def mend_command(missing: list[str]) -> str:
+def fix_command(missing: list[str]) -> str:
     """One command that installs what the demo lacks."""
     parts = []
     if set(missing) - {PACKAGE}:

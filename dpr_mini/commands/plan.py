@@ -34,14 +34,14 @@ def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> N
     print("\n".join(planned.lines(waiting)))
     for line in simulate.planned(recipe, stages, root):
         print(f"        {line}")
-    mends = planned.mends(lambda more: recipes.load(path, [*overrides, *more]))
-    for number, mend in enumerate(mends):
-        print(f"{'fits' if not number else 'or':8} {mend}")
+    fixes = planned.fixes(lambda more: recipes.load(path, [*overrides, *more]))
+    for number, fix in enumerate(fixes):
+        print(f"{'fits' if not number else 'or':8} {fix}")
     if lack := requirements.missing_for(recipe.needs, _gib(gpu)):
         raise RunError(f"{path} {lack}; without one, run: dpr-mini run {recipe.needs.instead}")
     if short := planned.lack():
         nothing = "no switch helps: take a smaller model, or engine.urls where the engine is too large"
-        raise RunError(f"{path} {short}; " + (f"the nearest that does: {mends[0]}" if mends else nothing))
+        raise RunError(f"{path} {short}; " + (f"the nearest that does: {fixes[0]}" if fixes else nothing))
 
 
 def _readable(changes: list[str]) -> list[str]:

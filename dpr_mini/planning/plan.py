@@ -98,17 +98,17 @@ class Plan:
             return f"{size}: the engine needs {_gib(self.engine.need)} of its {_gib(self.engine.room)} GiB"
         return ""
 
-    def mends(self, load: Callable[[list[str]], Recipe]) -> list[str]:
+    def fixes(self, load: Callable[[list[str]], Recipe]) -> list[str]:
         """Overrides that make it fit, one set a line; the first is the nearest. `load` gives the recipe with them."""
         if not self.lack() or self.card.bytes is None:
             return []
         size = self.card.bytes / GIB
         needs = float(int(size * 10) / 10) if self.recipe.needs.gpu_gib > size else None
         if self.worst and self.worst.total > self.card.bytes:
-            found = ladder.mends(self.trainings, self.card.bytes)
+            found = ladder.fixes(self.trainings, self.card.bytes)
         else:
-            found = [ladder.Mend(0, {})]
-        sets = [ladder.overrides(mend, self.recipe, needs, load) for mend in found]
+            found = [ladder.Fix(0, {})]
+        sets = [ladder.overrides(fix, self.recipe, needs, load) for fix in found]
         if self.engine and not self.engine.fits:
             if not (window := self.engine.window_that_fits()):
                 return []

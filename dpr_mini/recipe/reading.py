@@ -22,7 +22,7 @@ Origin = dict[tuple[Any, ...], str]  # key path -> "file:line" or the override t
 
 
 class RecipeError(UserError, ValueError):
-    """A mistake in a recipe or an override: one line that names file, line and mend."""
+    """A mistake in a recipe or an override: one line that names file, line and fix."""
 
 
 def read(path: Path, children: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Origin]:

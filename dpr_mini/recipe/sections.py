@@ -85,7 +85,7 @@ class EngineSection(Server):
 
 
 class Example(Section):
-    """A dialogue worked by hand. It stands before the question while phase 1 samples, and is never trained on."""
+    """A few-shot example: a dialogue written by hand, before the question while phase 1 samples, never trained on."""
 
     problem: str
     answers: Annotated[tuple[str, ...], Field(min_length=1)]  # turn by turn, each to the dialogue's own template there

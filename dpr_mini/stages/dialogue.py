@@ -1,7 +1,7 @@
-"""Phase 1: the base model talks to itself about every training problem, over two or more turns.
+"""Phase 1: the base model runs a dialogue with itself about every training problem, of two or more turns.
 
 Which template each turn uses is data: `turns` lists the candidates of every turn, and they take turns over problems
-and samples, so that all four behaviours appear in equal number. Worked examples may stand before the question; what
+and samples, so that all four behaviours appear in equal number. Few-shot examples may stand before the question; what
 is kept of a dialogue does not have them, so that training puts what they bring about into the weights.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dpr_mini.chat.conversation import Conversation, Generation, examples, fits, hold, script, usage
+from dpr_mini.chat.conversation import Conversation, Generation, examples, fits, run_dialogues, script, usage
 from dpr_mini.engines.base import Sampling, described
 from dpr_mini.recipe import Dialogue, RecipeError
 from dpr_mini.store import Kind, Settings, Work, read_problems
@@ -57,7 +57,7 @@ def run(work: Work) -> dict[str, Any]:
         conversation(n, problem, sample) for n, problem in enumerate(problems) for sample in range(config.samples)
     ]
     engine, template = work.machine.open(work.model)
-    dialogues = hold(work.folder / "rows.jsonl", engine, template, conversations, work.name)
+    dialogues = run_dialogues(work.folder / "rows.jsonl", engine, template, conversations, work.name)
     return {**usage(dialogues.values(), len(conversations)), **described(engine)}
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from dpr_mini.chat.conversation import Conversation, Generation, hold, usage
+from dpr_mini.chat.conversation import Conversation, Generation, run_dialogues, usage
 from dpr_mini.engines.base import Sampling as Draw
 from dpr_mini.engines.base import described
 from dpr_mini.grading.grader import Grader
@@ -50,7 +50,7 @@ def probe(work: Work) -> dict[str, Any]:
     folder, problems = work.folder, read_problems(work.inputs["problems"], train=True)
     engine, template = work.machine.open(work.model)
     wanted = [_single(p, i, settings) for p in problems for i in range(settings.config.samples)]
-    held = hold(folder / "rows.jsonl", engine, template, wanted, work.name)
+    held = run_dialogues(folder / "rows.jsonl", engine, template, wanted, work.name)
     with Grader() as grader:
         right = _correct(grader, problems, held.values())
     tried, tokens = Counter(d.problem_id for d in held.values()), _tokens(held.values())
@@ -91,7 +91,9 @@ def sample(work: Work) -> dict[str, Any]:
                 for p, begin, n in zip(problems, now.asked.tolist(), step.draws.tolist(), strict=True)
                 for i in range(begin, begin + n)
             ]
-            new = hold(folder / "rows.jsonl", engine, template, wanted, work.name, earlier=(asked, asked - len(drawn)))
+            new = run_dialogues(
+                folder / "rows.jsonl", engine, template, wanted, work.name, earlier=(asked, asked - len(drawn))
+            )
             drawn |= new
             came, right = Counter(d.problem_id for d in new.values()), _correct(grader, problems, new.values())
             now = now.plus(step.draws, *(np.array([count[p.id] for p in problems]) for count in (came, right)))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dpr_mini.chat.conversation import Conversation, Generation, examples, hold, script, usage
+from dpr_mini.chat.conversation import Conversation, Generation, examples, run_dialogues, script, usage
 from dpr_mini.engines.base import Sampling, described
 from dpr_mini.recipe import Evaluate, Example, Grading, RecipeError
 from dpr_mini.scoring.card import score
@@ -76,7 +76,7 @@ def answers(work: Work) -> dict[str, Any]:
         raise RecipeError(f"evaluate.examples: no example is for a problem here; levels: {levels}")
     engine, template = work.machine.open(work.model)
     title = work.name.removesuffix("-answers")
-    given = hold(work.folder / "rows.jsonl", engine, template, wanted, title, whole=True)
+    given = run_dialogues(work.folder / "rows.jsonl", engine, template, wanted, title, whole=True)
     return {**usage(given.values(), len(wanted)), **described(engine)}
 
 

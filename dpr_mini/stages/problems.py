@@ -26,7 +26,7 @@ _OVERDRAW = 20  # a generator may be asked for this many times its count before 
 
 
 class ProblemError(UserError, ValueError):
-    """A source that cannot be read: one line that names file, line and mend."""
+    """A source that cannot be read: one line that names file, line and fix."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def run(work: Work) -> dict[str, Any]:
         if not counts[split]:
             rules = Counter(d.rule for d in drops)
             told = f" ({', '.join(f'{name} {n}' for name, n in rules.items())})" if rules else ""
-            mend = "add a source" + ("; or set problems.decontaminate to null" if rules["decontaminated"] else "")
+            fix = "add a source" + ("; or set problems.decontaminate to null" if rules["decontaminated"] else "")
             raise StoreError(
-                f"problems: nothing left in {split!r}: {len(drops)} dropped as repeated or held out{told}; {mend}"
+                f"problems: nothing left in {split!r}: {len(drops)} dropped as repeated or held out{told}; {fix}"
             )
     write_rows(folder / "drops.jsonl", map(to_row, drops))
     write_rows(folder / "rows.jsonl", map(to_row, kept))

@@ -57,7 +57,7 @@ def resume(folder: Path, model: nn.Module, optimiser: Optimiser) -> int:
         print(f"train: resumed after step {done} from {found[-1].name}")
     log = folder / "metrics.jsonl"
     if log.exists():
-        with store.Rows(log, "step"):  # cuts a torn line
+        with store.Rows(log, "step"):  # cuts a partial line
             kept = [row for row in store.read_rows(log) if row["step"] < done]
         store.write_rows(log, kept)
     return done

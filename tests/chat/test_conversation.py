@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import ScriptedEngine
 
-from dpr_mini.chat.conversation import FAILED, FAILURES, Conversation, Failure, converse, hold, usage
+from dpr_mini.chat.conversation import FAILED, FAILURES, Conversation, Failure, converse, run_dialogues, usage
 from dpr_mini.chat.template import ChatError, Template, join_text, to_sample
 from dpr_mini.engines.base import EngineError, RequestError, Sampling, fan_out
 from dpr_mini.stages import dialogue as stage
@@ -128,12 +128,12 @@ def test_a_lost_server_stops_the_stage_and_keeps_what_was_done(template, tmp_pat
 
     with Lost(lambda r: "ok", template.tokenizer, window=4) as engine:
         with pytest.raises(EngineError, match="6 times"):
-            hold(tmp_path / "rows.jsonl", engine, template, talk(20), "test")
+            run_dialogues(tmp_path / "rows.jsonl", engine, template, talk(20), "test")
         assert engine._waiting == []
     kept = len(list(read_rows(tmp_path / "rows.jsonl")))
     assert 0 < kept < 20
     with ScriptedEngine(lambda r: "ok", template.tokenizer) as engine:
-        assert len(hold(tmp_path / "rows.jsonl", engine, template, talk(20), "test")) == 20
+        assert len(run_dialogues(tmp_path / "rows.jsonl", engine, template, talk(20), "test")) == 20
     assert len({r.id for r in engine.seen}) == 20 - kept
 
 
@@ -158,11 +158,11 @@ def texts(dialogues):
 def test_hold_resumes_with_the_missing_dialogues_only(template, tmp_path):
     path = tmp_path / "rows.jsonl"
     with ScriptedEngine(lambda r: f"say {r.seed % 100}", template.tokenizer) as engine:
-        whole = hold(path, engine, template, talk(8), "test")
+        whole = run_dialogues(path, engine, template, talk(8), "test")
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:3]) + lines[3][:20])  # killed while the fourth was being written
     with ScriptedEngine(lambda r: f"say {r.seed % 100}", template.tokenizer, seed=5) as engine:
-        again = hold(path, engine, template, talk(8), "test")
+        again = run_dialogues(path, engine, template, talk(8), "test")
     assert texts(again) == texts(whole)  # what was cached differs: the engine is a new one
     assert len({r.id for r in engine.seen}) == 5
     assert sorted(r["id"] for r in read_rows(path)) == sorted(whole)
@@ -171,7 +171,7 @@ def test_hold_resumes_with_the_missing_dialogues_only(template, tmp_path):
 def held(template, folder, answer, n=100, **options):
     folder.mkdir(exist_ok=True)
     with ScriptedEngine(answer, template.tokenizer) as engine:
-        return hold(folder / "rows.jsonl", engine, template, talk(n, SCRIPT[:1]), "test", **options), engine
+        return run_dialogues(folder / "rows.jsonl", engine, template, talk(n, SCRIPT[:1]), "test", **options), engine
 
 
 def ledger(folder):
@@ -248,13 +248,13 @@ def test_a_turn_without_room_is_a_line_of_the_ledger_and_stops_nobody_else(templ
             super().submit(request)
 
     with Small(lambda r: "ok " * 3, template.tokenizer, window=8) as engine:
-        got = hold(tmp_path / "rows.jsonl", engine, template, talk(100), "test")
+        got = run_dialogues(tmp_path / "rows.jsonl", engine, template, talk(100), "test")
     assert len(got) == 70
     lost = list(read_rows(tmp_path / FAILURES))
     assert {row["id"] for row in lost} == {f"p{i}#0" for i in range(30)}
     assert all(row["refused"] and row["turn"] == 1 for row in lost)
     with Small(lambda r: "ok " * 3, template.tokenizer) as engine, pytest.raises(EngineError, match="30 of 40"):
-        hold(tmp_path / "more.jsonl", engine, template, talk(40), "test")
+        run_dialogues(tmp_path / "more.jsonl", engine, template, talk(40), "test")
 
 
 def test_templates_take_turns_over_problems_and_samples():

@@ -218,7 +218,7 @@ def test_train_2_of_its_own_is_mended_too(tmp_path, capsys):
 @settings(max_examples=40, deadline=None)
 def test_the_nearest_is_the_cheapest_that_fits(name, tokens, gib, keys):
     training = Training("train", Job(SHAPES[name], Train(**keys), tokens))
-    found = ladder.mends([training], gib * GIB)
+    found = ladder.fixes([training], gib * GIB)
     costs = [m.cost for m in found if m.tokens is None]
     assert costs == sorted(costs)
     for mend in found:
@@ -286,7 +286,7 @@ def test_fewer_requests_where_the_hf_engine_does_not_fit():
     asked = recipe(engine={"kind": "hf", "window": 512}, train={"mode": "qlora", "gradient_checkpointing": True})
     first = planned(asked, 24)
     assert first.worst.total < first.card.bytes and "the engine needs" in first.lack()
-    (mend,) = first.mends(lambda more: asked)
+    (mend,) = first.fixes(lambda more: asked)
     window = int(mend.removeprefix("engine.window="))
     assert not planned(recipe(**{**asked_sections(asked), "engine": {"kind": "hf", "window": window}}), 24).lack()
     assert planned(recipe(**{**asked_sections(asked), "engine": {"kind": "hf", "window": window + 1}}), 24).lack()

@@ -36,7 +36,7 @@ from dpr_mini.recipe import Server
 T = TypeVar("T")
 ALIVE_EVERY = 0.5  # seconds between two looks at the server's processes
 HEALTH_WAIT = 30.0  # seconds that a server at work may take to say that it is well
-DEATHS = 5  # in a row, without one finished request between them, before giving up
+DEATHS = 5  # in a row, without one finished request between them, before it stops trying
 SUSPECT = 2  # servers that died under a request before it has to run alone
 
 
@@ -91,7 +91,7 @@ class SglangEngine:
         return all(r.info.deterministic for r in self.fleet.replicas)
 
     def facts(self) -> dict[str, Any]:
-        """Versions, settings, and what went wrong and was mended."""
+        """Versions, settings, and what went wrong and was put right."""
         first = self.fleet.replicas[0].info
         return {
             "versions": self.fleet.versions or {"sglang": first.version},
