@@ -47,7 +47,7 @@ class Source(Section):
     subset: str | None = None  # hub: configuration name
     split: str = "train"  # hub: split
     columns: Columns = Columns()
-    options: dict[str, Any] = {}  # generate: the task's own options
+    options: dict[str, Any] = Field({})  # generate: the task's own options
     # How the question is put: {text} is the source's own; a generator's metadata has names too, e.g. {expression}.
     wording: str = "{text}"
     level: str = ""  # difficulty label for the report where rows have none
@@ -77,7 +77,7 @@ class Decontaminate(Section):
 class Problems(Section):
     train: tuple[Source, ...] = ()  # empty only where nothing is trained (phases: [])
     # benchmark name -> its sources; never trained on. {benchmark: aime24, folder: DIR} is one by name (benchmarks.py).
-    held_out: dict[str, tuple[Source, ...]] = {}
+    held_out: dict[str, tuple[Source, ...]] = Field({})
     decontaminate: Decontaminate | None = Decontaminate()  # null: only equal problems are dropped
     near_duplicates: float | None = Field(None, gt=0, le=1)  # Jaccard similarity at which a training problem is dropped
 
