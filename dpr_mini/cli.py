@@ -177,6 +177,8 @@ def compare(
 ) -> None:
     """Set runs side by side: pass@1 with intervals, paired differences, bins by difficulty, what each cost."""
     with one_line_errors():
+        from dpr_mini.commands.compare import compare
+
         compare(folders, out, baseline)
 
 
@@ -184,6 +186,8 @@ def compare(
 def report(run: RunFolder) -> None:
     """Write a run's report again (report.html, report.md) and print where it is."""
     with one_line_errors():
+        from dpr_mini.commands.report import report
+
         report(run)
 
 
