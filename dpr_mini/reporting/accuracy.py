@@ -8,7 +8,7 @@ from typing import Any
 from dpr_mini.reporting.document import Block, Points, Section, Table, Text
 from dpr_mini.reporting.figures import Link
 from dpr_mini.reporting.results import COMPARISONS, FEWEST, Results
-from dpr_mini.reporting.words import difference, p_value
+from dpr_mini.reporting.words import card, difference, p_value
 
 NAMES = {
     "official": "official",
@@ -24,9 +24,9 @@ def headline(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
         return Section("Accuracy")
     rows = []
     for b in results.benchmarks:
-        card = models[0].cards[b]
+        first = models[0].cards[b]
         cells = (card(m.cards[b], bool(m.answers(b, greedy=True))) for m in models)
-        rows.append((f"{b}\nn={card['n']}, k={card['k']}", *cells))
+        rows.append((f"{b}\nn={first['n']}, k={first['k']}", *cells))
     table = Table(
         ("benchmark", *(m.label for m in models)),
         rows,
