@@ -175,7 +175,7 @@ def test_what_cannot_be_compared_is_one_line(runs: Path, tmp_path: Path) -> None
         collect([tmp_path])
     make(tmp_path / "a", "other", 1, {"eval-0": answers({p: [1, 1] for p in PROBLEMS[1:]})}, phases=[])
     with pytest.raises(
-        UserError, match="plain and other have different problems: 1 of 20 in plain, e.g. one00, are not"
+        UserError, match=r"^plain and other have different problems: 1 of 20 in plain, e\.g\. one00, are not"
     ):
         arrange(collect([runs, tmp_path / "a" / "exp"]))
     settings = {"evaluate": {"temperature": 0.1}}
