@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dpr_mini.reporting import figures
 from dpr_mini.reporting.document import Figures, Section, Table
 from dpr_mini.reporting.figures import Link
-from dpr_mini.reporting.results import GENERATING, Model, Results, Row, lengths
-from dpr_mini.scoring.stats import bootstrap, pass_rates
+from dpr_mini.reporting.results import GENERATING, Model, Results
+from dpr_mini.scoring.stats import bootstrap, lengths, pass_rates
+from dpr_mini.types import Graded
 
 
 def gallery(results: Results, to: Link) -> Section:
@@ -27,13 +28,13 @@ def gallery(results: Results, to: Link) -> Section:
             "Means over problems with 95 % bootstrap intervals. Right answers come from easier problems: compare one "
             f"kind over models. Dashes: the paper's authors claim chains more than 4 times longer. From {graded}.",
         )
-        tokens = {m.label: [r["tokens"] for r in m.answers()] for m in results.models}
+        tokens = {m.label: [a.tokens for a in m.answers()] for m in results.models}
         add(figures.length(tokens), f"x: ratio of means to {next(iter(tokens))}. From {graded}.")
-        shares = {m.label: m.cards[results.overall]["behaviours"] for m in results.models}
+        shares = {m.label: m.cards[results.overall].behaviours for m in results.models}
         counts = {label: len(values) for label, values in tokens.items()}
         add(figures.behaviours(shares, counts, to), f"Word patterns (behaviours.py). From {cards}.")
-        if any(m.cards[results.overall]["revised"] for m in results.models):
-            revised = {m.label: m.cards[results.overall]["revised"] for m in results.models}
+        revised = {m.label: m.cards[results.overall].revised for m in results.models}
+        if any(revised.values()):
             changed = {m.label: changes(m.answers()) for m in results.models}
             told = "Answers that go on after a first attempt: its verdict against that of the whole. "
             add(figures.revisions(changed, revised, to), f"{told}From {graded}.")
@@ -64,19 +65,18 @@ def gallery(results: Results, to: Link) -> Section:
 
 def by_verdict(model: Model) -> dict[str, tuple[float, float, float] | None]:
     """(mean, low, high) tokens of all, right and wrong sampled answers; a problem's are averaged first."""
-    sampled = model.answers()
-    kinds = {
-        "all": sampled,
-        "right": [r for r in sampled if r["status"] == "correct"],
-        "wrong": [r for r in sampled if r["status"] != "correct"],
-    }
-    mean = {kind: list(pass_rates(rows, lambda r: r["tokens"]).values()) for kind, rows in kinds.items()}
+    mean = {kind: list(pass_rates(of, lambda a: a.tokens).values()) for kind, of in kinds(model.answers()).items()}
     return {kind: bootstrap(values) if values else None for kind, values in mean.items()}
 
 
-def changes(rows: Sequence[Row]) -> dict[str, int]:
+def kinds(answers: list[Graded]) -> dict[str, list[Graded]]:
+    """The answers, those of them that are right, and those that are not."""
+    return {"all": answers, "right": [a for a in answers if a.right], "wrong": [a for a in answers if not a.right]}
+
+
+def changes(answers: Iterable[Graded]) -> dict[str, int]:
     """Answers whose first attempt and final answer differ in verdict."""
-    final = [(r["attempt_ok"], r["status"] == "correct") for r in rows if r["attempt_ok"] is not None]
+    final = [(a.attempt, a.right) for a in answers if a.attempt is not None]
     return {
         "wrong to right": sum(after and not before for before, after in final),
         "right to wrong": sum(before and not after for before, after in final),
@@ -105,16 +105,14 @@ def length_table(results: Results, recipe: Mapping[str, Any], to: Link) -> Secti
         for which in ("all", "right", "wrong") if b == results.overall else ("all",):
             base = None
             for m in results.models:
-                answers = [
-                    r for r in m.answers(b) if which == "all" or (r["status"] == "correct") == (which == "right")
-                ]
-                found = lengths(answers)
-                base = found if m is results.models[0] else base
-                ratio = f"{found['mean'] / base['mean']:.2f}" if found and base and base["mean"] else "-"
-                cells = [f"{found[k]:.1f}" for k in ("mean", "median", "p90")] if found else ["-"] * 3
-                cut = f"{found['truncated']:.1%}" if found else "-"
+                answers = kinds(m.answers(b))[which]
+                length = lengths([a.tokens for a in answers])
+                base = length if m is results.models[0] else base
+                ratio = f"{length.mean / base.mean:.2f}" if length and base and base.mean else "-"
+                cells = [f"{x:.1f}" for x in (length.mean, length.median, length.p90)] if length else ["-"] * 3
+                cut = f"{sum(a.finish == 'length' for a in answers) / len(answers):.1%}" if answers else "-"
                 links[len(rows), 4] = to("answers", m.label, b) if which == "all" else to(which, m.label)
-                rows.append((b, which, m.label, str(found["n"] if found else 0), *cells, ratio, cut))
+                rows.append((b, which, m.label, str(len(answers)), *cells, ratio, cut))
     if not rows:
         return Section("Length of answers")
     head = ("benchmark", "answers", "model", "n", "mean", "median", "p90", f"x {results.models[0].label}", "truncated")
@@ -128,7 +126,7 @@ def length_table(results: Results, recipe: Mapping[str, Any], to: Link) -> Secti
 
 
 def behaviour_table(results: Results, to: Link) -> Section:
-    shares = {f"{m.label}, answers": m.cards[results.overall]["behaviours"] for m in results.models}
+    shares = {f"{m.label}, answers": m.cards[results.overall].behaviours for m in results.models}
     for role in results.drops:
         found = results.metrics(role)
         shares |= {f"{role.replace('_', '-')}, drawn": found["behaviours"]}

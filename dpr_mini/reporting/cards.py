@@ -17,8 +17,10 @@ import yaml
 from dpr_mini.models.resolve import EMBEDDED
 from dpr_mini.recipe import prompts
 from dpr_mini.reporting.document import Block, Fold, Points, Section, Table, Text, render
-from dpr_mini.scoring.stats import compare_graded
+from dpr_mini.reporting.words import brackets, change, flat, full_cell, p_value, size
+from dpr_mini.scoring.stats import compare, subset
 from dpr_mini.store import MANIFEST, read_json, read_rows
+from dpr_mini.types import ALL, Card, Graded
 
 EMBEDDED_ON_HUB, EMBEDDED_LICENCE = "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
 TAGS = ("dpr-mini", "self-training", "rejection-sampling", "reasoning", "math", "arxiv:2601.05616")
@@ -167,12 +169,10 @@ def data_card(lineage: Lineage, files: Mapping[str, int]) -> str:
 
 def _scores(lineage: Lineage, stage: str) -> list[Block]:
     found, asked = lineage.evaluations, lineage.recipe["evaluate"]
-    cards = {label: read_json(folder / MANIFEST)["metrics"]["cards"] for label, folder in found.items()}
+    cards = {label: _cards(folder) for label, folder in found.items()}
     if stage not in cards:
         return [Text("This model was not evaluated in its run: nothing is claimed about it.")]
-    rows = [
-        (f"{b}\nn={c['n']}, {_k(c)}", *(_cell(of.get(b)) for of in cards.values())) for b, c in cards[stage].items()
-    ]
+    rows = [(f"{b}\n{size(c)}", *(full_cell(of.get(b)) for of in cards.values())) for b, c in cards[stage].items()]
     note = (
         f"pass@1: mean over n problems of the share of k samples that are right (T={asked['temperature']:g}, top-p "
         f"{asked['top_p']:g}, at most {asked['max_new_tokens']} new tokens); in brackets the 95 % bootstrap interval "
@@ -181,32 +181,24 @@ def _scores(lineage: Lineage, stage: str) -> list[Block]:
     source = ", ".join(folder.name for folder in found.values())
     blocks: list[Block] = [Table(("benchmark", *cards), rows, source, note=note)]
     if "base" in found and stage != "base":
-        before, after = (list(read_rows(found[label] / "graded.jsonl")) for label in ("base", stage))
-        compared = compare_graded(before, after, ("base", stage))
-        pairs = [
-            (b, kind, str(d["n"]), f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]", f"{d['p_sign']:.2g}",
-             f"{d['up']} / {d['down']}")
-            for b in cards[stage]
-            for kind, d in compared[b].items()
-            if d
-        ]  # fmt: skip
+        before, after = ([Graded.from_row(r) for r in read_rows(found[x] / "graded.jsonl")] for x in ("base", stage))
+        pairs = []
+        for b in cards[stage]:
+            for kind, greedy in (("sampled", False), ("greedy", True)):
+                answers = [subset(of, b, greedy) for of in (before, after)]
+                if any(answers):
+                    d = compare(*answers, names=("base", stage))
+                    pairs.append((b, kind, str(d.n), change(d), p_value(d), f"{d.up} / {d.down}"))
         head = ("benchmark", "answers", "n", f"{stage} - base", "p", "up / down")
         note = "On the same problems, 95 % bootstrap interval over problems; p: exact two-sided sign test. One seed."
         blocks.append(Table(head, pairs, source, "Paired differences", note))
     return blocks
 
 
-def _cell(card: Mapping[str, Any] | None) -> str:
-    if card is None:
-        return "-"
-    text = f"{card['mean']:.3f} [{card['low']:.3f}, {card['high']:.3f}]"
-    if (greedy := card["greedy_estimate"]) is not None:
-        text += f"\ngreedy {greedy['mean']:.3f} [{greedy['low']:.3f}, {greedy['high']:.3f}]"
-    return f"{text}\n{card['tokens_mean']:.0f} tokens, {card['truncated']:.1%} truncated"
-
-
-def _k(card: Mapping[str, Any]) -> str:
-    return f"k={card['k']}" if card["k"] == card["k_most"] else f"k={card['k']} to {card['k_most']}"
+def _cards(evaluation: Path) -> dict[str, Card]:
+    """The score cards of an evaluation's folder, by benchmark."""
+    cards = read_json(evaluation / MANIFEST)["metrics"]["cards"]
+    return {name: Card.from_row(card) for name, card in cards.items()}
 
 
 def _results(lineage: Lineage, stage: str) -> Iterator[Any]:
@@ -214,15 +206,15 @@ def _results(lineage: Lineage, stage: str) -> Iterator[Any]:
     from huggingface_hub import EvalResult
 
     if stage in lineage.evaluations:
-        for name, card in read_json(lineage.evaluations[stage] / MANIFEST)["metrics"]["cards"].items():
-            if name != "all":
+        for name, card in _cards(lineage.evaluations[stage]).items():
+            if name != ALL:
                 yield EvalResult(
                     task_type="text-generation",
                     dataset_type=name,
                     dataset_name=name,
                     metric_type="pass@1",
-                    metric_name=f"pass@1, n={card['n']}, {_k(card)}, 95 % [{card['low']:.3f}, {card['high']:.3f}]",
-                    metric_value=round(card["mean"], 4),
+                    metric_name=f"pass@1, {size(card)}, 95 % {brackets(card)}",
+                    metric_value=round(card.mean, 4),
                 )
 
 
@@ -245,7 +237,7 @@ def _said(metrics: Mapping[str, Any]) -> str:
     found = {name: metrics[name] for name in names if name in metrics}
     if "engine" in metrics:
         found |= {"engine": metrics["engine"], "reproducible": metrics["engine_facts"]["reproducible"]}
-    return ", ".join(f"{name} {_flat(value)}" for name, value in found.items())
+    return ", ".join(f"{name} {flat(value)}" for name, value in found.items())
 
 
 def _data(lineage: Lineage) -> list[Block]:
@@ -259,12 +251,12 @@ def _data(lineage: Lineage) -> list[Block]:
             if asked:
                 rule += f", or with {asked['share']:.0%} of its {asked['ngram']}-grams,"
             held = sorted(lineage.recipe["problems"]["held_out"])
-            dropped = _flat(m["metrics"]["dropped"]) or "none"
+            dropped = flat(m["metrics"]["dropped"]) or "none"
             text = f"Held out: {', '.join(held) or 'nothing'}. A training problem {rule} is dropped. Dropped, by rule: "
             blocks.append(Text(f"{text}{dropped}."))
         elif "drops" in m["metrics"]:
             told = f"{m['stage']}: {m['metrics']['kept']} of {m['metrics']['dialogues']} dialogues kept"
-            blocks.append(Text(f"{told}. Dropped, by rule: {_flat(m['metrics']['drops']) or 'none'}."))
+            blocks.append(Text(f"{told}. Dropped, by rule: {flat(m['metrics']['drops']) or 'none'}."))
     return blocks
 
 
@@ -287,7 +279,7 @@ def _limits(lineage: Lineage, what: str) -> Points:
 
 def _conditions(lineage: Lineage) -> list[Block]:
     def of(name: str) -> str:
-        return "; ".join(dict.fromkeys(_flat(m[name]) for m in lineage.stages.values())) or "none (not a checkout)"
+        return "; ".join(dict.fromkeys(flat(m[name]) for m in lineage.stages.values())) or "none (not a checkout)"
 
     rows = [(name, of(name)) for name in ("machine", "versions", "commit")]
     dumped = yaml.safe_dump(without_paths(lineage.recipe), sort_keys=False, allow_unicode=True, width=110)
@@ -317,7 +309,3 @@ def _size(rows: int) -> str:
     """The hub's word for a number of rows."""
     steps: Sequence[tuple[int, str]] = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
     return next((word for most, word in steps if rows < most), "100K<n<1M" if rows < 1_000_000 else "n>1M")
-
-
-def _flat(value: Any) -> str:
-    return ", ".join(f"{k} {v}" for k, v in value.items() if v != "") if isinstance(value, Mapping) else str(value)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import fields
-from typing import Any
 
 from dpr_mini.reporting.document import Block, Section, Table, Talk
 from dpr_mini.reporting.figures import Link
 from dpr_mini.reporting.results import GENERATING, Bin, Results
 from dpr_mini.store import StoreError
+from dpr_mini.types import Dialogue, Verdict, from_row
 
 ORDER = ("drawn", "right", "wrong,", "right,", "kept", "kept:", "problems", "packed:")  # first words, down the funnel
 
@@ -125,33 +125,31 @@ def excerpts(results: Results) -> Section:
     blocks: list[Block] = []
     answers = {r["id"]: r["answer"] for r in results.rows("problems")} if "problems" in results.at else {}
 
-    def talk(
-        title: str, dialogue: Mapping[str, Any], verdicts: Iterable[Mapping[str, Any]], end: str, note: str, source: str
-    ) -> None:
-        said, grades = [], [f", {v['status']} ({v['extracted'] or 'no answer'})" for v in verdicts]
-        for i, t in enumerate(dialogue["turns"]):
-            said.append(("asked", f"asked ({t['instruction']})", t["prompt"]))
+    def talk(title: str, dialogue: Dialogue, verdicts: Iterable[Verdict], end: str, note: str, source: str) -> None:
+        said, grades = [], [f", {v.status} ({v.extracted or 'no answer'})" for v in verdicts]
+        for i, t in enumerate(dialogue.turns):
+            said.append(("asked", f"asked ({t.instruction})", t.prompt))
             grade = grades[i] if i < len(grades) else ""
-            said.append(("model", f"model, {len(t['ids'])} tokens, {t['finish']}{grade}", t["text"]))
+            said.append(("model", f"model, {len(t.ids)} tokens, {t.finish}{grade}", t.text))
         said += [("evidence", "dropped because", end)] if end else []
-        expected = answers.get(dialogue["problem_id"], "not known")
-        blocks.append(Talk(f"{title}: {dialogue['id']}", said, f"Expected answer: {expected}. {note}", source))
+        expected = answers.get(dialogue.problem_id, "not known")
+        blocks.append(Talk(f"{title}: {dialogue.id}", said, f"Expected answer: {expected}. {note}", source))
 
     for role, kinds in (("filter-1", ("corrected", "confirmed")), ("filter-2", ())):
         if role in results.at:
-            row = next((r for k in kinds for r in results.rows(role) if r["kind"] == k), None)
-            row = row or next(results.rows(role))
-            kind, phase = row["kind"].replace("_", " "), role[-1]
+            kept = next((c for kind in kinds for c in results.kept(role) if c.kind == kind), None)
+            kept = kept or next(results.kept(role))
+            kind, phase = kept.kind.replace("_", " "), role[-1]
             first = f"The first by id of its kind ({kind})." if kinds else "The first by id."
             source = results.source(role, "rows.jsonl")
-            talk(f"Kept in phase {phase}", row["dialogue"], row["verdicts"], "", first, source)
+            talk(f"Kept in phase {phase}", kept.dialogue, kept.verdicts, "", first, source)
     if (rules := results.drops.get("filter-1")) and "dialogue-1" in results.at:
         rule = rules.most_common(1)[0][0]
-        drop = next(r for r in results.rows("filter-1", "drops.jsonl") if r["rule"] == rule)
-        dialogue = next((d for d in results.rows("dialogue-1") if d["id"] == drop["dialogue_id"]), None)
-        if dialogue is None:
-            raise StoreError(f"{results.source('filter-1', 'drops.jsonl')}: no dialogue {drop['dialogue_id']}")
+        drop = next(d for d in results.dropped("filter-1") if d.rule == rule)
+        row = next((r for r in results.rows("dialogue-1") if r["id"] == drop.dialogue_id), None)
+        if row is None:
+            raise StoreError(f"{results.source('filter-1', 'drops.jsonl')}: no dialogue {drop.dialogue_id}")
         source = ", ".join([results.source("filter-1", "drops.jsonl"), results.source("dialogue-1", "rows.jsonl")])
         note = "The first by id that the commonest rule dropped."
-        talk("Dropped in phase 1", dialogue, (), f"{rule}: {drop['evidence']}", note, source)
+        talk("Dropped in phase 1", from_row(Dialogue, row), (), f"{rule}: {drop.evidence}", note, source)
     return Section("Unedited examples", blocks)

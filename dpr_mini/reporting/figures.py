@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpr_mini.reporting.results import Bin
+from dpr_mini.reporting.words import size
+from dpr_mini.types import Card
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -72,7 +74,7 @@ def _inline(svg: str, name: str) -> str:
     return svg.replace(INK, "currentColor").strip()
 
 
-def accuracy(cards: Mapping[str, Mapping[str, Mapping[str, Any]]], to: Link = nowhere) -> list[str]:
+def accuracy(cards: Mapping[str, Mapping[str, Card]], to: Link = nowhere) -> list[str]:
     """Pass@1 by benchmark and model with interval bars. `cards`: model -> benchmark -> card."""
     made: list[str] = []
     benchmarks = list(next(iter(cards.values())))
@@ -80,15 +82,15 @@ def accuracy(cards: Mapping[str, Mapping[str, Mapping[str, Any]]], to: Link = no
     with axes("accuracy", made) as on:
         for i, (model, by) in enumerate(cards.items()):
             at = np.arange(len(benchmarks)) + (i - (len(cards) - 1) / 2) * width
-            means = np.array([by[b]["mean"] for b in benchmarks])
-            bars = np.array([[by[b]["mean"] - by[b]["low"], by[b]["high"] - by[b]["mean"]] for b in benchmarks]).T
+            means = np.array([by[b].mean for b in benchmarks])
+            bars = np.array([[by[b].mean - by[b].low, by[b].high - by[b].mean] for b in benchmarks]).T
             # The percentile interval of a skewed bootstrap may miss its mean by a hair.
             drawn = on.bar(at, means, width * 0.92, color=COLOURS[model], label=model)
             _link(drawn, (to("answers", model, b) for b in benchmarks))
             on.errorbar(at, means, bars.clip(min=0), fmt="none", ecolor=INK, capsize=2.5, linewidth=1)
         first = next(iter(cards.values()))
-        on.set_xticks(range(len(benchmarks)), [f"{b}\nn={first[b]['n']}, k={first[b]['k']}" for b in benchmarks])
-        top = max(c["high"] for by in cards.values() for c in by.values())
+        on.set_xticks(range(len(benchmarks)), [f"{b}\n{size(first[b])}" for b in benchmarks])
+        top = max(c.high for by in cards.values() for c in by.values())
         on.set(ylabel="pass@1", ylim=(0, min(1.0, top * 1.08) or 1.0), title="Accuracy, 95 % intervals over problems")
         _legend_below(on, len(cards))
     return made

@@ -7,22 +7,24 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rows import graded as by_hand
 
 from dpr_mini import recipe as recipes
 from dpr_mini.reporting import answers, samples
 from dpr_mini.reporting.results import Results, inside_bin, verdict
-from dpr_mini.scoring.card import score
-from dpr_mini.scoring.stats import sign_test
+from dpr_mini.scoring.card import score_all
+from dpr_mini.scoring.stats import Difference, sign_test
 from dpr_mini.stages import report
 from dpr_mini.stages.filter import metrics as filter_metrics
 from dpr_mini.store import StoreError, read_json, write_json, write_rows
+from dpr_mini.types import Graded, UserError
 
 EVIL = "<script>alert('x')</script> & ```` | \\boxed{7} <img src=x onerror=y>"
 N, K = 20, 2
@@ -49,22 +51,20 @@ def turns(count: int) -> dict[str, Any]:
     return {"dialogues": 10, "tokens": 80 * count, "turns": [one] * count, "engine": "scripted"}
 
 
-def graded(role: str) -> list[dict[str, Any]]:
+def graded(role: str) -> list[Graded]:
     """Phase 1 gains on "easy" by format alone: the last number was right before. "hard" falls in phase 2."""
-    rows = []
+    answers = []
     for b, benchmark in enumerate(("easy", "hard")):
         for p in range(N):
-            for sample in (-1, *range(K)):
+            for sample in (None, *range(K)):
                 right = p < RIGHT[role][b]
-                rows.append({
-                    "id": f"{benchmark}{p:02d}#{sample}", "problem_id": f"{benchmark}{p:02d}", "benchmark": benchmark,
-                    "source": "made", "sample": sample, "tokens": 10 * (1 + int(role[-1])) + p,
-                    "finish": "length" if p == 19 else "stop", "status": "correct" if right else "wrong",
-                    "extracted": "7", "how": "boxed/exact", "first_ok": False,
-                    "last_ok": (p < 14 if benchmark == "easy" else right), "attempt_ok": False if p == 0 else None,
-                    "behaviours": {"verification": int(p < 5), "backtracking": 0, "subgoals": 0, "backward": 0},
-                })  # fmt: skip
-    return rows
+                answers.append(by_hand(
+                    f"{benchmark}{p:02d}", sample, right, benchmark, tokens=10 * (1 + int(role[-1])) + p,
+                    finish="length" if p == 19 else "stop", first=False, last=p < 14 if benchmark == "easy" else right,
+                    attempt=False if p == 0 else None,
+                    behaviours={"verification": int(p < 5), "backtracking": 0, "subgoals": 0, "backward": 0},
+                ))  # fmt: skip
+    return answers
 
 
 def dialogue(name: str, texts: tuple[str, ...]) -> dict[str, Any]:
@@ -116,15 +116,15 @@ def make(root: Path) -> tuple[dict[str, Path], dict[str, Any]]:
     sampled = turns(1) | {"target": "prop2diff", "met": 2, "spent": 1, "never_solved": 1, "bins": bins}
     keep = [kept("p1#0", "single_right", (f"seven {EVIL}",)), kept("p2#1", "single_right", ("x",))]
     talk = [kept("p0#0", "confirmed", ("a", "b")), kept("p4#0", "corrected", ("MENDED", "b"))]
-    asked = {role: (turns(1), {"rows": [dialogue(r["id"], (f"{role} {EVIL}",)) for r in graded(role)]})
+    asked = {role: (turns(1), {"rows": [dialogue(a.id, (f"{role} {EVIL}",)) for a in graded(role)]})
              for role in RIGHT}  # fmt: skip
     evals = {
-        role: ({"cards": {
-            **{b: score(b, [r for r in graded(role) if r["benchmark"] == b]) for b in ("easy", "hard")},
-            "all": score("all", graded(role)),
-        }}, {"graded": graded(role)})
+        role: (
+            {"cards": {name: card.to_row() for name, card in score_all(graded(role), ("easy", "hard")).items()}},
+            {"graded": [a.to_row() for a in graded(role)]},
+        )
         for role in RIGHT
-    }  # fmt: skip
+    }
     probed = [dialogue(name, (f"drawn {EVIL}",)) for name in ("p0#0", "p1#0", "p2#0", "p3#0")]
     stages: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         "problems": ({"splits": {"train": 4, "easy": N}, "sources": {"train/made": 4}, "dropped": {"duplicate": 1}},
@@ -279,16 +279,19 @@ def test_without_evaluations(made: tuple[dict[str, Path], dict[str, Any]], tmp_p
 
 
 def test_different_problems_are_not_compared(made: tuple[dict[str, Path], dict[str, Any]], tmp_path: Path) -> None:
-    rows = [r for r in graded("eval-1") if r["problem_id"] != "easy03"]
-    write_rows(made[0]["eval-1"] / "graded.jsonl", rows)
-    with pytest.raises(StoreError, match="different problems in 'easy'"):
+    answers = [a for a in graded("eval-1") if a.problem_id != "easy03"]
+    write_rows(made[0]["eval-1"] / "graded.jsonl", (a.to_row() for a in answers))
+    names = "eval-0-0a1b2c3d and eval-1-0a1b2c3d"
+    with pytest.raises(UserError, match=f"^{names} have different problems: 1 of 20 in eval-0-0a1b2c3d, e.g. easy03"):
         report.write(tmp_path, *made)
 
 
 def test_few_problems_claim_nothing() -> None:
-    assert verdict({"n": 9, "low": 0.5, "high": 1.0}) == "too few problems"
-    assert verdict({"n": 10, "low": 0.5, "high": 1.0}) == "improved"
-    assert verdict({"n": 10, "low": 0.0, "high": 1.0}) == "no change shown"
+    plain = Difference(n=10, mean=0.7, low=0.5, high=1.0, se=0.1, up=9, down=0, p_sign=0.004)
+    assert verdict(plain) == "improved"
+    assert verdict(replace(plain, n=9)) == "too few problems"
+    assert verdict(replace(plain, low=0.0)) == "no change shown"
+    assert verdict(replace(plain, mean=-0.2, low=-0.3, high=-0.1)) == "got worse"
 
 
 def test_every_bar_and_number_leads_to_its_dialogues(written: tuple[str, str, dict[str, Any]]) -> None:
@@ -308,10 +311,10 @@ def test_every_bar_and_number_leads_to_its_dialogues(written: tuple[str, str, di
 
 def test_samples_are_of_what_they_say(made: tuple[dict[str, Path], dict[str, Any]]) -> None:
     groups = samples.groups(Results(made[0]))
-    rows = {r["id"]: r for r in graded("eval-1")}
+    by_id = {a.id: a for a in graded("eval-1")}
     for word, right in (("right", True), ("wrong", False)):
         names = [s.title.split(",")[0] for s in groups[word, "phase 1"].samples]
-        assert len(names) == 6 and all((rows[n]["status"] == "correct") is right for n in names)
+        assert len(names) == 6 and all(by_id[n].right is right for n in names)
     assert ("answers", "phase 1", "nothing") not in groups
     mended = groups["wrong to right", "phase 2"]
     assert {s.title.split("#")[0] for s in mended.samples} == {"easy00", "hard00"} and len(mended.samples) == 4
