@@ -44,11 +44,8 @@ def gallery(results: Results, to: Link) -> Section:
         each = "The same for each problem; dashes: the quota. "
         add(figures.difficulty(results.bins, to), told + source, each + source)
     if any(results.drops.values()):
-        dropped = {f"phase {role[-1]}": by for role, by in results.drops.items() if by}
-        add(
-            figures.drops(dropped, to),
-            f"From {', '.join(results.source(r, 'drops.jsonl') for r in results.drops)}.",
-        )
+        dropped = {role: by for role, by in results.drops.items() if by}
+        add(figures.drops(dropped, to), f"From {', '.join(results.source(r, 'drops.jsonl') for r in results.drops)}.")
     trained = {f"phase {i}": f"train-{i}" for i in (1, 2) if f"train-{i}" in results.at}
     if trained:
         steps = {label: list(results.rows(role, "metrics.jsonl")) for label, role in trained.items()}

@@ -21,6 +21,7 @@ from dpr_mini.types import ALL, Card, Drop, Graded, Kept, from_row
 Word = Literal["improved", "got worse", "no change shown", "too few problems"]
 
 LABELS = {"eval-0": "base", "eval-1": "phase 1", "eval-2": "phase 2"}
+FILTERS = {"filter-1": "phase 1", "filter-2": "phase 2"}  # each decides what a phase is trained on
 COMPARISONS = (("base", "phase 1"), ("phase 1", "phase 2"), ("base", "phase 2"))
 MEASURES: dict[str, Measure] = {
     "official": official,
@@ -171,11 +172,7 @@ class Results:
     @cached_property
     def drops(self) -> dict[str, Counter[str]]:
         """Filter's role -> drops by rule."""
-        return {
-            role: Counter(drop.rule for drop in self.dropped(role))
-            for role in ("filter-1", "filter-2")
-            if role in self.at
-        }
+        return {role: Counter(drop.rule for drop in self.dropped(role)) for role in FILTERS if role in self.at}
 
     @cached_property
     def bins(self) -> list[Bin]:
