@@ -135,7 +135,8 @@ def summary(results: Results, recipe: dict[str, Any], seconds: float) -> list[st
         "",
         f"One run, seed {recipe['seed']}; intervals: 95 % bootstrap over problems; p: exact sign test. "
         f"T={asked['temperature']:g}, top-p {asked['top_p']:g}. "
-        f"{machine['cores']} cores of {machine['cpu']}, no GPU, {seconds / 60:.1f} minutes for all stages; "
+        f"{machine['cores']} cores of {machine['cpu']}, {machine['gpu'] or 'no GPU'}, "
+        f"{seconds / 60:.1f} minutes for all stages; "
         f"torch {versions['torch']}, {results.metrics('eval_0_answers')['engine']}. "
         f"Raw: [`bench/results/{name}.json`](../bench/results/{name}.json).",
         "",
