@@ -59,7 +59,7 @@ def publish(run: Path, root: Path = ROOT) -> None:
     fill(root / RESULTS_PAGE, name, summary(results, latest["recipe"], sum(seconds.values())))
     if name == DEMO:
         fill(root / README, "result", one_row(results, latest["recipe"]))
-        fill(root / RESULTS_PAGE, "dialogue", example(list(results.kept("filter_1"))))
+        fill(root / RESULTS_PAGE, "dialogue", example(list(results.kept("filter-1"))))
 
 
 def publish_comparison(file: Path, root: Path = ROOT) -> None:
@@ -135,7 +135,8 @@ def summary(results: Results, recipe: dict[str, Any], seconds: float) -> list[st
         "",
         f"One run, seed {recipe['seed']}; intervals: 95 % bootstrap over problems; p: exact sign test. "
         f"T={asked['temperature']:g}, top-p {asked['top_p']:g}. "
-        f"{machine['cores']} cores of {machine['cpu']}, no GPU, {seconds / 60:.1f} minutes for all stages; "
+        f"{machine['cores']} cores of {machine['cpu']}, {machine['gpu'] or 'no GPU'}, "
+        f"{seconds / 60:.1f} minutes for all stages; "
         f"torch {versions['torch']}, {results.metrics('eval-0-answers')['engine']}. "
         f"Raw: [`bench/results/{name}.json`](../bench/results/{name}.json).",
         "",

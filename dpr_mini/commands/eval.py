@@ -29,7 +29,7 @@ def evaluate(
     """Score one model on named benchmarks (from the hub, or from the folder `data`) or local files, and print it.
 
     `settings` are keys of a recipe's `evaluate` section (None: not given), `overrides` any `section.key=value`. The
-    same command again asks nothing twice; with another `evaluate.grader` it grades the answers that are there.
+    same command again resumes, or finds all done; with another `evaluate.grader` it re-grades the saved answers.
     Raises UserError for whatever the user can fix.
     """
     asked = {

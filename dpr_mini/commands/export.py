@@ -55,12 +55,12 @@ def export(root: Path, out: Path, format: str, stage: str | None = None, push: s
 def _chosen(root: Path, kind: str, stage: str | None, every: bool) -> list[str]:
     """The finished stages to export: the one asked for, else all of the kind or the last of them."""
     stages = read_latest(root)["stages"]
-    there = [n for n, f in stages.items() if n.startswith(kind) and (root / f / store.MANIFEST).exists()]
-    if stage is not None and stage not in there:
-        raise UserError(f"{root}: no finished {stage!r} to export; there are: {', '.join(there) or 'none'}")
-    if not there:
+    finished = [n for n, f in stages.items() if n.startswith(kind) and (root / f / store.MANIFEST).exists()]
+    if stage is not None and stage not in finished:
+        raise UserError(f"{root}: no finished {stage!r} to export; there are: {', '.join(finished) or 'none'}")
+    if not finished:
         raise UserError(f"{root}: no {kind} stage is complete yet; run the recipe again, it goes on")
-    return [stage] if stage else there if every else there[-1:]
+    return [stage] if stage else finished if every else finished[-1:]
 
 
 def _fill(lineage: Lineage, folder: Path, format: str) -> None:
@@ -141,7 +141,7 @@ def _push(folder: Path, repo: str, kind: str) -> str:
 
     api = HfApi()
     try:
-        made = api.create_repo(repo, repo_type=kind, private=True, exist_ok=True)
+        address = api.create_repo(repo, repo_type=kind, private=True, exist_ok=True)
         api.upload_folder(repo_id=repo, repo_type=kind, folder_path=folder, commit_message="dpr-mini export")
     except (HTTPError, OSError, ValueError) as error:
         lines = str(error).strip().splitlines() or [""]
@@ -150,4 +150,4 @@ def _push(folder: Path, repo: str, kind: str) -> str:
             f"--push {repo}: {type(error).__name__}: {why}; {folder} is complete: "
             f"hf upload {repo} {folder} --repo-type {kind}"
         ) from None
-    return str(made)
+    return str(address)

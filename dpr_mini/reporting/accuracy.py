@@ -19,7 +19,7 @@ NAMES = {
 
 
 def headline(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
-    models, asked = results.models, recipe["evaluate"]
+    models, config = results.models, recipe["evaluate"]
     if not models:
         return Section("Accuracy")
     rows = []
@@ -30,8 +30,8 @@ def headline(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
         ("benchmark", *(m.label for m in models)),
         rows,
         results.graded(),
-        note=f"pass@1: mean over n problems of the share of k samples that are right, T={asked['temperature']:g}, "
-        f"top-p {asked['top_p']:g}, at most {asked['max_new_tokens']} new tokens; in brackets the 95 % bootstrap "
+        note=f"pass@1: mean over n problems of the share of k samples that are right, T={config['temperature']:g}, "
+        f"top-p {config['top_p']:g}, at most {config['max_new_tokens']} new tokens; in brackets the 95 % bootstrap "
         "interval over problems. Greedy: one answer at T=0.",
         links={
             (i, j): to("answers", m.label, b) for i, b in enumerate(results.benchmarks) for j, m in enumerate(models, 1)
@@ -154,10 +154,10 @@ def _split(results: Results, before: str, after: str) -> str:
     if official.verdict not in ("improved", "got worse"):
         return f"{head}: no change is shown, so there is nothing to divide."
     what = "gain" if official.verdict == "improved" else "loss"
-    shown = {m: by[m].verdict == official.verdict for m in by}
+    same = {m: by[m].verdict == official.verdict for m in by}
     seen = [
         f"the {NAMES[m]} sees {change(by[m].difference)}"
-        + (f", {by[m].difference.mean / official.difference.mean:.0%} of it" if shown[m] else f": no {what} shown")
+        + (f", {by[m].difference.mean / official.difference.mean:.0%} of it" if same[m] else f": no {what} shown")
         for m in ("last_number", "first_result")
     ]
     meaning = {
@@ -165,10 +165,10 @@ def _split(results: Results, before: str, after: str) -> str:
         (True, True): f"part of this {what} is format, part is not",
         (False, True): f"this {what} is one of format as far as these problems can tell",
         (False, False): f"these problems cannot tell whether this {what} is one of format",
-    }[shown["last_number"], shown["format"]]
+    }[same["last_number"], same["format"]]
     return f"{head}; {'; '.join(seen)}. So {meaning} (format {change(by['format'].difference)})."
 
 
 def _pairs(results: Results) -> list[tuple[str, str]]:
-    there = {m.label for m in results.models}
-    return [(a, b) for a, b in COMPARISONS if a in there and b in there]
+    labels = {m.label for m in results.models}
+    return [(a, b) for a, b in COMPARISONS if a in labels and b in labels]

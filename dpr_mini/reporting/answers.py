@@ -15,10 +15,10 @@ from dpr_mini.types import Graded
 
 def gallery(results: Results, to: Link) -> Section:
     """Every figure with where its numbers come from."""
-    found: list[tuple[str, str]] = []
+    drawings: list[tuple[str, str]] = []
 
     def add(svgs: list[str], *captions: str) -> None:
-        found.extend(zip(svgs, captions, strict=True))
+        drawings.extend(zip(svgs, captions, strict=True))
 
     if results.models:
         cards, graded = results.graded(), results.graded("graded.jsonl")
@@ -36,13 +36,13 @@ def gallery(results: Results, to: Link) -> Section:
         revised = {m.label: m.cards[results.overall].revised for m in results.models}
         if any(revised.values()):
             changed = {m.label: changes(m.answers()) for m in results.models}
-            told = "Answers that go on after a first attempt: its verdict against that of the whole. "
-            add(figures.revisions(changed, revised, to), f"{told}From {graded}.")
+            note = "Answers that go on after a first attempt: its verdict against that of the whole. "
+            add(figures.revisions(changed, revised, to), f"{note}From {graded}.")
     if results.bins:
-        told = "Left bars: right among the probe's equal draws for every problem, before the rules. "
+        note = "Upper bars: right among the probe's equal draws for every problem, before the rules. "
         source = f"From {results.source('sample-2', 'budgets.jsonl')}, {results.source('filter-2', 'rows.jsonl')}."
         each = "The same for each problem; dashes: the quota. "
-        add(figures.difficulty(results.bins, to), told + source, each + source)
+        add(figures.difficulty(results.bins, to), note + source, each + source)
     if any(results.drops.values()):
         dropped = {role: by for role, by in results.drops.items() if by}
         add(figures.drops(dropped, to), f"From {', '.join(results.source(r, 'drops.jsonl') for r in results.drops)}.")
@@ -54,10 +54,10 @@ def gallery(results: Results, to: Link) -> Section:
     order = list(results.at)
     add(figures.spending("Time by stage", "seconds", seconds, order), "From stage.json of every stage.")
     if tokens_spent:
-        told = "New: generated; trained: seen in training, all epochs; prompts are counted as often as they were sent."
-        drawn = figures.spending("Tokens by stage", "tokens", tokens_spent, order)
-        add(drawn, f"{told} From stage.json of the stages named.")
-    return Section("Figures", [Figures(found)])
+        note = "New: generated; trained: seen in training, all epochs; prompts are counted as often as they were sent."
+        bars = figures.spending("Tokens by stage", "tokens", tokens_spent, order)
+        add(bars, f"{note} From stage.json of the stages named.")
+    return Section("Figures", [Figures(drawings)])
 
 
 def by_verdict(model: Model) -> dict[str, tuple[float, float, float] | None]:
@@ -125,9 +125,9 @@ def length_table(results: Results, recipe: Mapping[str, Any], to: Link) -> Secti
 def behaviour_table(results: Results, to: Link) -> Section:
     shares = {f"{m.label}, answers": m.cards[results.overall].behaviours for m in results.models}
     for role in results.drops:
-        found = results.metrics(role)
-        shares |= {f"{role.replace('_', '-')}, drawn": found["behaviours"]}
-        shares |= {f"{role.replace('_', '-')}, kept": found["kept_behaviours"]}
+        metrics = results.metrics(role)
+        shares |= {f"{role.replace('_', '-')}, drawn": metrics["behaviours"]}
+        shares |= {f"{role.replace('_', '-')}, kept": metrics["kept_behaviours"]}
     if not shares:
         return Section("Behaviours")
     names = list(next(iter(shares.values())))

@@ -188,19 +188,18 @@ def costs(run: Run, evaluation: str) -> dict[str, float]:
     """What the stages that lead to `evaluation` asked, kept, trained on (tokens of all epochs) and took (seconds)."""
     upto = list(run.stages)[: list(run.stages).index(evaluation) + 1]
     both = (f"{evaluation}-answers", evaluation)
-    done = {n: run.manifest(n) for n in upto if not n.startswith("eval-") or n in both}
-    asked = [done[n]["metrics"] for n in SAMPLING if n in done]
-    trained = [done[n]["metrics"] for n in TRAINING if n in done]
+    manifests = {n: run.manifest(n) for n in upto if not n.startswith("eval-") or n in both}
+    sampling, training = ([manifests[n]["metrics"] for n in names if n in manifests] for names in (SAMPLING, TRAINING))
 
     def seconds(names: Sequence[str]) -> float:
-        return sum(m["seconds"] for n, m in done.items() if n in names)
+        return sum(m["seconds"] for n, m in manifests.items() if n in names)
 
     return {
-        "sampled_answers": sum(t["answers"] for m in asked for t in m["turns"]),
-        "sampled_tokens": sum(m["tokens"] for m in asked),
-        "kept": sum(m["metrics"]["kept"] for n, m in done.items() if n.startswith("filter-")),
-        "trained_tokens": sum(m["trained_tokens"] for m in trained),
-        "steps": sum(m["steps"] for m in trained),
+        "sampled_answers": sum(t["answers"] for m in sampling for t in m["turns"]),
+        "sampled_tokens": sum(m["tokens"] for m in sampling),
+        "kept": sum(m["metrics"]["kept"] for n, m in manifests.items() if n.startswith("filter-")),
+        "trained_tokens": sum(m["trained_tokens"] for m in training),
+        "steps": sum(m["steps"] for m in training),
         "seconds_sampling": seconds(SAMPLING),
         "seconds_training": seconds(TRAINING),
         "seconds_evaluation": seconds(both),
@@ -213,7 +212,7 @@ def collect(folders: Sequence[Path]) -> list[Run]:
     An experiment's own latest.json gives way to an arm of the same name and seed. Raises RunError for a folder that is
     neither, and for two runs that would be one arm's with the same seed.
     """
-    found: dict[tuple[str, int], Path] = {}
+    homes: dict[tuple[str, int], Path] = {}
     for folder in folders:
         arms = sorted(p.parent for p in folder.glob(f"{ARMS}/*/{LATEST}"))
         if not arms:
@@ -222,12 +221,12 @@ def collect(folders: Sequence[Path]) -> list[Run]:
         for home in [*([folder] if (folder / LATEST).exists() else []), *arms]:
             latest = read_latest(home)["recipe"]
             here[latest["name"], latest["seed"]] = home
-        if twice := found.keys() & here.keys():
+        if twice := homes.keys() & here.keys():
             name, seed = min(twice)
-            raise RunError(f"{found[name, seed]} and {here[name, seed]} are both {name} with seed {seed}")
-        found |= here
+            raise RunError(f"{homes[name, seed]} and {here[name, seed]} are both {name} with seed {seed}")
+        homes |= here
     runs = []
-    for (name, seed), home in found.items():
+    for (name, seed), home in homes.items():
         latest = read_latest(home)
         runs.append(Run(name, seed, latest["recipe"], {n: home / f for n, f in latest["stages"].items()}))
     return runs
@@ -250,11 +249,11 @@ def arrange(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     left_out = [f"{r.name}, seed {r.seed}" for r in runs if r not in complete]
     arms: dict[str, Arm] = {}
     for name in dict.fromkeys(r.name for r in complete):
-        mine = {r.seed: r for r in sorted(complete, key=lambda r: r.seed) if r.name == name}
-        stages = {r.last for r in mine.values()}
+        by_seed = {r.seed: r for r in sorted(complete, key=lambda r: r.seed) if r.name == name}
+        stages = {r.last for r in by_seed.values()}
         if len(stages) > 1:
             raise RunError(f"{name}: its seeds were run with different phases")
-        arms[name] = Arm(name, mine, stages.pop())
+        arms[name] = Arm(name, by_seed, stages.pop())
     base = next((name for name, arm in arms.items() if all(r.is_base for r in arm.runs.values())), None)
     if base is None:
         scored = {r.seed: r for r in complete if r.complete("eval-0") and r.asks_once}
@@ -270,74 +269,74 @@ def arrange(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     return Comparison(arms, baseline or base, base, left_out)
 
 
-def summary(found: Comparison) -> dict[str, Any]:
+def summary(comparison: Comparison) -> dict[str, Any]:
     """All numbers with their conditions, as comparison.json holds them.
 
     An arm's `differs` is what its recipe says otherwise than the one in `conditions`, the first arm's.
     """
-    names = found.slices
-    first = next(iter(found.arms.values()))
-    plain = {name: _settings(next(iter(arm.runs.values())).recipe) for name, arm in found.arms.items()}
+    names = comparison.slices
+    first = next(iter(comparison.arms.values()))
+    plain = {name: _settings(next(iter(arm.runs.values())).recipe) for name, arm in comparison.arms.items()}
     return {
-        "baseline": found.baseline,
+        "baseline": comparison.baseline,
         "bins": {
-            HARD: f"greedy answer of {found.base} wrong",
-            EASY: f"greedy answer of {found.base} right",
+            HARD: f"greedy answer of {comparison.base} wrong",
+            EASY: f"greedy answer of {comparison.base} right",
         },
         "arms": {
             name: {
                 "seeds": list(arm.runs),
                 "evaluations": {seed: run.stages[arm.stage].name for seed, run in arm.runs.items()},
-                "costs": found.costs(name),
-                "scores": {s: asdict(found.scores(name, s)) for s in names},
+                "costs": comparison.costs(name),
+                "scores": {s: asdict(comparison.scores(name, s)) for s in names},
                 "differs": {
                     k: v
                     for k in plain[name] | plain[first.name]
                     if (v := plain[name].get(k)) != plain[first.name].get(k) and k != "seed"
                 },
             }
-            for name, arm in found.arms.items()
+            for name, arm in comparison.arms.items()
         },
         "differences": [
-            {"arm": name, "baseline": found.baseline, "on": s, "measure": measure, **asdict(difference)}
-            for name in found.arms
-            if name != found.baseline
+            {"arm": name, "baseline": comparison.baseline, "on": s, "measure": measure, **asdict(difference)}
+            for name in comparison.arms
+            if name != comparison.baseline
             for s in names
-            for measure in ("pass@1", *(["greedy"] if s in found.benchmarks else []))
-            if (difference := found.difference(name, s, measure == "greedy"))
+            for measure in ("pass@1", *(["greedy"] if s in comparison.benchmarks else []))
+            if (difference := comparison.difference(name, s, measure == "greedy"))
         ],
-        "left_out": list(found.left_out),
-        "conditions": conditions(found) | {"recipe": {**next(iter(first.runs.values())).recipe, "like": None}},
+        "left_out": list(comparison.left_out),
+        "conditions": conditions(comparison) | {"recipe": {**next(iter(first.runs.values())).recipe, "like": None}},
         "written_by": facts(),
     }
 
 
 def _settings(recipe: Mapping[str, Any], at: str = "") -> dict[str, Any]:
     """A recipe as {"section.key": value}; of the recipe that it is measured by, the name."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, value in recipe.items():
         if key == "like":
-            found[key] = value["name"] if value else None
+            settings[key] = value["name"] if value else None
         elif isinstance(value, Mapping) and value:
-            found |= _settings(value, f"{at}{key}.")
+            settings |= _settings(value, f"{at}{key}.")
         else:
-            found[f"{at}{key}"] = value
-    return found
+            settings[f"{at}{key}"] = value
+    return settings
 
 
-def conditions(found: Comparison) -> dict[str, Any]:
+def conditions(comparison: Comparison) -> dict[str, Any]:
     """What the stages say of how they were made; a list where they differ."""
-    runs = [run for arm in found.arms.values() for run in arm.runs.values()]
+    runs = [run for arm in comparison.arms.values() for run in arm.runs.values()]
     folders = {run.stages[n]: run.manifest(n) for run in runs for n in run.stages if run.complete(n) and n != "report"}
 
     def of(values: list[Any]) -> list[Any]:
         return list({store.canonical(v): v for v in values}.values())
 
-    asked = runs[0].recipe["evaluate"]
+    config = runs[0].recipe["evaluate"]
     return {
         "model": of([run.recipe["model"] for run in runs]),
         "engine": of([m["metrics"]["engine"] for m in folders.values() if "engine" in m["metrics"]]),
         "scale": of([run.recipe["scale"] for run in runs]),
-        "evaluation": {k: asked[k] for k in ("samples", "greedy", "temperature", "top_p", "max_new_tokens")},
+        "evaluation": {k: config[k] for k in ("samples", "greedy", "temperature", "top_p", "max_new_tokens")},
         **{name: of([m[name] for m in folders.values()]) for name in ("machine", "versions", "commit")},
     }

@@ -109,11 +109,11 @@ def _conditions(numbers: Numbers) -> Table:
 
 def _differing(numbers: Numbers) -> list[str]:
     """What each arm's recipe says otherwise than the first one's."""
-    found = []
+    lines = []
     for name, arm in numbers["arms"].items():
         values = ", ".join(f"{k}={v}" for k, v in arm["differs"].items() if k != "name")
-        found.append(f"{name}: {values}" if values else f"{name}: the recipe in comparison.json")
-    return found
+        lines.append(f"{name}: {values}" if values else f"{name}: the recipe in comparison.json")
+    return lines
 
 
 def figure(numbers: Numbers) -> str:

@@ -41,9 +41,9 @@ def _facts(results: Results, recipe: Mapping[str, Any]) -> dict[str, Any]:
         return list(dict.fromkeys(flat(m[name]) for m in results.manifests.values()))
 
     def draw(section: str) -> str:
-        asked = recipe[section]
-        return f"{asked['samples']} samples, " + ", ".join(
-            f"{k} {asked[k]:g}" for k in ("temperature", "top_p", "max_new_tokens")
+        config = recipe[section]
+        return f"{config['samples']} samples, " + ", ".join(
+            f"{k} {config[k]:g}" for k in ("temperature", "top_p", "max_new_tokens")
         )
 
     engines = list(dict.fromkeys(results.metrics(r)["engine"] for r in GENERATING if r in results.at))

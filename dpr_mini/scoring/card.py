@@ -81,11 +81,11 @@ def _by_label(label: Literal["level", "subject"], answers: Sequence[Graded]) -> 
     by: dict[str, list[Graded]] = {}
     for answer in answers:
         by.setdefault(getattr(answer, label), []).append(answer)
-    made = {}
+    estimates = {}
     for name in sorted(by.keys() - {""}):
         main, length = estimate(list(pass_rates(by[name]).values())), lengths([a.tokens for a in by[name]])
-        made[name] = LabelEstimate(main.n, main.mean, main.low, main.high, main.se, tokens_mean=length.mean)
-    return made
+        estimates[name] = LabelEstimate(main.n, main.mean, main.low, main.high, main.se, tokens_mean=length.mean)
+    return estimates
 
 
 def share(flags: Iterable[bool]) -> float:
