@@ -25,6 +25,7 @@ from typing import Any
 
 from dpr_mini import store
 from dpr_mini.reporting import comparison, figures, words
+from dpr_mini.reporting.dialogues import KIND_WORDS
 from dpr_mini.reporting.results import Results
 from dpr_mini.reporting.samples import by_hash
 from dpr_mini.runs import read_latest
@@ -34,13 +35,6 @@ from dpr_mini.types import Card, Kept
 ROOT = Path(__file__).parent.parent
 README, RESULTS_PAGE = "README.md", "docs/results.md"
 DEMO = "smollm2-cpu"  # the recipe whose run stands on the README and has its example dialogue shown
-KIND_WORDS = dict(
-    zip(
-        KINDS,
-        ("right in one turn", "right, then right again", "wrong, then right", "right, then wrong", "never right"),
-        strict=True,
-    )
-)
 
 
 def publish(run: Path, root: Path = ROOT) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from dpr_mini.reporting.document import Block, Points, Section, Table, Text
 from dpr_mini.reporting.figures import Link
-from dpr_mini.reporting.results import COMPARISONS, FEWEST, Results
+from dpr_mini.reporting.results import COMPARISONS, FEWEST, Change, Results, Word
 from dpr_mini.reporting.words import cell, change, p_value, size, up_and_down
 
 NAMES = {
@@ -16,6 +16,7 @@ NAMES = {
     "last_number": "last number",
     "format": "format",
 }
+CHANGED: dict[Word, str] = {"improved": "gain", "got worse": "loss"}
 
 
 def headline(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
@@ -148,25 +149,39 @@ def format_or_arithmetic(results: Results, to: Link) -> Section:
 
 def _split(results: Results, before: str, after: str) -> str:
     """How much of an official change the other two scorers see, in words that the intervals allow."""
-    by = {m: results.change(before, after, results.overall, m) for m in NAMES}
+    by = by_scorer(results, before, after)
     official = by["official"]
     head = f"{before} to {after}: official {change(official.difference)}"
-    if official.verdict not in ("improved", "got worse"):
+    if official.verdict not in CHANGED:
         return f"{head}: no change is shown, so there is nothing to divide."
-    what = "gain" if official.verdict == "improved" else "loss"
-    same = {m: by[m].verdict == official.verdict for m in by}
+    what = CHANGED[official.verdict]
     seen = [
         f"the {NAMES[m]} sees {change(by[m].difference)}"
-        + (f", {by[m].difference.mean / official.difference.mean:.0%} of it" if same[m] else f": no {what} shown")
+        + (f", {_ratio(by[m], official):.0%} of it" if by[m].verdict == official.verdict else f": no {what} shown")
         for m in ("last_number", "first_result")
     ]
-    meaning = {
+    return f"{head}; {'; '.join(seen)}. So {origin(by)} (format {change(by['format'].difference)})."
+
+
+def by_scorer(results: Results, before: str, after: str) -> dict[str, Change]:
+    """The change over all problems by each scorer of the same answers (NAMES)."""
+    return {c.measure: c for m in NAMES if (c := results.change(before, after, results.overall, m))}
+
+
+def origin(by: Mapping[str, Change]) -> str:
+    """Whether an official change that is shown comes of format, in words that the scorers' intervals allow."""
+    word = by["official"].verdict
+    what = CHANGED[word]
+    return {
         (True, False): f"no part of this {what} is shown to be format",
         (True, True): f"part of this {what} is format, part is not",
         (False, True): f"this {what} is one of format as far as these problems can tell",
         (False, False): f"these problems cannot tell whether this {what} is one of format",
-    }[same["last_number"], same["format"]]
-    return f"{head}; {'; '.join(seen)}. So {meaning} (format {change(by['format'].difference)})."
+    }[by["last_number"].verdict == word, by["format"].verdict == word]
+
+
+def _ratio(part: Change, whole: Change) -> float:
+    return part.difference.mean / whole.difference.mean
 
 
 def _pairs(results: Results) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from dpr_mini.types import Graded
 
 
 def gallery(results: Results, to: Link) -> Section:
-    """Every figure with where its numbers come from."""
+    """Every figure but that of accuracy, which stands on the first screen, with where its numbers come from."""
     drawings: list[tuple[str, str]] = []
 
     def add(svgs: list[str], *captions: str) -> None:
@@ -22,7 +22,6 @@ def gallery(results: Results, to: Link) -> Section:
 
     if results.models:
         cards, graded = results.graded(), results.graded("graded.jsonl")
-        add(figures.accuracy({m.label: m.cards for m in results.models}, to), f"From {cards}.")
         add(
             figures.growth({m.label: by_verdict(m) for m in results.models}, to),
             "Means over problems with 95 % bootstrap intervals. Right answers come from easier problems: compare one "

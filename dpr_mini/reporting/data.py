@@ -1,15 +1,12 @@
-"""The report's sections on data: from problems to training rows, what it cost, difficulty, unedited examples."""
+"""The report's sections on data: from problems to training rows, what it cost, difficulty."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import fields
 
-from dpr_mini.reporting.document import Block, Section, Table, Talk
+from dpr_mini.reporting.document import Block, Section, Table
 from dpr_mini.reporting.figures import Link
 from dpr_mini.reporting.results import GENERATING, Bin, Results
-from dpr_mini.store import StoreError
-from dpr_mini.types import Dialogue, Verdict, from_row
 
 ORDER = ("drawn", "right", "wrong,", "right,", "kept", "kept:", "problems", "packed:")  # first words, down the funnel
 
@@ -123,37 +120,3 @@ def difficulty(results: Results, to: Link) -> Section:
     links = {(i, 2): to("probed", b.label) for i, b in enumerate(results.bins)}
     links |= {(i, 7): to("kept", b.label) for i, b in enumerate(results.bins)}
     return Section("Difficulty (phase 2)", [Table(head.split(" | "), rows, source, note=note, links=links)])
-
-
-def excerpts(results: Results) -> Section:
-    blocks: list[Block] = []
-    answers = {r["id"]: r["answer"] for r in results.rows("problems")} if "problems" in results.at else {}
-
-    def talk(title: str, dialogue: Dialogue, verdicts: Iterable[Verdict], end: str, note: str, source: str) -> None:
-        said, grades = [], [f", {v.status} ({v.extracted or 'no answer'})" for v in verdicts]
-        for i, t in enumerate(dialogue.turns):
-            said.append(("asked", f"asked ({t.instruction})", t.prompt))
-            grade = grades[i] if i < len(grades) else ""
-            said.append(("model", f"model, {len(t.ids)} tokens, {t.finish}{grade}", t.text))
-        said += [("evidence", "dropped because", end)] if end else []
-        expected = answers.get(dialogue.problem_id, "not known")
-        blocks.append(Talk(f"{title}: {dialogue.id}", said, f"Expected answer: {expected}. {note}", source))
-
-    for role, kinds in (("filter-1", ("corrected", "confirmed")), ("filter-2", ())):
-        if role in results.at:
-            kept = next((c for kind in kinds for c in results.kept(role) if c.kind == kind), None)
-            kept = kept or next(results.kept(role))
-            kind, phase = kept.kind.replace("_", " "), role[-1]
-            first = f"The first by id of its kind ({kind})." if kinds else "The first by id."
-            source = results.source(role, "rows.jsonl")
-            talk(f"Kept in phase {phase}", kept.dialogue, kept.verdicts, "", first, source)
-    if (rules := results.drops.get("filter-1")) and "dialogue-1" in results.at:
-        rule = rules.most_common(1)[0][0]
-        drop = next(d for d in results.dropped("filter-1") if d.rule == rule)
-        row = next((r for r in results.rows("dialogue-1") if r["id"] == drop.dialogue_id), None)
-        if row is None:
-            raise StoreError(f"{results.source('filter-1', 'drops.jsonl')}: no dialogue {drop.dialogue_id}")
-        source = ", ".join([results.source("filter-1", "drops.jsonl"), results.source("dialogue-1", "rows.jsonl")])
-        note = "The first by id that the commonest rule dropped."
-        talk("Dropped in phase 1", from_row(Dialogue, row), (), f"{rule}: {drop.evidence}", note, source)
-    return Section("Unedited examples", blocks)

@@ -35,9 +35,12 @@ def estimate(of: Estimate) -> str:
     return interval(of) + ("" if of.se is None else f" s.e. {of.se:.3f}")
 
 
-def change(of: Difference | None, between: str = " ") -> str:
+def change(of: Difference | None, between: str = " ", places: int = 3) -> str:
     """ "+0.326 [+0.276, +0.377]", "-" where nothing was compared."""
-    return f"{of.mean:+.3f}{between}[{of.low:+.3f}, {of.high:+.3f}]" if of else "-"
+    if of is None:
+        return "-"
+    mean, low, high = (f"{value:+.{places}f}" for value in (of.mean, of.low, of.high))
+    return f"{mean}{between}[{low}, {high}]"
 
 
 def p_value(of: Difference) -> str:
