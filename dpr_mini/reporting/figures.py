@@ -77,9 +77,12 @@ def axes(name: str, into: list[str], title: str, height: float = HEIGHT) -> Iter
 
 def _legend_below(on: Axes) -> None:
     """A legend under the axes in as many columns as its words leave room for."""
-    handles, _ = on.get_legend_handles_labels()
+    from matplotlib.container import BarContainer
+
+    handles = sorted(on.get_legend_handles_labels()[0], key=lambda h: not isinstance(h, BarContainer))  # bars first
+    place = {"loc": "outside lower center", "columnspacing": 1.2, "handlelength": 1.4}
     for columns in range(len(handles), 0, -1):
-        legend = on.figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.2, handlelength=1.4)
+        legend = on.figure.legend(handles=handles, ncols=columns, **place)
         if columns == 1 or legend.get_window_extent().width <= on.figure.bbox.width:
             return
         legend.remove()
@@ -221,7 +224,7 @@ def length(tokens: Mapping[str, Sequence[int]]) -> list[str]:
     svgs: list[str] = []
     counts = {len(v) for v in tokens.values()}
     title = f"Answer length, n={'/'.join(map(str, sorted(counts)))} answers each; dots: medians"
-    with axes("length", svgs, title) as on:
+    with axes("length", svgs, title, HEIGHT + 0.2 * len(tokens)) as on:
         base = np.mean(next(iter(tokens.values())))
         for model, values in tokens.items():
             ratio = "" if model == next(iter(tokens)) or not base else f", {np.mean(values) / base:.2f}x"
@@ -255,7 +258,7 @@ def growth(lengths: Mapping[str, Mapping[str, tuple[float, float, float] | None]
         grouped(on, series, which)
         first = next(iter(lengths.values()))["all"]
         if first and first[0]:
-            label = f"4 x {next(iter(lengths))}, over all answers"
+            label = f"4 x {next(iter(lengths))}, all"
             on.axvline(4 * first[0], color=INK, linewidth=0.8, linestyle="--", label=label)
         on.set(xlabel="tokens, mean", ylabel="answers")
     return svgs

@@ -208,9 +208,10 @@ def _done(results: Results, recipe: Mapping[str, Any], phases: Sequence[int]) ->
     text = {
         (1,): "was trained on dialogues with itself that rules kept (phase 1",
         (2,): "was trained on answers of its own that rules kept (phase 2",
-    }.get(tuple(phases), "was trained in two phases on text of its own that rules kept (phases 1 and 2")
-    alone = " alone" if list(recipe["phases"]) == list(phases) and len(phases) == 1 else ""
-    return f"{text}{alone or ('' if list(recipe['phases']) == list(phases) else ' so far')})"
+    }
+    if len(phases) > 1:
+        return "was trained in two phases on text of its own that rules kept"
+    return f"{text[tuple(phases)]}{' alone' if len(recipe['phases']) == 1 else ' so far'})"
 
 
 def _conditions(results: Results, recipe: Mapping[str, Any]) -> str:
