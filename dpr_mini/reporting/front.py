@@ -55,7 +55,7 @@ def front(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
     blocks: list[Block] = []
     if results.models:
         (svg,) = figures.accuracy({m.label: m.cards for m in results.models}, to)
-        blocks.append(Figures([(svg, f"From {results.graded()}.")], large=True))
+        blocks.append(Figures([(svg, f"Accuracy by benchmark and phase. From {results.graded()}.")], large=True))
         if points := findings(results):
             blocks.append(Points(points))
     return Section("", [*blocks, Text(_conditions(results, recipe), small=True)])
