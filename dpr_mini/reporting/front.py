@@ -26,7 +26,7 @@ WORDS = {
     "no change shown": "no change shown",
     "too few problems": f"fewer than {FEWEST} problems, nothing is claimed",
 }
-SEED = "how far another seed would come out differently"
+SEED = "how another seed would come out"
 Finding = tuple[str, str]  # topic, sentence
 
 
@@ -100,10 +100,10 @@ def _benchmarks(results: Results) -> Finding | None:
     if len({c.verdict for c in changes}) < 2:
         return None
     low, high = (f(changes, key=lambda c: c.difference.mean) for f in (min, max))
-    ends = f"the smallest change is that of {low.benchmark}, {_said(low)}, the largest that of {high.benchmark}, "
+    ends = f"the change runs from {_said(low)} on {low.benchmark} to {_said(high)} on {high.benchmark}"
     null = [c.benchmark for c in changes if c.verdict not in CHANGED]
     missing = f"a change on {_list(null)}; " if null else ""
-    return "By benchmark", f"{ends}{_said(high)}. Not shown: {missing}{SEED}."
+    return "By benchmark", f"{ends}. Not shown: {missing}{SEED}."
 
 
 def _phases(results: Results) -> Finding | None:
@@ -225,8 +225,9 @@ def _conditions(results: Results, recipe: Mapping[str, Any]) -> str:
     k = draws(results.models[0].cards[results.overall])
     text += (
         f" pass@1: share of a problem's k={k} sampled answers that are right, mean over problems; brackets: 95 % "
-        "bootstrap interval over problems; improved and got worse are said where it excludes zero. Underlined numbers "
-        "and most bars can be clicked: they show dialogues behind them."
+        "bootstrap interval over problems"
+        + ("; improved and got worse are said where it excludes zero." if len(results.models) > 1 else ".")
+        + " Underlined numbers and most bars can be clicked: they show dialogues behind them."
     )
     labels = {m.label for m in results.models}
     missing = [label for label in ("base", *(f"phase {i}" for i in recipe["phases"])) if label not in labels]
