@@ -9,12 +9,17 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import cache
+from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Finish = Literal["stop", "length", "error"]
 Status = Literal["correct", "wrong", "unparsed", "timeout"]
 Stop = Literal["met", "spent", "gave_up", "unanswered"]
+
+GREEDY = -1  # the sample number of a greedy answer: in dialogues, in ids and in seeds
+ALL = "all"  # in a benchmark's place: all benchmarks together
 
 
 class UserError(Exception):
@@ -151,11 +156,127 @@ class Pack:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreCard:
-    """One benchmark's result. `mean` is pass@1 over n problems x k samples; the interval is over problems.
+class Kept:
+    """A dialogue that passed the filter's rules. `kind` is its trajectory over the turns (rules.KINDS).
 
-    `greedy` is None where no greedy answer was asked for besides the samples; `se` is the standard error of `mean`
-    over problems, None where they do not differ.
+    `verdicts` has one for each turn; `behaviours` counts markers by name in what the model wrote.
+    """
+
+    id: str
+    problem_id: str
+    kind: str
+    verdicts: tuple[Verdict, ...]
+    behaviours: Mapping[str, int]
+    dialogue: Dialogue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """One answer of an evaluation with all that the grader said of it; `sample` is None for the greedy answer.
+
+    `first` and `last`: whether the first result and the last number in the text are right. `attempt` is that of what
+    stands before the first bridge, or of a dialogue's first turn; `joined` that of a dialogue's whole chain; None where
+    there is no such text. `vote` is the answer it stands for in a majority vote; None where no answer was found, for
+    the greedy one, and in files older than version 4 of eval-N. `tokens` are those of all turns, `behaviours` counts of
+    markers by name.
+    """
+
+    id: str
+    problem_id: str
+    benchmark: str
+    source: str
+    level: str = ""
+    subject: str = ""
+    sample: int | None
+    tokens: int
+    finish: Finish
+    verdict: Verdict
+    first: bool
+    last: bool
+    attempt: bool | None = None
+    joined: bool | None = None
+    behaviours: Mapping[str, int]
+    vote: str | None = None
+
+    @property
+    def right(self) -> bool:
+        return self.verdict.ok
+
+    @property
+    def greedy(self) -> bool:
+        return self.sample is None
+
+    def to_row(self) -> dict[str, Any]:
+        """A line of graded.jsonl: flat; the greedy answer's sample number is GREEDY, as in its id."""
+        return {
+            "id": self.id,
+            "problem_id": self.problem_id,
+            "benchmark": self.benchmark,
+            "source": self.source,
+            "level": self.level,
+            "subject": self.subject,
+            "sample": GREEDY if self.sample is None else self.sample,
+            "tokens": self.tokens,
+            "finish": self.finish,
+            **asdict(self.verdict),
+            "first_ok": self.first,
+            "last_ok": self.last,
+            "attempt_ok": self.attempt,
+            "joined_ok": self.joined,
+            "behaviours": dict(self.behaviours),
+            "vote": self.vote,
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Graded:
+        """Read a line of graded.jsonl; what a file of an older version lacks gets its default."""
+        flags = {name: row[key] for name in ("first", "last", "attempt", "joined") if (key := f"{name}_ok") in row}
+        sample = None if row["sample"] == GREEDY else row["sample"]
+        return from_row(cls, {**row, **flags, "sample": sample, "verdict": row})
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean over `n` problems with its 95 % interval [low, high] and standard error.
+
+    `se` is None where the problems do not differ, and in files older than version 4 of eval-N.
+    """
+
+    n: int
+    mean: float
+    low: float
+    high: float
+    se: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelEstimate(Estimate):
+    """pass@1 over the problems of one level or subject, and the mean length of their answers in tokens."""
+
+    tokens_mean: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Generated tokens of `n` answers."""
+
+    n: int
+    mean: float
+    median: float
+    p90: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One model on one benchmark, or on all of them (ALL). `mean` is pass@1 over n problems x k samples.
+
+    [low, high] is the 95 % interval of `mean` over problems, `se` its standard error (None where they do not differ).
+    `k` is the smallest number of samples a problem, `k_most` the largest; they differ only over several benchmarks, and
+    then pass@k (`pass_at`, by "1", "2", "4" ... "k") and maj@k (`maj`) are None. `greedy` is None without greedy
+    answers. `lengths` are those of "right" and "wrong" answers. Shares, in [0, 1], are of the sampled answers:
+    `truncated`, `first_result` and `last_number` (right by those scorers), `unparsed`, `behaviours` (by name: showing
+    it), `joined` (whole chain right; None where no answer is a dialogue); `wrong_to_right` and `right_to_wrong` are of
+    the `revised` answers. `timeouts` counts greedy answers too.
     """
 
     benchmark: str
@@ -170,6 +291,36 @@ class ScoreCard:
     tokens_median: float
     tokens_p90: float
     se: float | None = None
+    k_most: int
+    greedy_estimate: Estimate | None = None
+    pass_at: Mapping[str, Estimate] | None = None
+    maj: Estimate | None = None
+    lengths: Mapping[str, Lengths | None] = field(default_factory=dict)
+    by_level: Mapping[str, LabelEstimate] = field(default_factory=dict)
+    by_subject: Mapping[str, LabelEstimate] = field(default_factory=dict)
+    first_result: float
+    last_number: float
+    unparsed: float
+    timeouts: int
+    behaviours: Mapping[str, float]
+    joined: float | None = None
+    revised: int
+    wrong_to_right: float
+    right_to_wrong: float
+
+    @property
+    def estimate(self) -> Estimate:
+        """pass@1."""
+        return Estimate(self.n, self.mean, self.low, self.high, self.se)
+
+    def to_row(self) -> dict[str, Any]:
+        """The card as stage.json, scorecards.json and the published results hold it."""
+        return {name: value for name, value in asdict(self).items() if name != "joined" or value is not None}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Card:
+        """Read a card back; what a file of an older version lacks gets its default."""
+        return from_row(cls, {"k_most": row["k"], **row})
 
 
 def wilson(rate: float, n: int) -> tuple[float, float]:
@@ -202,15 +353,28 @@ def to_row(value: Any) -> dict[str, Any]:
 
 
 def from_row(cls: type, row: Mapping[str, Any]) -> Any:
-    """Read a dataclass back from JSON; keys that the class lacks (verdicts beside a dialogue) are left out."""
-    hints = get_type_hints(cls)
+    """Read a dataclass back from JSON. Keys that the class lacks are left out; fields that the row lacks get defaults.
+
+    Raises TypeError where the row lacks a field that has no default.
+    """
+    hints = _hints(cls)
     return cls(**{f.name: _read(hints[f.name], row[f.name]) for f in fields(cls) if f.name in row})
 
 
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
 def _read(hint: Any, value: Any) -> Any:
-    if get_origin(hint) is tuple:
-        inner = get_args(hint)[0]
-        if is_dataclass(inner):
-            return tuple(from_row(inner, v) for v in value)
-        return tuple(value)
+    """A JSON value as what the annotation says: dataclasses alone, in tuples, as values of mappings, or None."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind is UnionType:
+        return None if value is None else _read(next(a for a in inner if a is not NoneType), value)
+    if is_dataclass(hint):
+        return from_row(hint, value)
+    if kind is tuple:
+        return tuple(from_row(inner[0], v) for v in value) if is_dataclass(inner[0]) else tuple(value)
+    if kind is Mapping:
+        return {name: _read(inner[1], v) for name, v in value.items()}
     return value

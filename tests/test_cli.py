@@ -160,7 +160,7 @@ def test_eval_scores_a_local_model_and_resumes(recipe, tmp_path):
     args += ("--max-new-tokens", 16, "--engine", "hf", "--runs", tmp_path / "runs")
     done = cli(*args)
     assert done.returncode == 0, done.stderr
-    assert "bench" in done.stdout and "n=1 k=2" in done.stdout and "graded.jsonl" in done.stdout
+    assert "bench" in done.stdout and "n=1, k=2" in done.stdout and "graded.jsonl" in done.stdout
     assert cli(*args).stdout.splitlines()[-2:] == done.stdout.splitlines()[-2:]
     assert "no benchmark 'gsm9k'" in refused(cli("eval", "x", "--on", "gsm9k"))
 

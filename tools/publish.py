@@ -1,135 +1,178 @@
-"""Put a finished run's numbers where the README shows them, so that no number is typed by hand.
+"""Put a finished run's numbers where the documentation shows them, so that no number is typed by hand.
 
     python tools/publish.py runs/smollm2-cpu [more runs ...]
     python tools/publish.py runs/smollm2-cpu/comparison.json      (what `dpr-mini compare` wrote)
 
-Copies each run's scorecards.json (numbers with their conditions) and its accuracy figure to bench/results/<name>.*,
-and rewrites the README between the markers `<!-- <name> -->` and `<!-- end <name> -->` where it has them. Of a
-comparison: comparison.json and its figure, and the table of arms.
+Copies a run's scorecards.json (numbers with their conditions) and its accuracy figure to bench/results/<name>.*, and
+rewrites the text between markers, where a file has them:
+
+    docs/results.md   <!-- <name> -->      the table by benchmark, conditions, figure
+    docs/results.md   <!-- dialogue -->    of the demo: one kept dialogue, drawn by a hash of its id
+    README.md         <!-- result -->      of the demo: one row, pass@1 over all problems by phase
+
+each up to its `<!-- end ... -->`. Of a comparison: comparison.json, its figure, and the table of arms. Publishing again
+changes nothing.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from dpr_mini import store
-from dpr_mini.reporting import comparison, figures
+from dpr_mini.reporting import comparison, figures, words
+from dpr_mini.reporting.dialogues import KIND_WORDS
 from dpr_mini.reporting.results import Results
+from dpr_mini.reporting.samples import by_hash
 from dpr_mini.runs import read_latest
-from dpr_mini.types import Dialogue, from_row
+from dpr_mini.selection.rules import KINDS
+from dpr_mini.types import Card, Kept
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "bench" / "results"
+README, RESULTS_PAGE = "README.md", "docs/results.md"
+DEMO = "smollm2-cpu"  # the recipe whose run stands on the README and has its example dialogue shown
 
 
-def publish(run: Path) -> None:
+def publish(run: Path, root: Path = ROOT) -> None:
+    """Write a run's numbers into the checkout `root`, and say where."""
     latest = read_latest(run)
     name = latest["recipe"]["name"]
     folders = {role: run / f for role, f in latest["stages"].items() if role != "report"}
     results = Results({role: f for role, f in folders.items() if (f / store.MANIFEST).exists()})
     seconds = {role: manifest["seconds"] for role, manifest in results.manifests.items()}
-    store.write_json(
-        RESULTS / f"{name}.json",
-        {**store.read_json(run / "scorecards.json"), "seconds": seconds},
-    )
     (drawn,) = figures.accuracy({m.label: m.cards for m in results.models})
     alone = drawn.replace(
         "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" ', 1
     )
-    store.write_text(RESULTS / f"{name}.svg", alone.replace("currentColor", "#6b7280"))
-    told = into_readme(name, lambda: summary(results, latest["recipe"], sum(seconds.values())))
-    print(f"{name}: bench/results/{name}.json, .svg{told}")
+    numbers = {**store.read_json(run / "scorecards.json"), "seconds": seconds}
+    _write(root, name, numbers, alone.replace("currentColor", "#6b7280"))
+    fill(root / RESULTS_PAGE, name, summary(results, latest["recipe"], sum(seconds.values())))
+    if name == DEMO:
+        fill(root / README, "result", one_row(results, latest["recipe"]))
+        fill(root / RESULTS_PAGE, "dialogue", example(list(results.kept("filter-1"))))
 
 
-def into_readme(name: str, block: Callable[[], str]) -> str:
-    """Put a block between its markers; what to say of it."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    marked = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end {re.escape(name)} -->)", re.DOTALL)
-    if not marked.search(readme):
-        return ""
-    text = block()
-    store.write_text(ROOT / "README.md", marked.sub(lambda m: m[1] + text + m[2], readme))
-    return ", README.md"
-
-
-def publish_comparison(file: Path) -> None:
+def publish_comparison(file: Path, root: Path = ROOT) -> None:
+    """Write what `dpr-mini compare` wrote into the checkout `root`, and say where."""
     numbers, name = store.read_json(file), file.stem
-    store.write_json(RESULTS / f"{name}.json", numbers)
-    store.write_text(RESULTS / f"{name}.svg", file.with_suffix(".svg").read_text(encoding="utf-8"))
-
-    def block() -> str:
-        table = comparison.arms(numbers)
-        rows = [table.head, ("---",) * len(table.head), *table.rows]
-        lines = ["| " + " | ".join(cell.replace("\n", " ") for cell in row) + " |" for row in rows]
-        return "\n".join(["", *lines, "", f"![difference to the baseline](bench/results/{name}.svg)", "", ""])
-
-    print(f"{name}: bench/results/{name}.json, .svg{into_readme(name, block)}")
+    _write(root, name, numbers, file.with_suffix(".svg").read_text(encoding="utf-8"))
+    table = comparison.arms(numbers)
+    rows = [[cell.replace("\n", " ") for cell in row] for row in table.rows]
+    figure = f"![difference to the baseline](../bench/results/{name}.svg)"
+    fill(root / RESULTS_PAGE, name, ["", *_table(table.head, rows), "", figure, ""])
 
 
-def summary(results: Results, recipe: dict[str, Any], seconds: float) -> str:
-    """Table, conditions, what the numbers say, figure, one dialogue: the README's first screen."""
-    models = results.models
-    lines = [
-        f"| pass@1 of k samples (greedy) | {' | '.join(m.label for m in models)} | {models[-1].label} - base, paired |",
-        "| --- |" + " --- |" * (len(models) + 1),
-    ]
+def _write(root: Path, name: str, numbers: dict[str, Any], svg: str) -> None:
+    store.write_json(root / "bench" / "results" / f"{name}.json", numbers)
+    store.write_text(root / "bench" / "results" / f"{name}.svg", svg)
+    print(f"{name}: bench/results/{name}.json, .svg")
+
+
+def fill(page: Path, name: str, lines: Sequence[str]) -> None:
+    """Put lines between the markers `<!-- name -->` and `<!-- end name -->` of a page, or say that it has none."""
+    marked = re.compile(rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end {re.escape(name)} -->)", re.DOTALL)
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    if not marked.search(text):
+        print(f"{page.name}: no markers <!-- {name} --> and <!-- end {name} -->, nothing to fill")
+        return
+    store.write_text(page, marked.sub(lambda m: "\n".join([m[1].rstrip(), *lines, m[2]]), text))
+    print(f"{page.name}: <!-- {name} -->")
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(row) + " |" for row in (head, ("---",) * len(head), *rows)]
+
+
+# ---------------------------------------------------------------- what is written
+
+
+def one_row(results: Results, recipe: dict[str, Any]) -> list[str]:
+    """The README's result: pass@1 over all problems by phase, with its conditions."""
+    cards = {m.label: m.cards[results.overall] for m in results.models}
+    first, last = results.models[0].label, results.models[-1].label
+    phases = " -> ".join(f"{label} {words.interval(card)}" for label, card in cards.items())
+    change = words.change(results.difference(first, last, results.overall))
+    conditions = f"{words.size(cards[first])}, seed {recipe['seed']}; {last} - {first}, paired: {change}"
+    return ["", f"**pass@1, all held-out problems:** {phases}", f"({conditions}).", ""]
+
+
+def summary(results: Results, recipe: dict[str, Any], seconds: float) -> list[str]:
+    """The table by benchmark, the conditions, what the numbers say of length and format, the figure."""
+    models, name, asked = results.models, recipe["name"], recipe["evaluate"]
+    rows = []
     for b in results.benchmarks:
-        first = models[0].cards[b]
-        cells = [
-            f"{m.cards[b]['mean']:.3f} [{m.cards[b]['low']:.3f}, {m.cards[b]['high']:.3f}] ({m.cards[b]['greedy']:.2f})"
-            for m in models
-        ]
-        d = results.difference("base", models[-1].label, b)
-        cells.append(f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}], p = {d['p_sign']:.2g}")
-        lines.append(f"| {b}, n={first['n']}, k={first['k']} | " + " | ".join(cells) + " |")
-    tokens = [m.cards[results.overall]["tokens_mean"] for m in models]
+        cells = [_cell(m.cards[b]) for m in models]
+        d = results.difference(models[0].label, models[-1].label, b)
+        cells.append(f"{words.change(d)}, {words.p_equals(d)}" if d else "-")
+        rows.append((f"{b}, {words.size(models[0].cards[b])}", *cells))
+    head = (
+        "pass@1 of k samples (greedy)",
+        *(m.label for m in models),
+        f"{models[-1].label} - {models[0].label}, paired",
+    )
+    first, last = models[0].cards[results.overall], models[-1].cards[results.overall]
+    tokens = " -> ".join(f"{m.cards[results.overall].tokens_mean:.0f}" for m in models)
+    scorers = {
+        "official": (first.mean, last.mean),
+        "first result": (first.first_result, last.first_result),
+        "last number": (first.last_number, last.last_number),
+    }
     manifest = results.manifests[list(results.at)[-1]]
     machine, versions = manifest["machine"], manifest["versions"]
-    scorers = [
-        f"{label} {models[0].cards[results.overall][key]:.3f} -> {models[-1].cards[results.overall][key]:.3f}"
-        for label, key in (("official", "mean"), ("first result", "first_result"), ("last number", "last_number"))
+    return [
+        "",
+        *_table(head, rows),
+        "",
+        f"One run, seed {recipe['seed']}; intervals: 95 % bootstrap over problems; p: exact sign test. "
+        f"T={asked['temperature']:g}, top-p {asked['top_p']:g}. "
+        f"{machine['cores']} cores of {machine['cpu']}, {machine['gpu'] or 'no GPU'}, "
+        f"{seconds / 60:.1f} minutes for all stages; "
+        f"torch {versions['torch']}, {results.metrics('eval-0-answers')['engine']}. "
+        f"Raw: [`bench/results/{name}.json`](../bench/results/{name}.json).",
+        "",
+        f"Mean answer length: {tokens} tokens. By three scorers of the same answers: "
+        + "; ".join(f"{label} {a:.3f} -> {b:.3f}" for label, (a, b) in scorers.items())
+        + f". {_revised(last, models[-1].label)}",
+        "",
+        f"![pass@1 by phase](../bench/results/{name}.svg)",
+        "",
     ]
-    example = next(r for r in results.rows("filter-1") if r["kind"] == "corrected")
-    talk: Dialogue = from_row(Dialogue, example["dialogue"])
-    said = [f"> **{t.instruction}:** {one_line(t.prompt)}<br>\n> **model:** {one_line(t.text)}" for t in talk.turns]
-    name = recipe["name"]
-    return "\n".join(
-        [
-            "",
-            *lines,
-            "",
-            f"One run, seed {recipe['seed']}; intervals: 95 % bootstrap over problems; p: exact sign test. "
-            f"T={recipe['evaluate']['temperature']:g}, top-p {recipe['evaluate']['top_p']:g}. "
-            f"{machine['cores']} cores of {machine['cpu']}, no GPU, {seconds / 60:.1f} minutes for all stages; "
-            f"torch {versions['torch']}, {results.metrics('eval-0-answers')['engine']}. "
-            f"Raw: [`bench/results/{name}.json`](bench/results/{name}.json).",
-            "",
-            f"Mean answer length: {' -> '.join(f'{t:.0f}' for t in tokens)} tokens. "
-            f"By three scorers of the same answers: {'; '.join(scorers)}. "
-            + changed_minds(models[-1].cards[results.overall], models[-1].label),
-            "",
-            f"![pass@1 by phase](bench/results/{name}.svg)",
-            "",
-            f"A dialogue of the base model with itself that the rules kept, unedited ({talk.id}):",
-            "",
-            "\n>\n".join(said),
-            "",
-            "",
-        ]
-    )
 
 
-def changed_minds(card: dict[str, Any], label: str) -> str:
+def _cell(card: Card) -> str:
+    return words.interval(card) + ("" if card.greedy is None else f" ({card.greedy:.2f})")
+
+
+def _revised(card: Card, label: str) -> str:
     """What the second thoughts inside an answer did."""
-    n = card["revised"]
-    mended, spoiled = (round(card[k] * n) for k in ("wrong_to_right", "right_to_wrong"))
+    to_right, to_wrong = (round(share * card.revised) for share in (card.wrong_to_right, card.right_to_wrong))
     return (
-        f"Of {label}'s {n} answers that go on after a first attempt, {mended} turn from wrong to right, {spoiled} back."
+        f"Of {label}'s answers, {card.revised} revise a first attempt: {to_right} become right, "
+        f"{to_wrong} become wrong."
     )
+
+
+def example(cases: Sequence[Kept]) -> list[str]:
+    """One kept dialogue, drawn by a hash of its id, with how many there are of each kind."""
+    by_id = {case.id: case for case in cases}
+    case = by_id[by_hash(by_id)[0]]
+    counts = Counter(c.kind for c in cases)
+    kinds = "; ".join(f"{counts[kind]} {kind} ({KIND_WORDS[kind]})" for kind in KINDS if counts[kind])
+    lines = [
+        "",
+        f"One of phase 1's {len(cases)} kept dialogues, drawn by a hash of its id, unedited "
+        f"({case.id}, {case.kind.replace('_', ' ')}).",
+        f"Of all {len(cases)}: {kinds.replace('_', ' ')}.",
+        "",
+    ]
+    for i, turn in enumerate(case.dialogue.turns):
+        lines += [">"] if i else []
+        lines += [f"> **{turn.instruction}:** {one_line(turn.prompt)}<br>", f"> **model:** {one_line(turn.text)}"]
+    return [*lines, ""]
 
 
 def one_line(text: str) -> str:

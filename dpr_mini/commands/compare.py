@@ -13,10 +13,10 @@ def compare(folders: Sequence[Path], out: Path | None = None, baseline: str | No
     """Write comparison.json, .md and .svg into `out` (the first folder by default), and print the table of arms."""
     from dpr_mini.reporting import comparison
 
-    found = arrange(collect(folders), baseline)
+    arms = arrange(collect(folders), baseline)
     out = out or folders[0]
     out.mkdir(parents=True, exist_ok=True)
-    numbers = summary(found)
+    numbers = summary(arms)
     store.write_json(out / "comparison.json", numbers)
     store.write_text(out / "comparison.md", comparison.page(numbers))
     store.write_text(out / "comparison.svg", comparison.figure(numbers))

@@ -13,13 +13,9 @@ from dpr_mini.chat.template import join_text
 from dpr_mini.recipe.prompts import words
 from dpr_mini.reporting.cards import Lineage, data_card, model_card
 from dpr_mini.runs import read_latest
-from dpr_mini.types import Dialogue, Problem, UserError, from_row
+from dpr_mini.types import Kept, Problem, UserError, from_row
 
 FORMATS = {"hf": "train", "gguf": "train", "data": "filter"}  # format -> the stages that it exports
-
-
-class ReleaseError(UserError):
-    """An export or a push that cannot be done: one line that says why and what mends it."""
 
 
 def export(root: Path, out: Path, format: str, stage: str | None = None, push: str | None = None) -> None:
@@ -27,18 +23,18 @@ def export(root: Path, out: Path, format: str, stage: str | None = None, push: s
 
     hf: a Hugging Face folder. gguf: a folder with an F16 GGUF, or that file alone where `out` ends in .gguf. data: the
     kept dialogues of every finished filter stage, or of `stage`. Every folder has its card as README.md.
-    Raises ReleaseError, and ExportError for a model that has no GGUF.
+    Raises UserError, and ExportError for a model that has no GGUF.
     """
     if format not in FORMATS:
-        raise ReleaseError(f"unknown format {format!r}; there are: {', '.join(FORMATS)}")
+        raise UserError(f"unknown format {format!r}; there are: {', '.join(FORMATS)}")
     stages = _chosen(root, FORMATS[format], stage, every=format == "data")
     alone = format == "gguf" and out.suffix == ".gguf"
     if push:
         if alone:
-            raise ReleaseError(f"--push needs a folder with its card: give --out {out.with_suffix('')}")
+            raise UserError(f"--push needs a folder with its card: give --out {out.with_suffix('')}")
         _check_login(push)
     if out.exists():
-        raise ReleaseError(f"{out} exists; give another --out")
+        raise UserError(f"{out} exists; give another --out")
     lineage = Lineage(root, read_latest(root), tuple(stages))
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -59,12 +55,12 @@ def export(root: Path, out: Path, format: str, stage: str | None = None, push: s
 def _chosen(root: Path, kind: str, stage: str | None, every: bool) -> list[str]:
     """The finished stages to export: the one asked for, else all of the kind or the last of them."""
     stages = read_latest(root)["stages"]
-    there = [n for n, f in stages.items() if n.startswith(kind) and (root / f / store.MANIFEST).exists()]
-    if stage is not None and stage not in there:
-        raise ReleaseError(f"{root}: no finished {stage!r} to export; there are: {', '.join(there) or 'none'}")
-    if not there:
-        raise ReleaseError(f"{root}: no {kind} stage is complete yet; run the recipe again, it goes on")
-    return [stage] if stage else there if every else there[-1:]
+    finished = [n for n, f in stages.items() if n.startswith(kind) and (root / f / store.MANIFEST).exists()]
+    if stage is not None and stage not in finished:
+        raise UserError(f"{root}: no finished {stage!r} to export; there are: {', '.join(finished) or 'none'}")
+    if not finished:
+        raise UserError(f"{root}: no {kind} stage is complete yet; run the recipe again, it goes on")
+    return [stage] if stage else finished if every else finished[-1:]
 
 
 def _fill(lineage: Lineage, folder: Path, format: str) -> None:
@@ -96,13 +92,14 @@ def _dialogues(lineage: Lineage, stage: str) -> list[dict[str, Any]]:
     bridges = words({}, lineage.recipe["dialogue"]["bridges"]).bridges
     folder = lineage.folder(stage)
     problems = folder.parent / store.read_json(folder / store.MANIFEST)["inputs"]["problems"]
-    known = {p.id: p for row in store.read_rows(problems / "rows.jsonl") if (p := from_row(Problem, row))}
-    found = []
+    by_id = {p.id: p for row in store.read_rows(problems / "rows.jsonl") if (p := from_row(Problem, row))}
+    rows = []
     for row in store.read_rows(folder / "rows.jsonl"):
-        dialogue, problem = from_row(Dialogue, row["dialogue"]), known[row["problem_id"]]
-        found.append(
+        kept: Kept = from_row(Kept, row)
+        problem = by_id[kept.problem_id]
+        rows.append(
             {
-                "id": row["id"],
+                "id": kept.id,
                 "problem_id": problem.id,
                 "stage": stage,
                 "source": problem.source,
@@ -110,15 +107,15 @@ def _dialogues(lineage: Lineage, stage: str) -> list[dict[str, Any]]:
                 "subject": problem.subject,
                 "problem": problem.text,
                 "answer": problem.answer,
-                "kind": row["kind"],
-                "statuses": [v["status"] for v in row["verdicts"]],
+                "kind": kept.kind,
+                "statuses": [v.status for v in kept.verdicts],
                 "messages": [
-                    {"role": "user", "content": dialogue.turns[0].prompt},
-                    {"role": "assistant", "content": join_text(dialogue, bridges)},
+                    {"role": "user", "content": kept.dialogue.turns[0].prompt},
+                    {"role": "assistant", "content": join_text(kept.dialogue, bridges)},
                 ],
             }
         )
-    return found
+    return rows
 
 
 # ---------------------------------------------------------------- the hub
@@ -129,9 +126,9 @@ def _check_login(repo: str) -> None:
     from huggingface_hub import get_token
 
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", repo):
-        raise ReleaseError(f"--push {repo!r}: write it as OWNER/NAME")
+        raise UserError(f"--push {repo!r}: write it as OWNER/NAME")
     if not get_token():
-        raise ReleaseError(f"--push {repo}: not logged in to the Hugging Face hub; run: hf auth login")
+        raise UserError(f"--push {repo}: not logged in to the Hugging Face hub; run: hf auth login")
 
 
 def _push(folder: Path, repo: str, kind: str) -> str:
@@ -144,13 +141,13 @@ def _push(folder: Path, repo: str, kind: str) -> str:
 
     api = HfApi()
     try:
-        made = api.create_repo(repo, repo_type=kind, private=True, exist_ok=True)
+        address = api.create_repo(repo, repo_type=kind, private=True, exist_ok=True)
         api.upload_folder(repo_id=repo, repo_type=kind, folder_path=folder, commit_message="dpr-mini export")
     except (HTTPError, OSError, ValueError) as error:
         lines = str(error).strip().splitlines() or [""]
         why = lines[0][:200].replace(get_token() or "\0", "***")
-        raise ReleaseError(
+        raise UserError(
             f"--push {repo}: {type(error).__name__}: {why}; {folder} is complete: "
             f"hf upload {repo} {folder} --repo-type {kind}"
         ) from None
-    return str(made)
+    return str(address)

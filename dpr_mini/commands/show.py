@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import random
 from collections import Counter
+from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from dpr_mini import store
 from dpr_mini.runs import RunError, read_latest
-from dpr_mini.types import Dialogue, from_row
+from dpr_mini.types import Dialogue, Drop, Kept, Verdict, from_row
 
 
 def show_run(root: Path) -> None:
@@ -18,7 +20,7 @@ def show_run(root: Path) -> None:
     for name, folder in read_latest(root)["stages"].items():
         path = root / folder
         if not (path / store.MANIFEST).exists():
-            print(f"{name:15} {'torn' if path.exists() else 'not run'}")
+            print(f"{name:15} {'incomplete' if path.exists() else 'not run'}")
             continue
         manifest = store.read_json(path / store.MANIFEST)
         facts = {k: v for k, v in manifest["metrics"].items() if not isinstance(v, dict | list)}
@@ -37,10 +39,10 @@ def show_stage(root: Path, name: str, count: int, seed: int | None) -> None:
         print(f"{name} is not complete")
     choose = random.Random(seed)
     if (folder / "drops.jsonl").exists():
-        drops = list(store.read_rows(folder / "drops.jsonl"))
-        print("drops by rule:", dict(Counter(d["rule"] for d in drops).most_common()))
+        drops: list[Drop] = [from_row(Drop, row) for row in store.read_rows(folder / "drops.jsonl")]
+        print("drops by rule:", dict(Counter(d.rule for d in drops).most_common()))
         for drop in choose.sample(drops, min(count, len(drops))):
-            print(f"  dropped {drop['dialogue_id']} by {drop['rule']}: {drop['evidence']}")
+            print(f"  dropped {drop.dialogue_id} by {drop.rule}: {drop.evidence}")
     if (folder / "rows.jsonl").exists():
         rows = list(store.read_rows(folder / "rows.jsonl"))
         print(f"{len(rows)} rows")
@@ -50,14 +52,20 @@ def show_stage(root: Path, name: str, count: int, seed: int | None) -> None:
 
 
 def _readable(row: dict[str, Any]) -> str:
-    """A dialogue as a conversation, anything else as JSON."""
-    spoken = row.get("dialogue", row)
-    if "turns" not in spoken:
-        short = {k: v if len(str(v)) < 300 else f"({len(v)} items)" for k, v in row.items()}
-        return json.dumps(short, indent=1, ensure_ascii=False)
-    dialogue: Dialogue = from_row(Dialogue, spoken)
+    """A dialogue as a conversation, with its verdicts where the rules kept it; anything else as JSON."""
+    if "dialogue" in row:
+        kept: Kept = from_row(Kept, row)
+        shown = ", ".join(f"{name} {n}" for name, n in kept.behaviours.items() if n) or "none"
+        return "\n".join([*_turns(kept.dialogue, kept.verdicts), f"[kind] {kept.kind}", f"[behaviours] {shown}"])
+    if "turns" in row:
+        return "\n".join(_turns(from_row(Dialogue, row)))
+    short = {k: v if len(str(v)) < 300 else f"({len(v)} items)" for k, v in row.items()}
+    return json.dumps(short, indent=1, ensure_ascii=False)
+
+
+def _turns(dialogue: Dialogue, verdicts: Sequence[Verdict] = ()) -> list[str]:
     lines = [f"{dialogue.id} ({dialogue.engine}, seed {dialogue.seed})"]
-    for turn in dialogue.turns:
+    for turn, verdict in zip_longest(dialogue.turns, verdicts):
         lines += [f"[{turn.instruction}] {turn.prompt}", f"[model, {len(turn.ids)} tokens, {turn.finish}] {turn.text}"]
-    lines += [f"[{k}] {v}" for k, v in row.items() if k in ("kind", "verdicts", "behaviours")]
-    return "\n".join(lines)
+        lines += [f"[graded] {verdict.status}: {verdict.extracted or 'no answer'} ({verdict.how})"] if verdict else []
+    return lines

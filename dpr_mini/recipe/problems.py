@@ -10,13 +10,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from dpr_mini.recipe import benchmarks
+from dpr_mini.types import ALL
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 
 
 # Names of held-out sets that would be taken for something else downstream.
-RESERVED = {"train": "the split that is trained on", "all": "the card over all benchmarks"}
+RESERVED = {"train": "the split that is trained on", ALL: "the card over all benchmarks"}
 
 
 def shrunk(whole: int, scale: float) -> int:

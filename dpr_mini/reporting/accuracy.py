@@ -7,8 +7,8 @@ from typing import Any
 
 from dpr_mini.reporting.document import Block, Points, Section, Table, Text
 from dpr_mini.reporting.figures import Link
-from dpr_mini.reporting.results import COMPARISONS, FEWEST, Results
-from dpr_mini.reporting.words import card, difference, p_value
+from dpr_mini.reporting.results import COMPARISONS, FEWEST, Change, Results, Word
+from dpr_mini.reporting.words import cell, change, p_value, size, up_and_down
 
 NAMES = {
     "official": "official",
@@ -16,23 +16,23 @@ NAMES = {
     "last_number": "last number",
     "format": "format",
 }
+CHANGED: dict[Word, str] = {"improved": "gain", "got worse": "loss"}
 
 
 def headline(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
-    models, asked = results.models, recipe["evaluate"]
+    models, config = results.models, recipe["evaluate"]
     if not models:
         return Section("Accuracy")
     rows = []
     for b in results.benchmarks:
-        base = models[0].cards[b]
-        cells = (card(m.cards[b], bool(m.answers(b, greedy=True))) for m in models)
-        rows.append((f"{b}\nn={base['n']}, k={base['k']}", *cells))
+        cells = (cell(m.cards[b], bool(m.answers(b, greedy=True))) for m in models)
+        rows.append((f"{b}\n{size(models[0].cards[b])}", *cells))
     table = Table(
         ("benchmark", *(m.label for m in models)),
         rows,
         results.graded(),
-        note=f"pass@1: mean over n problems of the share of k samples that are right, T={asked['temperature']:g}, "
-        f"top-p {asked['top_p']:g}, at most {asked['max_new_tokens']} new tokens; in brackets the 95 % bootstrap "
+        note=f"pass@1: mean over n problems of the share of k samples that are right, T={config['temperature']:g}, "
+        f"top-p {config['top_p']:g}, at most {config['max_new_tokens']} new tokens; in brackets the 95 % bootstrap "
         "interval over problems. Greedy: one answer at T=0.",
         links={
             (i, j): to("answers", m.label, b) for i, b in enumerate(results.benchmarks) for j, m in enumerate(models, 1)
@@ -42,13 +42,13 @@ def headline(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
     if len(models) > 1:
         rows = [
             (
-                f"{d['after']} vs {d['before']}",
-                d["benchmark"],
-                difference(d, "\n"),
-                difference(results.difference(d["before"], d["after"], d["benchmark"], "greedy"), "\n"),
-                f"{p_value(d)}\n{d['up']} up, {d['down']} down",
+                f"{c.after} vs {c.before}",
+                c.benchmark,
+                change(c.difference, "\n"),
+                change(results.difference(c.before, c.after, c.benchmark, "greedy"), "\n"),
+                f"{p_value(c.difference)}\n{up_and_down(c.difference)}",
             )
-            for d in results.of("official")
+            for c in results.by_measure("official")
         ]
         note = "Differences on the same problems, 95 % bootstrap interval over problems; p: exact two-sided sign test "
         note += "over the problems whose pass rate changed."
@@ -60,15 +60,16 @@ def headline(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
 def verdicts(results: Results) -> Section:
     """One line a comparison and benchmark, and one for greedy answers to all; no word without its interval."""
     points = []
-    greedy = [d for d in results.of("greedy") if d["benchmark"] == results.overall]
-    for d in [*results.of("official"), *greedy]:
+    greedy = [c for c in results.by_measure("greedy") if c.benchmark == results.overall]
+    for c in [*results.by_measure("official"), *greedy]:
+        d = c.difference
         what = {
             "no change shown": "; no change that this many problems could show",
             "too few problems": f"; fewer than {FEWEST} problems, nothing is claimed",
-        }.get(d["verdict"], "; weak: the sign test alone would not claim it" if d["p_sign"] > 0.05 else "")
-        name = "pass@1" if d["measure"] == "official" else "greedy accuracy"
-        numbers = f"{name} {difference(d)}, n={d['n']}, sign test p {p_value(d)}{what}."
-        points.append((d["verdict"], f"{d['before']} to {d['after']} on {d['benchmark']}: {numbers}"))
+        }.get(c.verdict, "; weak: the sign test alone would not claim it" if d.p_sign > 0.05 else "")
+        name = "pass@1" if c.measure == "official" else "greedy accuracy"
+        numbers = f"{name} {change(d)}, n={d.n}, sign test p {p_value(d)}{what}."
+        points.append((c.verdict, f"{c.before} to {c.after} on {c.benchmark}: {numbers}"))
     if not points:
         return Section("What the numbers say")
     caution = (
@@ -76,7 +77,8 @@ def verdicts(results: Results) -> Section:
         "exclude zero by chance. One seed; another run of training may come out differently."
     )
     first, last = results.models[0].label, results.models[-1].label
-    words = [(results.difference(first, last, results.overall, m) or {}).get("verdict") for m in ("official", "greedy")]
+    ends = (results.change(first, last, results.overall, m) for m in ("official", "greedy"))
+    words = [c and c.verdict for c in ends]
     sharper = (
         f"From {first} to {last} sampled answers improved and greedy ones show no change: the model says more often "
         "what it could say before, which is not the same as being able to do more."
@@ -92,14 +94,14 @@ def format_or_arithmetic(results: Results, to: Link) -> Section:
     for b in results.benchmarks:
         for m in results.models:
             c = m.cards[b]
-            shares = (f"{c['mean']:.3f}", *(f"{c[k]:.3f}" for k in ("first_result", "last_number")))
-            rows.append((b, m.label, *shares, *(f"{c[k]:.1%}" for k in ("truncated", "unparsed")), str(c["timeouts"])))
-            if c["revised"]:
+            shares = (f"{x:.3f}" for x in (c.mean, c.first_result, c.last_number))
+            rows.append((b, m.label, *shares, f"{c.truncated:.1%}", f"{c.unparsed:.1%}", str(c.timeouts)))
+            if c.revised:
                 each = m.answers(b)
-                first = sum(r["attempt_ok"] is True for r in each) / c["revised"]
-                last = sum(r["status"] == "correct" for r in each if r["attempt_ok"] is not None) / c["revised"]
-                share = f"{c['revised']} of {len(each)}"
-                changes = (f"{c[k]:.3f}" for k in ("wrong_to_right", "right_to_wrong"))
+                first = sum(a.attempt is True for a in each) / c.revised
+                last = sum(a.right for a in each if a.attempt is not None) / c.revised
+                share = f"{c.revised} of {len(each)}"
+                changes = (f"{x:.3f}" for x in (c.wrong_to_right, c.right_to_wrong))
                 if b == results.overall:
                     links |= {(len(revisions), 5): to("wrong to right", m.label)}
                     links |= {(len(revisions), 6): to("right to wrong", m.label)}
@@ -122,7 +124,7 @@ def format_or_arithmetic(results: Results, to: Link) -> Section:
     ]
     if pairs := _pairs(results):
         b = results.overall
-        rows = [(f"{y} vs {x}", *(difference(results.difference(x, y, b, m), "\n") for m in NAMES)) for x, y in pairs]
+        rows = [(f"{y} vs {x}", *(change(results.difference(x, y, b, m), "\n") for m in NAMES)) for x, y in pairs]
         note = "Paired differences with 95 % bootstrap intervals over problems; format: official minus last number."
         graded = results.graded("graded.jsonl")
         blocks.append(Table(("comparison", *NAMES.values()), rows, graded, f"The change by scorer, {b}", note))
@@ -147,27 +149,41 @@ def format_or_arithmetic(results: Results, to: Link) -> Section:
 
 def _split(results: Results, before: str, after: str) -> str:
     """How much of an official change the other two scorers see, in words that the intervals allow."""
-    found = {m: results.difference(before, after, results.overall, m) for m in NAMES}
-    official = found["official"]
-    head = f"{before} to {after}: official {difference(official)}"
-    if official["verdict"] not in ("improved", "got worse"):
+    by = by_scorer(results, before, after)
+    official = by["official"]
+    head = f"{before} to {after}: official {change(official.difference)}"
+    if official.verdict not in CHANGED:
         return f"{head}: no change is shown, so there is nothing to divide."
-    what = "gain" if official["verdict"] == "improved" else "loss"
-    shown = {m: found[m]["verdict"] == official["verdict"] for m in found}
+    what = CHANGED[official.verdict]
     seen = [
-        f"the {NAMES[m]} sees {difference(found[m])}"
-        + (f", {found[m]['mean'] / official['mean']:.0%} of it" if shown[m] else f": no {what} shown")
+        f"the {NAMES[m]} sees {change(by[m].difference)}"
+        + (f", {_ratio(by[m], official):.0%} of it" if by[m].verdict == official.verdict else f": no {what} shown")
         for m in ("last_number", "first_result")
     ]
-    meaning = {
+    return f"{head}; {'; '.join(seen)}. So {origin(by)} (format {change(by['format'].difference)})."
+
+
+def by_scorer(results: Results, before: str, after: str) -> dict[str, Change]:
+    """The change over all problems by each scorer of the same answers (NAMES)."""
+    return {c.measure: c for m in NAMES if (c := results.change(before, after, results.overall, m))}
+
+
+def origin(by: Mapping[str, Change]) -> str:
+    """Whether an official change that is shown comes of format, in words that the scorers' intervals allow."""
+    word = by["official"].verdict
+    what = CHANGED[word]
+    return {
         (True, False): f"no part of this {what} is shown to be format",
         (True, True): f"part of this {what} is format, part is not",
         (False, True): f"this {what} is one of format as far as these problems can tell",
         (False, False): f"these problems cannot tell whether this {what} is one of format",
-    }[shown["last_number"], shown["format"]]
-    return f"{head}; {'; '.join(seen)}. So {meaning} (format {difference(found['format'])})."
+    }[by["last_number"].verdict == word, by["format"].verdict == word]
+
+
+def _ratio(part: Change, whole: Change) -> float:
+    return part.difference.mean / whole.difference.mean
 
 
 def _pairs(results: Results) -> list[tuple[str, str]]:
-    there = {m.label for m in results.models}
-    return [(a, b) for a, b in COMPARISONS if a in there and b in there]
+    labels = {m.label for m in results.models}
+    return [(a, b) for a, b in COMPARISONS if a in labels and b in labels]

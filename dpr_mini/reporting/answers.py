@@ -2,52 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dpr_mini.reporting import figures
 from dpr_mini.reporting.document import Figures, Section, Table
 from dpr_mini.reporting.figures import Link
-from dpr_mini.reporting.results import GENERATING, Model, Results, Row, lengths
-from dpr_mini.scoring.stats import bootstrap, pass_rates
+from dpr_mini.reporting.results import GENERATING, Model, Results
+from dpr_mini.scoring.stats import bootstrap, lengths, pass_rates
+from dpr_mini.types import Graded
 
 
 def gallery(results: Results, to: Link) -> Section:
-    """Every figure with where its numbers come from."""
-    found: list[tuple[str, str]] = []
+    """Every figure but that of accuracy, which stands on the first screen, with where its numbers come from."""
+    drawings: list[tuple[str, str]] = []
 
     def add(svgs: list[str], *captions: str) -> None:
-        found.extend(zip(svgs, captions, strict=True))
+        drawings.extend(zip(svgs, captions, strict=True))
 
     if results.models:
         cards, graded = results.graded(), results.graded("graded.jsonl")
-        add(figures.accuracy({m.label: m.cards for m in results.models}, to), f"From {cards}.")
         add(
             figures.growth({m.label: by_verdict(m) for m in results.models}, to),
             "Means over problems with 95 % bootstrap intervals. Right answers come from easier problems: compare one "
             f"kind over models. Dashes: the paper's authors claim chains more than 4 times longer. From {graded}.",
         )
-        tokens = {m.label: [r["tokens"] for r in m.answers()] for m in results.models}
+        tokens = {m.label: [a.tokens for a in m.answers()] for m in results.models}
         add(figures.length(tokens), f"x: ratio of means to {next(iter(tokens))}. From {graded}.")
-        shares = {m.label: m.cards[results.overall]["behaviours"] for m in results.models}
+        shares = {m.label: m.cards[results.overall].behaviours for m in results.models}
         counts = {label: len(values) for label, values in tokens.items()}
         add(figures.behaviours(shares, counts, to), f"Word patterns (behaviours.py). From {cards}.")
-        if any(m.cards[results.overall]["revised"] for m in results.models):
-            revised = {m.label: m.cards[results.overall]["revised"] for m in results.models}
+        revised = {m.label: m.cards[results.overall].revised for m in results.models}
+        if any(revised.values()):
             changed = {m.label: changes(m.answers()) for m in results.models}
-            told = "Answers that go on after a first attempt: its verdict against that of the whole. "
-            add(figures.revisions(changed, revised, to), f"{told}From {graded}.")
+            note = "Answers that go on after a first attempt: its verdict against that of the whole. "
+            add(figures.revisions(changed, revised, to), f"{note}From {graded}.")
     if results.bins:
-        told = "Left bars: right among the probe's equal draws for every problem, before the rules. "
+        note = "Upper bars: right among the probe's equal draws for every problem, before the rules. "
         source = f"From {results.source('sample-2', 'budgets.jsonl')}, {results.source('filter-2', 'rows.jsonl')}."
         each = "The same for each problem; dashes: the quota. "
-        add(figures.difficulty(results.bins, to), told + source, each + source)
+        add(figures.difficulty(results.bins, to), note + source, each + source)
     if any(results.drops.values()):
-        dropped = {f"phase {role[-1]}": by for role, by in results.drops.items() if by}
-        add(
-            figures.drops(dropped, to),
-            f"From {', '.join(results.source(r, 'drops.jsonl') for r in results.drops)}.",
-        )
+        dropped = {role: by for role, by in results.drops.items() if by}
+        add(figures.drops(dropped, to), f"From {', '.join(results.source(r, 'drops.jsonl') for r in results.drops)}.")
     trained = {f"phase {i}": f"train-{i}" for i in (1, 2) if f"train-{i}" in results.at}
     if trained:
         steps = {label: list(results.rows(role, "metrics.jsonl")) for label, role in trained.items()}
@@ -56,27 +53,26 @@ def gallery(results: Results, to: Link) -> Section:
     order = list(results.at)
     add(figures.spending("Time by stage", "seconds", seconds, order), "From stage.json of every stage.")
     if tokens_spent:
-        told = "New: generated; trained: seen in training, all epochs; prompts are counted as often as they were sent."
-        drawn = figures.spending("Tokens by stage", "tokens", tokens_spent, order)
-        add(drawn, f"{told} From stage.json of the stages named.")
-    return Section("Figures", [Figures(found)])
+        note = "New: generated; trained: seen in training, all epochs; prompts are counted as often as they were sent."
+        bars = figures.spending("Tokens by stage", "tokens", tokens_spent, order)
+        add(bars, f"{note} From stage.json of the stages named.")
+    return Section("Figures", [Figures(drawings)])
 
 
 def by_verdict(model: Model) -> dict[str, tuple[float, float, float] | None]:
     """(mean, low, high) tokens of all, right and wrong sampled answers; a problem's are averaged first."""
-    sampled = model.answers()
-    kinds = {
-        "all": sampled,
-        "right": [r for r in sampled if r["status"] == "correct"],
-        "wrong": [r for r in sampled if r["status"] != "correct"],
-    }
-    mean = {kind: list(pass_rates(rows, lambda r: r["tokens"]).values()) for kind, rows in kinds.items()}
+    mean = {kind: list(pass_rates(of, lambda a: a.tokens).values()) for kind, of in kinds(model.answers()).items()}
     return {kind: bootstrap(values) if values else None for kind, values in mean.items()}
 
 
-def changes(rows: Sequence[Row]) -> dict[str, int]:
+def kinds(answers: list[Graded]) -> dict[str, list[Graded]]:
+    """The answers, those of them that are right, and those that are not."""
+    return {"all": answers, "right": [a for a in answers if a.right], "wrong": [a for a in answers if not a.right]}
+
+
+def changes(answers: Iterable[Graded]) -> dict[str, int]:
     """Answers whose first attempt and final answer differ in verdict."""
-    final = [(r["attempt_ok"], r["status"] == "correct") for r in rows if r["attempt_ok"] is not None]
+    final = [(a.attempt, a.right) for a in answers if a.attempt is not None]
     return {
         "wrong to right": sum(after and not before for before, after in final),
         "right to wrong": sum(before and not after for before, after in final),
@@ -105,16 +101,14 @@ def length_table(results: Results, recipe: Mapping[str, Any], to: Link) -> Secti
         for which in ("all", "right", "wrong") if b == results.overall else ("all",):
             base = None
             for m in results.models:
-                answers = [
-                    r for r in m.answers(b) if which == "all" or (r["status"] == "correct") == (which == "right")
-                ]
-                found = lengths(answers)
-                base = found if m is results.models[0] else base
-                ratio = f"{found['mean'] / base['mean']:.2f}" if found and base and base["mean"] else "-"
-                cells = [f"{found[k]:.1f}" for k in ("mean", "median", "p90")] if found else ["-"] * 3
-                cut = f"{found['truncated']:.1%}" if found else "-"
+                answers = kinds(m.answers(b))[which]
+                length = lengths([a.tokens for a in answers])
+                base = length if m is results.models[0] else base
+                ratio = f"{length.mean / base.mean:.2f}" if length and base and base.mean else "-"
+                cells = [f"{x:.1f}" for x in (length.mean, length.median, length.p90)] if length else ["-"] * 3
+                cut = f"{sum(a.finish == 'length' for a in answers) / len(answers):.1%}" if answers else "-"
                 links[len(rows), 4] = to("answers", m.label, b) if which == "all" else to(which, m.label)
-                rows.append((b, which, m.label, str(found["n"] if found else 0), *cells, ratio, cut))
+                rows.append((b, which, m.label, str(len(answers)), *cells, ratio, cut))
     if not rows:
         return Section("Length of answers")
     head = ("benchmark", "answers", "model", "n", "mean", "median", "p90", f"x {results.models[0].label}", "truncated")
@@ -128,11 +122,11 @@ def length_table(results: Results, recipe: Mapping[str, Any], to: Link) -> Secti
 
 
 def behaviour_table(results: Results, to: Link) -> Section:
-    shares = {f"{m.label}, answers": m.cards[results.overall]["behaviours"] for m in results.models}
+    shares = {f"{m.label}, answers": m.cards[results.overall].behaviours for m in results.models}
     for role in results.drops:
-        found = results.metrics(role)
-        shares |= {f"{role.replace('_', '-')}, drawn": found["behaviours"]}
-        shares |= {f"{role.replace('_', '-')}, kept": found["kept_behaviours"]}
+        metrics = results.metrics(role)
+        shares |= {f"{role.replace('_', '-')}, drawn": metrics["behaviours"]}
+        shares |= {f"{role.replace('_', '-')}, kept": metrics["kept_behaviours"]}
     if not shares:
         return Section("Behaviours")
     names = list(next(iter(shares.values())))

@@ -11,8 +11,8 @@ rate would come from the very answers that are then compared, and show a gain on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean, stdev
@@ -21,10 +21,10 @@ from typing import Any
 from dpr_mini import store
 from dpr_mini.machine.facts import facts
 from dpr_mini.runs import ARMS, LATEST, RunError, read_latest
-from dpr_mini.scoring.stats import GREEDY, bootstrap, official, paired, pass_rates
+from dpr_mini.scoring.stats import Difference, bootstrap, paired, pass_rates, refuse_other_problems, subset
+from dpr_mini.types import Graded
 
 HARD, EASY = "hard for base", "easy for base"  # the untouched model's greedy answer is wrong, right (ours)
-ALL = "all"
 SAMPLING = ("dialogue-1", "probe-2", "sample-2")
 TRAINING = ("train-1", "train-2")
 
@@ -68,11 +68,37 @@ class Arm:
     stage: str  # the evaluation's name
 
     @cached_property
-    def rows(self) -> dict[int, list[dict[str, Any]]]:
-        return {seed: list(store.read_rows(r.stages[self.stage] / "graded.jsonl")) for seed, r in self.runs.items()}
+    def graded(self) -> dict[int, list[Graded]]:
+        files = {seed: run.stages[self.stage] / "graded.jsonl" for seed, run in self.runs.items()}
+        return {seed: [Graded.from_row(row) for row in store.read_rows(file)] for seed, file in files.items()}
 
 
-Where = Callable[[Mapping[str, Any]], bool]  # whether a graded row belongs to a slice
+@dataclass(frozen=True, slots=True)
+class ArmScore:
+    """An arm on one slice: pass@1 over n problems x k samples of each seed, with its 95 % interval over problems.
+
+    `per_seed` is pass@1 of each seed, `sd_over_seeds` their standard deviation (None for one seed); `greedy` is None
+    without greedy answers; `tokens_mean` and `truncated` are of the sampled answers.
+    """
+
+    n: int
+    k: int
+    mean: float
+    low: float
+    high: float
+    per_seed: Mapping[int, float]
+    sd_over_seeds: float | None
+    greedy: float | None
+    tokens_mean: float
+    truncated: float
+
+
+@dataclass(frozen=True, slots=True)
+class ArmDifference(Difference):
+    """Arm - baseline on one slice, over the `seeds` that both have; `per_seed` is that of each."""
+
+    seeds: tuple[int, ...]
+    per_seed: Mapping[int, float]
 
 
 @dataclass(frozen=True)
@@ -86,69 +112,71 @@ class Comparison:
 
     @cached_property
     def benchmarks(self) -> list[str]:
-        """In the recipe's order; "all" is the last of several."""
+        """In the recipe's order; ALL is the last of several."""
         arm = self.arms[self.baseline]
         return list(next(iter(arm.runs.values())).manifest(arm.stage)["metrics"]["cards"])
 
     @cached_property
     def bins(self) -> dict[str, str]:
         """Problem id -> bin; empty where no greedy answers were asked for."""
-        base = self.arms[self.base]
-        greedy = self.rates(self.base, list(base.runs), lambda row: True, greedy=True)
-        return {problem: EASY if rate >= 0.5 else HARD for problem, rate in greedy.items()}
+        greedy = [a for answers in self.arms[self.base].graded.values() for a in subset(answers, greedy=True)]
+        return {problem: EASY if rate >= 0.5 else HARD for problem, rate in pass_rates(greedy).items()}
 
     @cached_property
-    def slices(self) -> dict[str, Where]:
+    def slices(self) -> list[str]:
         """Benchmarks, all of them, and the bins that have problems."""
-        found: dict[str, Where] = {b: lambda row, b=b: b in (ALL, row["benchmark"]) for b in self.benchmarks}
-        known = [b for b in (HARD, EASY) if b in self.bins.values()]
-        return found | {b: lambda row, b=b: self.bins[row["problem_id"]] == b for b in known}
+        return [*self.benchmarks, *(b for b in (HARD, EASY) if b in self.bins.values())]
 
-    def rates(self, arm: str, seeds: Sequence[int], where: Where, greedy: bool = False) -> dict[str, float]:
+    def answers(self, arm: str, seed: int, name: str, greedy: bool = False) -> list[Graded]:
+        """An arm's answers of one seed to the problems of a slice."""
+        of = self.arms[arm].graded[seed]
+        if name in self.benchmarks:
+            return subset(of, name, greedy)
+        return [a for a in subset(of, greedy=greedy) if self.bins[a.problem_id] == name]
+
+    def rates(self, arm: str, seeds: Sequence[int], name: str, greedy: bool = False) -> dict[str, float]:
         """Problem id -> share of right answers, over samples and then over seeds."""
         by: dict[str, list[float]] = {}
         for seed in seeds:
-            rows = [r for r in self.arms[arm].rows[seed] if (r["sample"] == GREEDY) is greedy and where(r)]
-            for problem, rate in pass_rates(rows, official).items():
+            for problem, rate in pass_rates(self.answers(arm, seed, name, greedy)).items():
                 by.setdefault(problem, []).append(rate)
         return {problem: fmean(rates) for problem, rates in sorted(by.items())}
 
-    def scores(self, arm: str, name: str) -> dict[str, Any]:
+    def scores(self, arm: str, name: str) -> ArmScore:
         """One arm on one slice."""
-        of, where = self.arms[arm], self.slices[name]
-        seeds = list(of.runs)
-        rates = self.rates(arm, seeds, where)
+        seeds = list(self.arms[arm].runs)
+        rates = self.rates(arm, seeds, name)
         mean, low, high = bootstrap(list(rates.values()))
-        sampled = [r for s in seeds for r in of.rows[s] if r["sample"] != GREEDY and where(r)]
-        per_seed = {s: fmean(self.rates(arm, [s], where).values()) for s in seeds}
-        greedy = self.rates(arm, seeds, where, greedy=True)
-        return {
-            "n": len(rates),
-            "k": len({r["sample"] for r in sampled}),
-            "mean": mean,
-            "low": low,
-            "high": high,
-            "per_seed": per_seed,
-            "sd_over_seeds": stdev(per_seed.values()) if len(per_seed) > 1 else None,
-            "greedy": fmean(greedy.values()) if greedy else None,
-            "tokens_mean": fmean(r["tokens"] for r in sampled),
-            "truncated": fmean(r["finish"] == "length" for r in sampled),
-        }
+        sampled = [a for s in seeds for a in self.answers(arm, s, name)]
+        per_seed = {s: fmean(self.rates(arm, [s], name).values()) for s in seeds}
+        greedy = self.rates(arm, seeds, name, greedy=True)
+        return ArmScore(
+            n=len(rates),
+            k=len({a.sample for a in sampled}),
+            mean=mean,
+            low=low,
+            high=high,
+            per_seed=per_seed,
+            sd_over_seeds=stdev(per_seed.values()) if len(per_seed) > 1 else None,
+            greedy=fmean(greedy.values()) if greedy else None,
+            tokens_mean=fmean(a.tokens for a in sampled),
+            truncated=fmean(a.finish == "length" for a in sampled),
+        )
 
-    def difference(self, arm: str, name: str, greedy: bool = False) -> dict[str, Any] | None:
+    def difference(self, arm: str, name: str, greedy: bool = False) -> ArmDifference | None:
         """Arm - baseline on the same problems, over the seeds that both have; None where there is nothing."""
         seeds = [s for s in self.arms[arm].runs if s in self.arms[self.baseline].runs]
-        where = self.slices[name]
 
-        def both(chosen: Sequence[int]) -> list[list[float]]:
-            return [list(self.rates(a, chosen, where, greedy).values()) for a in (self.baseline, arm)]
+        def rates(chosen: Sequence[int]) -> tuple[dict[str, float], dict[str, float]]:
+            before, after = (self.rates(a, chosen, name, greedy) for a in (self.baseline, arm))
+            return before, after
 
-        before, after = both(seeds)
-        if not before:
+        before, after = rates(seeds)
+        if not before and not after:
             return None
-        found = paired(before, after)
-        each = {s: fmean(b) - fmean(a) for s in seeds for a, b in [both([s])] if a}
-        return {**found, "seeds": seeds, "per_seed": each}
+        compared = paired(before, after, (self.baseline, arm))
+        each = {s: fmean(b.values()) - fmean(a.values()) for s in seeds for a, b in [rates([s])]}
+        return ArmDifference(**asdict(compared), seeds=tuple(seeds), per_seed=each)
 
     def costs(self, arm: str) -> dict[str, float]:
         """What an arm asked, kept, trained and took, as if run alone; means over seeds."""
@@ -160,19 +188,18 @@ def costs(run: Run, evaluation: str) -> dict[str, float]:
     """What the stages that lead to `evaluation` asked, kept, trained on (tokens of all epochs) and took (seconds)."""
     upto = list(run.stages)[: list(run.stages).index(evaluation) + 1]
     both = (f"{evaluation}-answers", evaluation)
-    done = {n: run.manifest(n) for n in upto if not n.startswith("eval-") or n in both}
-    asked = [done[n]["metrics"] for n in SAMPLING if n in done]
-    trained = [done[n]["metrics"] for n in TRAINING if n in done]
+    manifests = {n: run.manifest(n) for n in upto if not n.startswith("eval-") or n in both}
+    sampling, training = ([manifests[n]["metrics"] for n in names if n in manifests] for names in (SAMPLING, TRAINING))
 
     def seconds(names: Sequence[str]) -> float:
-        return sum(m["seconds"] for n, m in done.items() if n in names)
+        return sum(m["seconds"] for n, m in manifests.items() if n in names)
 
     return {
-        "sampled_answers": sum(t["answers"] for m in asked for t in m["turns"]),
-        "sampled_tokens": sum(m["tokens"] for m in asked),
-        "kept": sum(m["metrics"]["kept"] for n, m in done.items() if n.startswith("filter-")),
-        "trained_tokens": sum(m["trained_tokens"] for m in trained),
-        "steps": sum(m["steps"] for m in trained),
+        "sampled_answers": sum(t["answers"] for m in sampling for t in m["turns"]),
+        "sampled_tokens": sum(m["tokens"] for m in sampling),
+        "kept": sum(m["metrics"]["kept"] for n, m in manifests.items() if n.startswith("filter-")),
+        "trained_tokens": sum(m["trained_tokens"] for m in training),
+        "steps": sum(m["steps"] for m in training),
         "seconds_sampling": seconds(SAMPLING),
         "seconds_training": seconds(TRAINING),
         "seconds_evaluation": seconds(both),
@@ -185,7 +212,7 @@ def collect(folders: Sequence[Path]) -> list[Run]:
     An experiment's own latest.json gives way to an arm of the same name and seed. Raises RunError for a folder that is
     neither, and for two runs that would be one arm's with the same seed.
     """
-    found: dict[tuple[str, int], Path] = {}
+    homes: dict[tuple[str, int], Path] = {}
     for folder in folders:
         arms = sorted(p.parent for p in folder.glob(f"{ARMS}/*/{LATEST}"))
         if not arms:
@@ -194,12 +221,12 @@ def collect(folders: Sequence[Path]) -> list[Run]:
         for home in [*([folder] if (folder / LATEST).exists() else []), *arms]:
             latest = read_latest(home)["recipe"]
             here[latest["name"], latest["seed"]] = home
-        if twice := found.keys() & here.keys():
+        if twice := homes.keys() & here.keys():
             name, seed = min(twice)
-            raise RunError(f"{found[name, seed]} and {here[name, seed]} are both {name} with seed {seed}")
-        found |= here
+            raise RunError(f"{homes[name, seed]} and {here[name, seed]} are both {name} with seed {seed}")
+        homes |= here
     runs = []
-    for (name, seed), home in found.items():
+    for (name, seed), home in homes.items():
         latest = read_latest(home)
         runs.append(Run(name, seed, latest["recipe"], {n: home / f for n, f in latest["stages"].items()}))
     return runs
@@ -208,7 +235,8 @@ def collect(folders: Sequence[Path]) -> list[Run]:
 def arrange(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     """Runs as arms. The untouched model is one of them, as every run has scored it; it is the baseline by default.
 
-    Raises RunError where runs were asked differently, nothing is complete, or the baseline is not there.
+    Raises RunError where runs were asked differently, nothing is complete, or the baseline is not there; UserError
+    where arms were asked different problems.
     """
     settings = {
         (r.name, store.canonical({**r.recipe["evaluate"], "turns": None, "template": None, "examples": False}))
@@ -221,11 +249,11 @@ def arrange(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     left_out = [f"{r.name}, seed {r.seed}" for r in runs if r not in complete]
     arms: dict[str, Arm] = {}
     for name in dict.fromkeys(r.name for r in complete):
-        mine = {r.seed: r for r in sorted(complete, key=lambda r: r.seed) if r.name == name}
-        stages = {r.last for r in mine.values()}
+        by_seed = {r.seed: r for r in sorted(complete, key=lambda r: r.seed) if r.name == name}
+        stages = {r.last for r in by_seed.values()}
         if len(stages) > 1:
             raise RunError(f"{name}: its seeds were run with different phases")
-        arms[name] = Arm(name, mine, stages.pop())
+        arms[name] = Arm(name, by_seed, stages.pop())
     base = next((name for name, arm in arms.items() if all(r.is_base for r in arm.runs.values())), None)
     if base is None:
         scored = {r.seed: r for r in complete if r.complete("eval-0") and r.asks_once}
@@ -233,82 +261,82 @@ def arrange(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
             raise RunError("no complete evaluation in these runs (of the untouched model there must be one); run them")
         base = "base"
         arms = {base: Arm(base, dict(sorted(scored.items())), "eval-0"), **arms}
-    asked = {name: {r["problem_id"] for rows in arm.rows.values() for r in rows} for name, arm in arms.items()}
-    if odd := [name for name, problems in asked.items() if problems != asked[base]]:
-        raise RunError(f"{base} and {odd[0]} were asked different problems; run one of them again")
+    problems = {name: {a.problem_id for of in arm.graded.values() for a in of} for name, arm in arms.items()}
+    for name in arms:
+        refuse_other_problems(problems[base], problems[name], (base, name))
     if baseline is not None and baseline not in arms:
         raise RunError(f"no arm {baseline!r} to compare with; there are: {', '.join(arms)}")
     return Comparison(arms, baseline or base, base, left_out)
 
 
-def summary(found: Comparison) -> dict[str, Any]:
+def summary(comparison: Comparison) -> dict[str, Any]:
     """All numbers with their conditions, as comparison.json holds them.
 
     An arm's `differs` is what its recipe says otherwise than the one in `conditions`, the first arm's.
     """
-    names = [*found.slices]
-    first = next(iter(found.arms.values()))
-    plain = {name: _settings(next(iter(arm.runs.values())).recipe) for name, arm in found.arms.items()}
+    names = comparison.slices
+    first = next(iter(comparison.arms.values()))
+    plain = {name: _settings(next(iter(arm.runs.values())).recipe) for name, arm in comparison.arms.items()}
     return {
-        "baseline": found.baseline,
+        "baseline": comparison.baseline,
         "bins": {
-            HARD: f"greedy answer of {found.base} wrong",
-            EASY: f"greedy answer of {found.base} right",
+            HARD: f"greedy answer of {comparison.base} wrong",
+            EASY: f"greedy answer of {comparison.base} right",
         },
         "arms": {
             name: {
                 "seeds": list(arm.runs),
                 "evaluations": {seed: run.stages[arm.stage].name for seed, run in arm.runs.items()},
-                "costs": found.costs(name),
-                "scores": {s: found.scores(name, s) for s in names},
+                "costs": comparison.costs(name),
+                "scores": {s: asdict(comparison.scores(name, s)) for s in names},
                 "differs": {
                     k: v
                     for k in plain[name] | plain[first.name]
                     if (v := plain[name].get(k)) != plain[first.name].get(k) and k != "seed"
                 },
             }
-            for name, arm in found.arms.items()
+            for name, arm in comparison.arms.items()
         },
         "differences": [
-            {"arm": name, "baseline": found.baseline, "on": s, "measure": measure, **difference}
-            for name in found.arms
-            if name != found.baseline
+            {"arm": name, "baseline": comparison.baseline, "on": s, "measure": measure, **asdict(difference)}
+            for name in comparison.arms
+            if name != comparison.baseline
             for s in names
-            for measure in ("pass@1", *(["greedy"] if s in found.benchmarks else []))
-            if (difference := found.difference(name, s, measure == "greedy"))
+            for measure in ("pass@1", *(["greedy"] if s in comparison.benchmarks else []))
+            if (difference := comparison.difference(name, s, measure == "greedy"))
         ],
-        "left_out": list(found.left_out),
-        "conditions": conditions(found) | {"recipe": {**next(iter(first.runs.values())).recipe, "like": None}},
+        "left_out": list(comparison.left_out),
+        "conditions": conditions(comparison) | {"recipe": {**next(iter(first.runs.values())).recipe, "like": None}},
         "written_by": facts(),
     }
 
 
 def _settings(recipe: Mapping[str, Any], at: str = "") -> dict[str, Any]:
     """A recipe as {"section.key": value}; of the recipe that it is measured by, the name."""
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, value in recipe.items():
         if key == "like":
-            found[key] = value["name"] if value else None
+            settings[key] = value["name"] if value else None
         elif isinstance(value, Mapping) and value:
-            found |= _settings(value, f"{at}{key}.")
+            settings |= _settings(value, f"{at}{key}.")
         else:
-            found[f"{at}{key}"] = value
-    return found
+            settings[f"{at}{key}"] = value
+    return settings
 
 
-def conditions(found: Comparison) -> dict[str, Any]:
+def conditions(comparison: Comparison) -> dict[str, Any]:
     """What the stages say of how they were made; a list where they differ."""
-    runs = [run for arm in found.arms.values() for run in arm.runs.values()]
+    runs = [run for arm in comparison.arms.values() for run in arm.runs.values()]
     folders = {run.stages[n]: run.manifest(n) for run in runs for n in run.stages if run.complete(n) and n != "report"}
 
     def of(values: list[Any]) -> list[Any]:
         return list({store.canonical(v): v for v in values}.values())
 
-    asked = runs[0].recipe["evaluate"]
+    config = runs[0].recipe["evaluate"]
     return {
         "model": of([run.recipe["model"] for run in runs]),
         "engine": of([m["metrics"]["engine"] for m in folders.values() if "engine" in m["metrics"]]),
         "scale": of([run.recipe["scale"] for run in runs]),
-        "evaluation": {k: asked[k] for k in ("samples", "greedy", "temperature", "top_p", "max_new_tokens")},
+        "evaluation": {k: config[k] for k in ("samples", "greedy", "temperature", "top_p", "max_new_tokens")},
         **{name: of([m[name] for m in folders.values()]) for name in ("machine", "versions", "commit")},
     }

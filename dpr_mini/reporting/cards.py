@@ -17,8 +17,10 @@ import yaml
 from dpr_mini.models.resolve import EMBEDDED
 from dpr_mini.recipe import prompts
 from dpr_mini.reporting.document import Block, Fold, Points, Section, Table, Text, render
-from dpr_mini.scoring.stats import compare_graded
+from dpr_mini.reporting.words import brackets, change, flat, full_cell, p_value, size
+from dpr_mini.scoring.stats import compare, subset
 from dpr_mini.store import MANIFEST, read_json, read_rows
+from dpr_mini.types import ALL, Card, Graded
 
 EMBEDDED_ON_HUB, EMBEDDED_LICENCE = "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
 TAGS = ("dpr-mini", "self-training", "rejection-sampling", "reasoning", "math", "arxiv:2601.05616")
@@ -45,19 +47,19 @@ class Lineage:
     @cached_property
     def stages(self) -> dict[str, Manifest]:
         """Folder name -> manifest, inputs before what was made from them."""
-        found: dict[str, Manifest] = {}
+        manifests: dict[str, Manifest] = {}
 
         def visit(folder: Path) -> None:
-            if folder.name not in found:
+            if folder.name not in manifests:
                 manifest = read_json(folder / MANIFEST)
                 for role, name in manifest["inputs"].items():
                     if not role.startswith("like "):  # another run's stage, of which only a count was read
                         visit(folder.parent / name)
-                found[folder.name] = manifest
+                manifests[folder.name] = manifest
 
         for stage in self.ends:
             visit(self.folder(stage))
-        return found
+        return manifests
 
     @cached_property
     def base(self) -> tuple[str | None, str]:
@@ -78,15 +80,15 @@ class Lineage:
     @cached_property
     def evaluations(self) -> dict[str, Path]:
         """ "base" or a training stage's name -> the folder of its evaluation, for what this lineage is made of."""
-        found = {}
+        folders = {}
         for path in (self.root / folder for folder in self.latest["stages"].values()):
             if not (path / MANIFEST).exists() or "cards" not in (manifest := read_json(path / MANIFEST))["metrics"]:
                 continue
-            asked = read_json(path.parent / manifest["inputs"]["answers"] / MANIFEST)
-            model = asked["inputs"].get("model")
+            answers = read_json(path.parent / manifest["inputs"]["answers"] / MANIFEST)
+            model = answers["inputs"].get("model")
             if model is None or model in self.stages:
-                found["base" if model is None else self.stages[model]["stage"]] = path
-        return found
+                folders["base" if model is None else self.stages[model]["stage"]] = path
+        return folders
 
 
 # ---------------------------------------------------------------- the two cards
@@ -97,7 +99,7 @@ def model_card(lineage: Lineage, library: str) -> str:
     from huggingface_hub import ModelCardData
 
     recipe, stage = lineage.recipe, lineage.ends[0]
-    name, said = f"{recipe['name']} {stage}", lineage.base[1]
+    name = f"{recipe['name']} {stage}"
     front = ModelCardData(
         model_name=name if (results := list(_results(lineage, stage))) else None,
         base_model=lineage.base[0],
@@ -110,13 +112,13 @@ def model_card(lineage: Lineage, library: str) -> str:
     )
     lead = (
         f"A model trained on text that it wrote itself: dialogues that rules kept, by {METHOD}. Stage {stage} of the "
-        f"recipe {recipe['name']}, seed {recipe['seed']}, scale {recipe['scale']:g}; it began as {said}."
+        f"recipe {recipe['name']}, seed {recipe['seed']}, scale {recipe['scale']:g}; it began as {lineage.base[1]}."
     )
     template = prompts.words(recipe["dialogue"]["templates"], {}).templates[recipe["dialogue"]["turns"][0][0]]
-    asked = Text("It was trained on questions in this wording, as the user's turn of its own chat template:")
+    wording = Text("It was trained on questions in this wording, as the user's turn of its own chat template:")
     sections = [
         Section("Scores", _scores(lineage, stage)),
-        Section("How to ask it", [asked, Fold("Prompt", template)]),
+        Section("How to ask it", [wording, Fold("Prompt", template)]),
         Section("How it was made", [_stages(lineage)]),
         Section("Data", _data(lineage)),
         Section("Limits", [_limits(lineage, "model")]),
@@ -166,47 +168,39 @@ def data_card(lineage: Lineage, files: Mapping[str, int]) -> str:
 
 
 def _scores(lineage: Lineage, stage: str) -> list[Block]:
-    found, asked = lineage.evaluations, lineage.recipe["evaluate"]
-    cards = {label: read_json(folder / MANIFEST)["metrics"]["cards"] for label, folder in found.items()}
+    evaluations, config = lineage.evaluations, lineage.recipe["evaluate"]
+    cards = {label: _cards(folder) for label, folder in evaluations.items()}
     if stage not in cards:
         return [Text("This model was not evaluated in its run: nothing is claimed about it.")]
-    rows = [
-        (f"{b}\nn={c['n']}, {_k(c)}", *(_cell(of.get(b)) for of in cards.values())) for b, c in cards[stage].items()
-    ]
+    rows = [(f"{b}\n{size(c)}", *(full_cell(of.get(b)) for of in cards.values())) for b, c in cards[stage].items()]
     note = (
-        f"pass@1: mean over n problems of the share of k samples that are right (T={asked['temperature']:g}, top-p "
-        f"{asked['top_p']:g}, at most {asked['max_new_tokens']} new tokens); in brackets the 95 % bootstrap interval "
+        f"pass@1: mean over n problems of the share of k samples that are right (T={config['temperature']:g}, top-p "
+        f"{config['top_p']:g}, at most {config['max_new_tokens']} new tokens); in brackets the 95 % bootstrap interval "
         "over problems. Greedy: one answer at T=0."
     )
-    source = ", ".join(folder.name for folder in found.values())
+    source = ", ".join(folder.name for folder in evaluations.values())
     blocks: list[Block] = [Table(("benchmark", *cards), rows, source, note=note)]
-    if "base" in found and stage != "base":
-        before, after = (list(read_rows(found[label] / "graded.jsonl")) for label in ("base", stage))
-        compared = compare_graded(before, after, ("base", stage))
-        pairs = [
-            (b, kind, str(d["n"]), f"{d['mean']:+.3f} [{d['low']:+.3f}, {d['high']:+.3f}]", f"{d['p_sign']:.2g}",
-             f"{d['up']} / {d['down']}")
-            for b in cards[stage]
-            for kind, d in compared[b].items()
-            if d
-        ]  # fmt: skip
+    if "base" in evaluations and stage != "base":
+        before, after = (
+            [Graded.from_row(r) for r in read_rows(evaluations[x] / "graded.jsonl")] for x in ("base", stage)
+        )
+        pairs = []
+        for b in cards[stage]:
+            for kind, greedy in (("sampled", False), ("greedy", True)):
+                answers = [subset(of, b, greedy) for of in (before, after)]
+                if any(answers):
+                    d = compare(*answers, names=("base", stage))
+                    pairs.append((b, kind, str(d.n), change(d), p_value(d), f"{d.up} / {d.down}"))
         head = ("benchmark", "answers", "n", f"{stage} - base", "p", "up / down")
         note = "On the same problems, 95 % bootstrap interval over problems; p: exact two-sided sign test. One seed."
         blocks.append(Table(head, pairs, source, "Paired differences", note))
     return blocks
 
 
-def _cell(card: Mapping[str, Any] | None) -> str:
-    if card is None:
-        return "-"
-    text = f"{card['mean']:.3f} [{card['low']:.3f}, {card['high']:.3f}]"
-    if (greedy := card["greedy_estimate"]) is not None:
-        text += f"\ngreedy {greedy['mean']:.3f} [{greedy['low']:.3f}, {greedy['high']:.3f}]"
-    return f"{text}\n{card['tokens_mean']:.0f} tokens, {card['truncated']:.1%} truncated"
-
-
-def _k(card: Mapping[str, Any]) -> str:
-    return f"k={card['k']}" if card["k"] == card["k_most"] else f"k={card['k']} to {card['k_most']}"
+def _cards(evaluation: Path) -> dict[str, Card]:
+    """The score cards of an evaluation's folder, by benchmark."""
+    cards = read_json(evaluation / MANIFEST)["metrics"]["cards"]
+    return {name: Card.from_row(card) for name, card in cards.items()}
 
 
 def _results(lineage: Lineage, stage: str) -> Iterator[Any]:
@@ -214,15 +208,15 @@ def _results(lineage: Lineage, stage: str) -> Iterator[Any]:
     from huggingface_hub import EvalResult
 
     if stage in lineage.evaluations:
-        for name, card in read_json(lineage.evaluations[stage] / MANIFEST)["metrics"]["cards"].items():
-            if name != "all":
+        for name, card in _cards(lineage.evaluations[stage]).items():
+            if name != ALL:
                 yield EvalResult(
                     task_type="text-generation",
                     dataset_type=name,
                     dataset_name=name,
                     metric_type="pass@1",
-                    metric_name=f"pass@1, n={card['n']}, {_k(card)}, 95 % [{card['low']:.3f}, {card['high']:.3f}]",
-                    metric_value=round(card["mean"], 4),
+                    metric_name=f"pass@1, {size(card)}, 95 % {brackets(card)}",
+                    metric_value=round(card.mean, 4),
                 )
 
 
@@ -231,7 +225,7 @@ def _results(lineage: Lineage, stage: str) -> Iterator[Any]:
 
 def _stages(lineage: Lineage) -> Table:
     rows = [
-        (m["stage"], m["key"], str(m["version"]), f"{m['seconds']:,.1f}", _said(m["metrics"]), m["finished"])
+        (m["stage"], m["key"], str(m["version"]), f"{m['seconds']:,.1f}", _outcome(m["metrics"]), m["finished"])
         for m in lineage.stages.values()
     ]
     note = "A key hashes the stage's version, its part of the recipe and the keys of its inputs."
@@ -239,13 +233,13 @@ def _stages(lineage: Lineage) -> Table:
     return Table(head, rows, "stage.json of each", note=note, prose=True)
 
 
-def _said(metrics: Mapping[str, Any]) -> str:
+def _outcome(metrics: Mapping[str, Any]) -> str:
     """A stage's outcome in a few words: the counts that its metrics have, by their own names."""
     names = ("splits", "dialogues", "kept", "rows", "samples", "trained_tokens", "steps", "first_loss", "last_loss")
-    found = {name: metrics[name] for name in names if name in metrics}
+    outcome = {name: metrics[name] for name in names if name in metrics}
     if "engine" in metrics:
-        found |= {"engine": metrics["engine"], "reproducible": metrics["engine_facts"]["reproducible"]}
-    return ", ".join(f"{name} {_flat(value)}" for name, value in found.items())
+        outcome |= {"engine": metrics["engine"], "reproducible": metrics["engine_facts"]["reproducible"]}
+    return ", ".join(f"{name} {flat(value)}" for name, value in outcome.items())
 
 
 def _data(lineage: Lineage) -> list[Block]:
@@ -255,16 +249,16 @@ def _data(lineage: Lineage) -> list[Block]:
         if m["stage"] == "problems":
             rows = [(name, str(n)) for name, n in m["metrics"]["sources"].items()]
             blocks.append(Table(("problems (split/source)", "n"), rows, f"{folder}/{MANIFEST}"))
-            rule, asked = "equal to a held-out one", lineage.recipe["problems"]["decontaminate"]
-            if asked:
-                rule += f", or with {asked['share']:.0%} of its {asked['ngram']}-grams,"
+            rule, config = "equal to a held-out one", lineage.recipe["problems"]["decontaminate"]
+            if config:
+                rule += f", or with {config['share']:.0%} of its {config['ngram']}-grams,"
             held = sorted(lineage.recipe["problems"]["held_out"])
-            dropped = _flat(m["metrics"]["dropped"]) or "none"
+            dropped = flat(m["metrics"]["dropped"]) or "none"
             text = f"Held out: {', '.join(held) or 'nothing'}. A training problem {rule} is dropped. Dropped, by rule: "
             blocks.append(Text(f"{text}{dropped}."))
         elif "drops" in m["metrics"]:
-            told = f"{m['stage']}: {m['metrics']['kept']} of {m['metrics']['dialogues']} dialogues kept"
-            blocks.append(Text(f"{told}. Dropped, by rule: {_flat(m['metrics']['drops']) or 'none'}."))
+            share = f"{m['stage']}: {m['metrics']['kept']} of {m['metrics']['dialogues']} dialogues kept"
+            blocks.append(Text(f"{share}. Dropped, by rule: {flat(m['metrics']['drops']) or 'none'}."))
     return blocks
 
 
@@ -287,7 +281,7 @@ def _limits(lineage: Lineage, what: str) -> Points:
 
 def _conditions(lineage: Lineage) -> list[Block]:
     def of(name: str) -> str:
-        return "; ".join(dict.fromkeys(_flat(m[name]) for m in lineage.stages.values())) or "none (not a checkout)"
+        return "; ".join(dict.fromkeys(flat(m[name]) for m in lineage.stages.values())) or "none (not a checkout)"
 
     rows = [(name, of(name)) for name in ("machine", "versions", "commit")]
     dumped = yaml.safe_dump(without_paths(lineage.recipe), sort_keys=False, allow_unicode=True, width=110)
@@ -317,7 +311,3 @@ def _size(rows: int) -> str:
     """The hub's word for a number of rows."""
     steps: Sequence[tuple[int, str]] = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"))
     return next((word for most, word in steps if rows < most), "100K<n<1M" if rows < 1_000_000 else "n>1M")
-
-
-def _flat(value: Any) -> str:
-    return ", ".join(f"{k} {v}" for k, v in value.items() if v != "") if isinstance(value, Mapping) else str(value)

@@ -6,7 +6,10 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+from dpr_mini.reporting.arms import ArmDifference, ArmScore
 from dpr_mini.reporting.document import Block, Points, Section, Table, Text, render
+from dpr_mini.reporting.words import change, flat, interval, sign_test
+from dpr_mini.types import ALL, from_row
 
 Numbers = Mapping[str, Any]
 COSTS = {
@@ -30,10 +33,10 @@ def page(numbers: Numbers) -> str:
         Section("Conditions", [_conditions(numbers), Points([("", text) for text in _differing(numbers)])]),
     ]
     seeds = sorted({s for arm in numbers["arms"].values() for s in arm["seeds"]})
-    score = numbers["arms"][baseline]["scores"][overall]
+    score = _score(numbers, baseline, overall)
     lead = (
-        f"{len(numbers['arms'])} arms on the same {score['n']} held-out problems, seeds {', '.join(map(str, seeds))}, "
-        f"{score['k']} samples a problem and seed. Brackets: 95 % bootstrap interval over problems, a problem's "
+        f"{len(numbers['arms'])} arms on the same {score.n} held-out problems, seeds {', '.join(map(str, seeds))}, "
+        f"{score.k} samples a problem and seed. Brackets: 95 % bootstrap interval over problems, a problem's "
         "samples and seeds averaged first. Over seeds: the lowest and the highest; no interval has that spread in it."
     )
     text = render("report.md", "Comparison", lead, sections)
@@ -51,14 +54,14 @@ def brief(numbers: Numbers) -> str:
 def arms(numbers: Numbers) -> Table:
     """One row an arm, over all problems: pass@1, greedy, their differences to the baseline, length."""
     overall, rows = _overall(numbers), []
-    for name, arm in numbers["arms"].items():
-        s = arm["scores"][overall]
-        seeds = s["per_seed"].values()
+    for name in numbers["arms"]:
+        s = _score(numbers, name, overall)
+        seeds = s.per_seed.values()
         spread = f"{min(seeds):.3f} to {max(seeds):.3f}" if len(seeds) > 1 else "one seed"
-        greedy = "-" if s["greedy"] is None else f"{s['greedy']:.3f}"
-        d, g = (_find(numbers, name, overall, m) for m in ("pass@1", "greedy"))
-        rows.append((name, f"{s['mean']:.3f} [{s['low']:.3f}, {s['high']:.3f}]", spread, greedy, difference(d),
-                     sign(d), difference(g), f"{s['tokens_mean']:.1f}", f"{s['truncated']:.1%}"))  # fmt: skip
+        greedy = "-" if s.greedy is None else f"{s.greedy:.3f}"
+        d, g = (_difference(numbers, name, overall, m) for m in ("pass@1", "greedy"))
+        cells = (change(d), sign_test(d), change(g), f"{s.tokens_mean:.1f}", f"{s.truncated:.1%}")
+        rows.append((name, interval(s), spread, greedy, *cells))
     baseline = numbers["baseline"]
     head = ("arm", "pass@1", "over seeds", "greedy", f"pass@1 - {baseline}", "sign test", f"greedy - {baseline}")
     note = f"Benchmark {overall}. Sign test: exact, two-sided, over the problems whose pass rate changed."
@@ -74,13 +77,13 @@ def _slices(numbers: Numbers) -> list[Block]:
     blocks: list[Block] = []
     first = numbers["arms"][numbers["baseline"]]["scores"]
     rows = []
-    for name, arm in numbers["arms"].items():
+    for name in numbers["arms"]:
         cells = []
         for s in first:
-            d = _find(numbers, name, s, "pass@1")
-            cells.append(f"{arm['scores'][s]['mean']:.3f}" + (f"\n{difference(d)}\n{sign(d)}" if d else ""))
+            d = _difference(numbers, name, s, "pass@1")
+            cells.append(f"{_score(numbers, name, s).mean:.3f}" + (f"\n{change(d)}\n{sign_test(d)}" if d else ""))
         rows.append((name, *cells))
-    head = ("arm", *(f"{s}\nn={score['n']}" for s, score in first.items()))
+    head = ("arm", *(f"{s}\nn={_score(numbers, numbers['baseline'], s).n}" for s in first))
     note = "; ".join(f"{name}: {text}" for name, text in numbers["bins"].items() if name in first) + "."
     blocks.append(Table(head, rows, "the same answers", note=note.capitalize()))
     count = sum(d["measure"] == "pass@1" for d in numbers["differences"])
@@ -100,22 +103,17 @@ def _costs(numbers: Numbers) -> Table:
 
 
 def _conditions(numbers: Numbers) -> Table:
-    def text(value: Any) -> str:
-        if isinstance(value, Mapping):
-            return ", ".join(f"{k} {text(v)}" for k, v in value.items() if v not in ("", None))
-        return "; ".join(map(text, value)) if isinstance(value, list) else str(value)
-
-    rows = [(name, text(value)) for name, value in numbers["conditions"].items() if name != "recipe"]
+    rows = [(name, flat(value)) for name, value in numbers["conditions"].items() if name != "recipe"]
     return Table(("what", "value"), rows, "stage.json of every stage", prose=True)
 
 
 def _differing(numbers: Numbers) -> list[str]:
     """What each arm's recipe says otherwise than the first one's."""
-    found = []
+    lines = []
     for name, arm in numbers["arms"].items():
         values = ", ".join(f"{k}={v}" for k, v in arm["differs"].items() if k != "name")
-        found.append(f"{name}: {values}" if values else f"{name}: the recipe in comparison.json")
-    return found
+        lines.append(f"{name}: {values}" if values else f"{name}: the recipe in comparison.json")
+    return lines
 
 
 def figure(numbers: Numbers) -> str:
@@ -133,18 +131,18 @@ def figure(numbers: Numbers) -> str:
         FigureCanvasSVG(fig)
         left, right = fig.subplots(1, 2, sharey=True)
         for row, name in enumerate(names):
-            score, found = numbers["arms"][name]["scores"][overall], _find(numbers, name, overall, "pass@1")
-            for on, value in ((left, score), (right, found)):
+            score, difference = _score(numbers, name, overall), _difference(numbers, name, overall, "pass@1")
+            for on, value in ((left, score), (right, difference)):
                 if value:
-                    on.plot([value["low"], value["high"]], [row, row], color=strong, linewidth=1.6)
-                    on.plot(value["mean"], row, "o", color=strong, markersize=6)
-                    seeds = list(value["per_seed"].values())
+                    on.plot([value.low, value.high], [row, row], color=strong, linewidth=1.6)
+                    on.plot(value.mean, row, "o", color=strong, markersize=6)
+                    seeds = list(value.per_seed.values())
                     on.plot(seeds, [row + 0.28] * len(seeds), "o", color=ink, markersize=2.5)
         left.set_yticks(range(len(names)), names)
         left.invert_yaxis()
         right.axvline(0, color=ink, linewidth=0.8)
-        score = numbers["arms"][numbers["baseline"]]["scores"][overall]
-        left.set(xlabel=f"pass@1, {overall}, n={score['n']}, k={score['k']}")
+        score = _score(numbers, numbers["baseline"], overall)
+        left.set(xlabel=f"pass@1, {overall}, n={score.n}, k={score.k}")
         right.set(xlabel=f"pass@1 - {numbers['baseline']}, paired")
         for on in (left, right):
             on.grid(axis="x", alpha=0.25, linewidth=0.6)
@@ -155,23 +153,18 @@ def figure(numbers: Numbers) -> str:
     return file.getvalue()
 
 
-def difference(found: Mapping[str, Any] | None) -> str:
-    return f"{found['mean']:+.3f} [{found['low']:+.3f}, {found['high']:+.3f}]" if found else "-"
-
-
-def sign(found: Mapping[str, Any] | None) -> str:
-    if not found:
-        return "-"
-    p = "p < 0.001" if found["p_sign"] < 0.001 else f"p = {found['p_sign']:.3f}"
-    return f"{p}, {found['up']} up, {found['down']} down"
-
-
 def _overall(numbers: Numbers) -> str:
     """All benchmarks together, or the only one."""
     scores = numbers["arms"][numbers["baseline"]]["scores"]
-    return "all" if "all" in scores else next(iter(scores))
+    return ALL if ALL in scores else next(iter(scores))
 
 
-def _find(numbers: Numbers, arm: str, on: str, measure: str) -> Mapping[str, Any] | None:
+def _score(numbers: Numbers, arm: str, on: str) -> ArmScore:
+    return from_row(ArmScore, numbers["arms"][arm]["scores"][on])
+
+
+def _difference(numbers: Numbers, arm: str, on: str, measure: str) -> ArmDifference | None:
+    """Of one arm to the baseline; None for the baseline itself, and where nothing was compared."""
     keys = (arm, on, measure)
-    return next((d for d in numbers["differences"] if (d["arm"], d["on"], d["measure"]) == keys), None)
+    row = next((d for d in numbers["differences"] if (d["arm"], d["on"], d["measure"]) == keys), None)
+    return row and from_row(ArmDifference, row)

@@ -41,9 +41,9 @@ def _facts(results: Results, recipe: Mapping[str, Any]) -> dict[str, Any]:
         return list(dict.fromkeys(flat(m[name]) for m in results.manifests.values()))
 
     def draw(section: str) -> str:
-        asked = recipe[section]
-        return f"{asked['samples']} samples, " + ", ".join(
-            f"{k} {asked[k]:g}" for k in ("temperature", "top_p", "max_new_tokens")
+        config = recipe[section]
+        return f"{config['samples']} samples, " + ", ".join(
+            f"{k} {config[k]:g}" for k in ("temperature", "top_p", "max_new_tokens")
         )
 
     engines = list(dict.fromkeys(results.metrics(r)["engine"] for r in GENERATING if r in results.at))
@@ -65,8 +65,11 @@ def scorecards(results: Results, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """The machine-readable report: cards per model and benchmark, paired differences, conditions."""
     return {
         "name": recipe["name"],
-        "models": {m.label: {"from": m.folder.name, "cards": m.cards} for m in results.models},
-        "differences": results.differences,
+        "models": {
+            m.label: {"from": m.folder.name, "cards": {name: card.to_row() for name, card in m.cards.items()}}
+            for m in results.models
+        },
+        "differences": [change.to_row() for change in results.changes],
         "conditions": {**_facts(results, recipe), "recipe": recipe},
         "stages": {role: folder.name for role, folder in results.at.items()},
     }
@@ -75,8 +78,6 @@ def scorecards(results: Results, recipe: Mapping[str, Any]) -> dict[str, Any]:
 def summary(results: Results) -> dict[str, Any]:
     """What `show` prints: pass@1 of every model on every benchmark, and the verdicts."""
     return {
-        "pass@1": {b: {m.label: round(m.cards[b]["mean"], 4) for m in results.models} for b in results.benchmarks},
-        "verdicts": dict(
-            Counter(d["verdict"] for d in results.differences if d["measure"] == "official").most_common()
-        ),
+        "pass@1": {b: {m.label: round(m.cards[b].mean, 4) for m in results.models} for b in results.benchmarks},
+        "verdicts": dict(Counter(change.verdict for change in results.by_measure("official")).most_common()),
     }

@@ -1,15 +1,12 @@
-"""The report's sections on data: from problems to training rows, what it cost, difficulty, unedited examples."""
+"""The report's sections on data: from problems to training rows, what it cost, difficulty."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any
 
-from dpr_mini.reporting.document import Block, Section, Table, Talk
+from dpr_mini.reporting.document import Block, Section, Table
 from dpr_mini.reporting.figures import Link
 from dpr_mini.reporting.results import GENERATING, Bin, Results
-from dpr_mini.store import StoreError
 
 ORDER = ("drawn", "right", "wrong,", "right,", "kept", "kept:", "problems", "packed:")  # first words, down the funnel
 
@@ -17,15 +14,15 @@ ORDER = ("drawn", "right", "wrong,", "right,", "kept", "kept:", "problems", "pac
 def funnel(results: Results, to: Link) -> Section:
     blocks: list[Block] = []
     if "problems" in results.at:
-        found = results.metrics("problems")
-        rows = [(name, f"{count:,}") for name, count in {**found["splits"], **found["sources"]}.items()]
-        rows += [(f"dropped: {rule}", f"{count:,}") for rule, count in found["dropped"].items()]
+        metrics = results.metrics("problems")
+        rows = [(name, f"{count:,}") for name, count in {**metrics["splits"], **metrics["sources"]}.items()]
+        rows += [(f"dropped: {rule}", f"{count:,}") for rule, count in metrics["dropped"].items()]
         note = "Held-out benchmarks, train, then each by source; held_out: repeats over splits."
         blocks.append(Table(("split or source", "problems"), rows, results.source("problems"), "Problems", note))
-    counts = {f"phase {phase}": found for phase in (1, 2) if (found := _counts(results, phase))}
+    counts = {f"phase {phase}": by for phase in (1, 2) if (by := _counts(results, phase))}
     if counts:
-        names = sorted({n: None for found in counts.values() for n in found}, key=lambda n: ORDER.index(n.split()[0]))
-        rows = [(name, *(found.get(name, "-") for found in counts.values())) for name in names]
+        names = sorted({n: None for by in counts.values() for n in by}, key=lambda n: ORDER.index(n.split()[0]))
+        rows = [(name, *(by.get(name, "-") for by in counts.values())) for name in names]
         roles = ("dialogue-1", "probe-2", "sample-2", "filter-1", "filter-2", "pack-1", "pack-2")
         source = ", ".join(results.source(r) for r in roles if r in results.at)
         blocks.append(Table(("what", *counts), rows, source, "From dialogues to training rows"))
@@ -47,35 +44,39 @@ def _counts(results: Results, phase: int) -> dict[str, str]:
     counts = {}
     for role in ("dialogue-1",) if phase == 1 else ("probe-2", "sample-2"):
         if role in results.at:
-            counts[f"drawn by {role.split('_')[0]}"] = f"{results.metrics(role)['dialogues']:,}"
+            counts[f"drawn by {role.split('-')[0]}"] = f"{results.metrics(role)['dialogues']:,}"
     if (role := f"filter-{phase}") in results.at:
-        found = results.metrics(role)
-        for i, statuses in enumerate(found["statuses_by_turn"], 1):
+        metrics = results.metrics(role)
+        for i, statuses in enumerate(metrics["statuses_by_turn"], 1):
             right, of = statuses.get("correct", 0), sum(statuses.values())
             counts[f"right after turn {i}"] = f"{right:,} of {of:,} ({right / of:.1%})"
-        if len(found["statuses_by_turn"]) > 1:
-            counts["wrong, then right"] = f"{found['wrong_to_right']:,}"
-            counts["right, then wrong"] = f"{found['right_to_wrong']:,}"
-        counts["kept"] = f"{found['kept']:,} of {found['dialogues']:,} ({found['kept'] / found['dialogues']:.1%})"
-        kinds = {kind: n for kind, n in found["kept_kinds"].items() if n}
+        if len(metrics["statuses_by_turn"]) > 1:
+            counts["wrong, then right"] = f"{metrics['wrong_to_right']:,}"
+            counts["right, then wrong"] = f"{metrics['right_to_wrong']:,}"
+        counts["kept"] = (
+            f"{metrics['kept']:,} of {metrics['dialogues']:,} ({metrics['kept'] / metrics['dialogues']:.1%})"
+        )
+        kinds = {kind: n for kind, n in metrics["kept_kinds"].items() if n}
         counts |= {f"kept: {kind.replace('_', ' ')}": f"{n:,}" for kind, n in kinds.items()}
-        counts["problems covered"] = f"{found['problems_covered']:,} of {found['problems']:,}"
+        counts["problems covered"] = f"{metrics['problems_covered']:,} of {metrics['problems']:,}"
     if (role := f"pack-{phase}") in results.at:
-        found = results.metrics(role)
+        metrics = results.metrics(role)
         packed = ("samples", "rows", "tokens", "trained_tokens", "dropped")
-        counts |= {f"packed: {name.replace('_', ' ')}": f"{found[name]:,}" for name in packed}
-        counts["packed: row space filled"] = f"{found['fill']:.1%}"
+        counts |= {f"packed: {name.replace('_', ' ')}": f"{metrics[name]:,}" for name in packed}
+        counts["packed: row space filled"] = f"{metrics['fill']:.1%}"
     return counts
 
 
 def _costs(results: Results) -> list[Block]:
     turns, trained = [], []
     for role in (r for r in GENERATING if r in results.at):
-        found, seconds = results.metrics(role), results.manifests[role]["seconds"]
-        for i, t in enumerate(found["turns"], 1):
+        metrics, seconds = results.metrics(role), results.manifests[role]["seconds"]
+        for i, t in enumerate(metrics["turns"], 1):
             counts = [f"{t[k]:,}" for k in ("answers", "prompt_tokens")]
             share, cut = f"{t['cached_share']:.1%}", f"{t['truncated'] / max(t['answers'], 1):.1%}"
-            speed = (f"{seconds:,.1f}", f"{found['tokens'] / seconds:,.0f}" if seconds else "-") if i == 1 else ("", "")
+            speed = (
+                (f"{seconds:,.1f}", f"{metrics['tokens'] / seconds:,.0f}" if seconds else "-") if i == 1 else ("", "")
+            )
             turns.append((role, str(i), *counts, share, f"{t['tokens']:,}", cut, *speed))
     for role in (r for r in ("train-1", "train-2") if r in results.at):
         m = results.metrics(role)
@@ -119,39 +120,3 @@ def difficulty(results: Results, to: Link) -> Section:
     links = {(i, 2): to("probed", b.label) for i, b in enumerate(results.bins)}
     links |= {(i, 7): to("kept", b.label) for i, b in enumerate(results.bins)}
     return Section("Difficulty (phase 2)", [Table(head.split(" | "), rows, source, note=note, links=links)])
-
-
-def excerpts(results: Results) -> Section:
-    blocks: list[Block] = []
-    answers = {r["id"]: r["answer"] for r in results.rows("problems")} if "problems" in results.at else {}
-
-    def talk(
-        title: str, dialogue: Mapping[str, Any], verdicts: Iterable[Mapping[str, Any]], end: str, note: str, source: str
-    ) -> None:
-        said, grades = [], [f", {v['status']} ({v['extracted'] or 'no answer'})" for v in verdicts]
-        for i, t in enumerate(dialogue["turns"]):
-            said.append(("asked", f"asked ({t['instruction']})", t["prompt"]))
-            grade = grades[i] if i < len(grades) else ""
-            said.append(("model", f"model, {len(t['ids'])} tokens, {t['finish']}{grade}", t["text"]))
-        said += [("evidence", "dropped because", end)] if end else []
-        expected = answers.get(dialogue["problem_id"], "not known")
-        blocks.append(Talk(f"{title}: {dialogue['id']}", said, f"Expected answer: {expected}. {note}", source))
-
-    for role, kinds in (("filter-1", ("corrected", "confirmed")), ("filter-2", ())):
-        if role in results.at:
-            row = next((r for k in kinds for r in results.rows(role) if r["kind"] == k), None)
-            row = row or next(results.rows(role))
-            kind, phase = row["kind"].replace("_", " "), role[-1]
-            first = f"The first by id of its kind ({kind})." if kinds else "The first by id."
-            source = results.source(role, "rows.jsonl")
-            talk(f"Kept in phase {phase}", row["dialogue"], row["verdicts"], "", first, source)
-    if (rules := results.drops.get("filter-1")) and "dialogue-1" in results.at:
-        rule = rules.most_common(1)[0][0]
-        drop = next(r for r in results.rows("filter-1", "drops.jsonl") if r["rule"] == rule)
-        dialogue = next((d for d in results.rows("dialogue-1") if d["id"] == drop["dialogue_id"]), None)
-        if dialogue is None:
-            raise StoreError(f"{results.source('filter-1', 'drops.jsonl')}: no dialogue {drop['dialogue_id']}")
-        source = ", ".join([results.source("filter-1", "drops.jsonl"), results.source("dialogue-1", "rows.jsonl")])
-        note = "The first by id that the commonest rule dropped."
-        talk("Dropped in phase 1", dialogue, (), f"{rule}: {drop['evidence']}", note, source)
-    return Section("Unedited examples", blocks)

@@ -1,7 +1,8 @@
 """A report as data: sections of text, tables, figures and conversations, written as one HTML page and as Markdown.
 
-Both come from the same blocks, so that they cannot disagree. All text is untrusted (models wrote some of it): the
-HTML template escapes everything but the figures' SVG, Markdown puts model text into fences.
+What folds away in HTML stands open in Markdown and in print. Both come from the same blocks, so that they cannot
+disagree. All text is untrusted (models wrote some of it): the HTML template escapes everything but the figures' SVG,
+Markdown puts model text into fences.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 @dataclass(frozen=True)
 class Text:
     text: str
+    small: bool = False
     kind: ClassVar[str] = "text"
 
 
@@ -45,20 +47,22 @@ class Table:
 
 @dataclass(frozen=True)
 class Figures:
-    """(SVG, caption) of each; the SVG is ours and not escaped."""
+    """(SVG, caption) of each; the SVG is ours and not escaped. A large one has the column for itself."""
 
     figures: Sequence[tuple[str, str]]
+    large: bool = False
     kind: ClassVar[str] = "figures"
 
 
 @dataclass(frozen=True)
 class Talk:
-    """A conversation: (css class, label, what was said) per turn, unedited."""
+    """A conversation: (css class, label, what was said) per turn, unedited. A folded one shows its title alone."""
 
     title: str
     turns: Sequence[tuple[str, str, str]]
     note: str
     source: str
+    folded: bool = False
     kind: ClassVar[str] = "talk"
 
 
@@ -96,8 +100,11 @@ Block = Text | Points | Table | Figures | Talk | Samples | Fold
 
 @dataclass(frozen=True)
 class Section:
+    """Blocks under a title. One with a `summary` folds away behind its title and that line, but not in print."""
+
     title: str
     blocks: list[Block] = field(default_factory=list)
+    summary: str = ""
 
 
 def render(name: str, title: str, lead: str, sections: Sequence[Section]) -> str:

@@ -1,34 +1,33 @@
 """A run's results as numbers: score cards, paired differences, lengths, difficulty. What the report is written from.
 
 Everything is read from complete stage folders; nothing is graded or drawn again. "official" is the official verdict,
-"first_result" and "last_number" are the two other scorers of evaluate.py on the same answers, "format" is official
-minus last number: what comes of putting the answer where the grader looks.
+"first_result" and "last_number" are the two other scorers of the same answers, "format" is official minus last number:
+what comes of putting the answer where the grader looks.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
+from dpr_mini.scoring.stats import Difference, Measure, compare, official, subset
+from dpr_mini.store import MANIFEST, read_json, read_rows
+from dpr_mini.types import ALL, Card, Drop, Graded, Kept, from_row
 
-from dpr_mini.scoring.stats import GREEDY, official, paired, pass_rates
-from dpr_mini.store import MANIFEST, StoreError, read_json, read_rows
-
-Row = Mapping[str, Any]
 Word = Literal["improved", "got worse", "no change shown", "too few problems"]
 
 LABELS = {"eval-0": "base", "eval-1": "phase 1", "eval-2": "phase 2"}
+FILTERS = {"filter-1": "phase 1", "filter-2": "phase 2"}  # each decides what a phase is trained on
 COMPARISONS = (("base", "phase 1"), ("phase 1", "phase 2"), ("base", "phase 2"))
-MEASURES: dict[str, Callable[[Row], float]] = {
+MEASURES: dict[str, Measure] = {
     "official": official,
-    "format": lambda row: official(row) - row["last_ok"],  # what the official verdict sees and the last number does not
-    "first_result": lambda row: row["first_ok"],
-    "last_number": lambda row: row["last_ok"],
+    "format": lambda a: a.right - a.last,  # what the official verdict sees and the last number does not
+    "first_result": lambda a: a.first,
+    "last_number": lambda a: a.last,
 }
 ANSWERS = "-answers"  # behind an evaluation's role: the stage that asked what it graded
 GENERATING = ("eval-0-answers", "dialogue-1", "eval-1-answers", "probe-2", "sample-2", "eval-2-answers")
@@ -41,12 +40,35 @@ class Model:
 
     label: str
     folder: Path
-    cards: dict[str, dict[str, Any]]
-    rows: list[dict[str, Any]]
+    cards: dict[str, Card]
+    graded: list[Graded]
 
-    def answers(self, benchmark: str = "all", greedy: bool = False) -> list[dict[str, Any]]:
-        """Graded rows of a benchmark ("all": of every one): the sampled answers, or the greedy ones."""
-        return [r for r in self.rows if benchmark in ("all", r["benchmark"]) and (r["sample"] == GREEDY) is greedy]
+    def answers(self, benchmark: str = ALL, greedy: bool = False) -> list[Graded]:
+        """The sampled answers to a benchmark (ALL: to every one), or the greedy ones."""
+        return subset(self.graded, benchmark, greedy)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A paired difference of two models (labels) on one benchmark, by one measure.
+
+    `measure` is one of MEASURES over the sampled answers, or "greedy": the official verdict on the greedy ones.
+    """
+
+    before: str
+    after: str
+    benchmark: str
+    measure: str
+    difference: Difference
+
+    @property
+    def verdict(self) -> Word:
+        return verdict(self.difference)
+
+    def to_row(self) -> dict[str, Any]:
+        """The change as scorecards.json holds it."""
+        names = ("before", "after", "benchmark", "measure")
+        return {n: getattr(self, n) for n in names} | asdict(self.difference) | {"verdict": self.verdict}
 
 
 @dataclass(frozen=True)
@@ -80,6 +102,13 @@ class Results:
     def rows(self, role: str, file: str = "rows.jsonl") -> Iterator[dict[str, Any]]:
         return read_rows(self.at[role] / file)
 
+    def kept(self, role: str) -> Iterator[Kept]:
+        """The dialogues that a filter kept, one at a time: there may be many."""
+        return (from_row(Kept, row) for row in self.rows(role))
+
+    def dropped(self, role: str) -> Iterator[Drop]:
+        return (from_row(Drop, row) for row in self.rows(role, "drops.jsonl"))
+
     def source(self, role: str, file: str = MANIFEST) -> str:
         return f"{self.at[role].name}/{file}"
 
@@ -95,13 +124,18 @@ class Results:
     @cached_property
     def models(self) -> list[Model]:
         return [
-            Model(LABELS[role], self.at[role], self.metrics(role)["cards"], list(self.rows(role, "graded.jsonl")))
+            Model(
+                LABELS[role],
+                self.at[role],
+                {name: Card.from_row(card) for name, card in self.metrics(role)["cards"].items()},
+                [Graded.from_row(row) for row in self.rows(role, "graded.jsonl")],
+            )
             for role in self.evaluations
         ]
 
     @cached_property
     def benchmarks(self) -> list[str]:
-        """Benchmark names; "all" is the last of several."""
+        """Benchmark names; ALL is the last of several."""
         return list(self.models[0].cards) if self.models else []
 
     @property
@@ -109,34 +143,36 @@ class Results:
         return self.benchmarks[-1]
 
     @cached_property
-    def differences(self) -> list[dict[str, Any]]:
-        """Paired differences of every two models, benchmark and measure; see `compare`."""
+    def changes(self) -> list[Change]:
+        """Every two models, by benchmark and measure; no "greedy" where neither has greedy answers.
+
+        Raises UserError where two models were asked different problems.
+        """
         by = {m.label: m for m in self.models}
         return [
-            {"before": a, "after": b, "benchmark": benchmark, "measure": measure, **compared}
+            Change(a, b, benchmark, measure, difference)
             for a, b in COMPARISONS
             if a in by and b in by
             for benchmark in self.benchmarks
             for measure in ("official", "greedy", *list(MEASURES)[1:])
-            if (compared := compare(by[a], by[b], benchmark, measure))
+            if (difference := _difference(by[a], by[b], benchmark, measure))
         ]
 
-    def of(self, measure: str) -> list[dict[str, Any]]:
-        return [d for d in self.differences if d["measure"] == measure]
+    def by_measure(self, measure: str) -> list[Change]:
+        return [c for c in self.changes if c.measure == measure]
 
-    def difference(self, before: str, after: str, benchmark: str, measure: str = "official") -> dict[str, Any] | None:
-        wanted = (before, after, benchmark, measure)
-        keys = ("before", "after", "benchmark", "measure")
-        return next((d for d in self.differences if tuple(d[k] for k in keys) == wanted), None)
+    def change(self, before: str, after: str, benchmark: str, measure: str = "official") -> Change | None:
+        key = (before, after, benchmark, measure)
+        return next((c for c in self.changes if (c.before, c.after, c.benchmark, c.measure) == key), None)
+
+    def difference(self, before: str, after: str, benchmark: str, measure: str = "official") -> Difference | None:
+        change = self.change(before, after, benchmark, measure)
+        return change and change.difference
 
     @cached_property
     def drops(self) -> dict[str, Counter[str]]:
         """Filter's role -> drops by rule."""
-        return {
-            role: Counter(r["rule"] for r in self.rows(role, "drops.jsonl"))
-            for role in ("filter-1", "filter-2")
-            if role in self.at
-        }
+        return {role: Counter(drop.rule for drop in self.dropped(role)) for role in FILTERS if role in self.at}
 
     @cached_property
     def bins(self) -> list[Bin]:
@@ -144,7 +180,7 @@ class Results:
         if not {"sample-2", "filter-2"} <= self.at.keys():
             return []
         budgets = list(self.rows("sample-2", "budgets.jsonl"))
-        kept = Counter(r["problem_id"] for r in self.rows("filter-2"))
+        kept = Counter(case.problem_id for case in self.kept("filter-2"))
         return [
             Bin(
                 label,
@@ -158,43 +194,21 @@ class Results:
         ]
 
 
-def compare(before: Model, after: Model, benchmark: str, measure: str) -> dict[str, Any] | None:
-    """`stats.paired` over the problems' pass rates, with its verdict; None where there is no such answer.
-
-    "greedy" is the official verdict on greedy answers. Raises StoreError where the two saw different problems.
-    """
+def _difference(before: Model, after: Model, benchmark: str, measure: str) -> Difference | None:
     greedy = measure == "greedy"
-    right = MEASURES["official" if greedy else measure]
-    a, b = (pass_rates(m.answers(benchmark, greedy), right) for m in (before, after))
-    if a.keys() != b.keys():
-        raise StoreError(f"{before.folder} and {after.folder}: different problems in {benchmark!r}; run both again")
-    if not a:
+    answers = [m.answers(benchmark, greedy) for m in (before, after)]
+    if not any(answers):
         return None
-    found = paired(list(a.values()), list(b.values()))
-    return {**found, "verdict": verdict(found)}
+    return compare(*answers, MEASURES["official" if greedy else measure], (before.folder.name, after.folder.name))
 
 
-def verdict(difference: Mapping[str, float]) -> Word:
+def verdict(difference: Difference) -> Word:
     """A change is claimed only where the paired 95 % interval excludes zero and there are problems enough."""
-    if difference["n"] < FEWEST:
+    if difference.n < FEWEST:
         return "too few problems"
-    if difference["low"] > 0:
+    if difference.low > 0:
         return "improved"
-    return "got worse" if difference["high"] < 0 else "no change shown"
-
-
-def lengths(rows: Sequence[Row]) -> dict[str, float] | None:
-    """Generated tokens of some graded rows: n, mean, median, p90, share truncated. None of none."""
-    if not rows:
-        return None
-    tokens = np.array([r["tokens"] for r in rows])
-    return {
-        "n": len(rows),
-        "mean": float(tokens.mean()),
-        "median": float(np.median(tokens)),
-        "p90": float(np.percentile(tokens, 90)),
-        "truncated": sum(r["finish"] == "length" for r in rows) / len(rows),
-    }
+    return "got worse" if difference.high < 0 else "no change shown"
 
 
 def inside_bin(label: str, rate: float) -> bool:

@@ -7,13 +7,12 @@ there are in all and in which file the others stand.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
 from dpr_mini.reporting.document import Sample, Samples
 from dpr_mini.reporting.results import ANSWERS, Results, inside_bin
 from dpr_mini.store import StoreError
-from dpr_mini.types import digest
+from dpr_mini.types import Dialogue, Graded, Verdict, digest, from_row
 
 Key = tuple[str, ...]
 Links = Mapping[Key, str]  # what a number is of -> id of its group on the page
@@ -33,100 +32,91 @@ def groups(results: Results) -> dict[Key, Samples]:
 
 
 def _answers(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
-    found: dict[Key, Samples] = {}
+    groups: dict[Key, Samples] = {}
     for model, role in zip(results.models, results.evaluations, strict=True):
         sampled = model.answers()
-        wanted: dict[Key, tuple[str, list[dict[str, Any]]]] = {}
+        titled: dict[Key, tuple[str, list[Graded]]] = {}
         for b in results.benchmarks:
-            wanted["answers", model.label, b] = f"{model.label} on {b}: sampled answers", model.answers(b)
+            titled["answers", model.label, b] = f"{model.label} on {b}: sampled answers", model.answers(b)
         for word, right in (("right", True), ("wrong", False)):
-            rows = [r for r in sampled if (r["status"] == "correct") is right]
-            wanted[word, model.label] = f"{model.label}: {word} answers", rows
+            titled[word, model.label] = f"{model.label}: {word} answers", [a for a in sampled if a.right is right]
         for word, before in (("wrong to right", False), ("right to wrong", True)):
-            changed = [r for r in sampled if r["attempt_ok"] is before and (r["status"] == "correct") is not before]
-            wanted[word, model.label] = f"{model.label}: {word} inside one answer", changed
-        for name in sampled[0]["behaviours"]:
-            rows = [r for r in sampled if r["behaviours"][name]]
-            wanted[name, model.label] = f"{model.label}: answers that show {name}", rows
-        chosen = {key: _choose(rows) for key, (_, rows) in wanted.items()}
-        talks = _read(results, [role + ANSWERS], {r["id"] for rows in chosen.values() for r in rows})
-        for key, (title, rows) in wanted.items():
-            right = sum(r["status"] == "correct" for r in rows)
+            changed = [a for a in sampled if a.attempt is before and a.right is not before]
+            titled[word, model.label] = f"{model.label}: {word} inside one answer", changed
+        for name in sampled[0].behaviours:
+            answers = [a for a in sampled if a.behaviours[name]]
+            titled[name, model.label] = f"{model.label}: answers that show {name}", answers
+        chosen = {key: {a.id: a for a in answers} for key, (_, answers) in titled.items()}
+        chosen = {key: {i: by[i] for i in by_hash(by)[:SHOWN]} for key, by in chosen.items()}
+        talks = _read(results, [role + ANSWERS], {i for by in chosen.values() for i in by})
+        for key, (title, answers) in titled.items():
+            right = sum(a.right for a in answers)
             source = f"{results.source(role, 'graded.jsonl')}, {results.source(role + ANSWERS, 'rows.jsonl')}"
-            shown = [_talk(talks[r["id"]], golds, [r]) for r in chosen[key]]
-            found |= _group(key, title, shown, len(rows), f"{right} of these right", source)
-    return found
+            shown = [_talk(talks[i], golds, answer.verdict) for i, answer in chosen[key].items()]
+            groups |= _group(key, title, shown, len(answers), f"{right} of these right", source)
+    return groups
 
 
 def _dropped(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
-    found: dict[Key, Samples] = {}
+    groups: dict[Key, Samples] = {}
     for role, drawn in (("filter-1", ["dialogue-1"]), ("filter-2", ["probe-2", "sample-2"])):
         if role not in results.at or not set(drawn) <= results.at.keys():
             continue
-        by: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for drop in results.rows(role, "drops.jsonl"):
-            by[drop["rule"]].append(drop)
-        chosen = {rule: _choose(drops, "dialogue_id") for rule, drops in by.items()}
-        talks = _read(results, drawn, {d["dialogue_id"] for drops in chosen.values() for d in drops})
-        for rule, drops in by.items():
-            shown = [_talk(talks[d["dialogue_id"]], golds, end=f"{rule}: {d['evidence']}") for d in chosen[rule]]
-            source = results.source(role, "drops.jsonl")
-            found |= _group(
-                ("dropped", role, rule), f"Dropped in phase {role[-1]} by {rule}", shown, len(drops), "", source
-            )
-    return found
+        evidence: dict[str, dict[str, str]] = defaultdict(dict)  # rule -> dialogue id -> what the rule saw
+        for drop in results.dropped(role):
+            evidence[drop.rule][drop.dialogue_id] = drop.evidence
+        chosen = {rule: by_hash(by)[:SHOWN] for rule, by in evidence.items()}
+        talks = _read(results, drawn, {i for ids in chosen.values() for i in ids})
+        for rule, by in evidence.items():
+            shown = [_talk(talks[i], golds, end=f"{rule}: {by[i]}") for i in chosen[rule]]
+            title, source = f"Dropped in phase {role[-1]} by {rule}", results.source(role, "drops.jsonl")
+            groups |= _group(("dropped", role, rule), title, shown, len(by), "", source)
+    return groups
 
 
 def _by_difficulty(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
-    found: dict[Key, Samples] = {}
+    groups: dict[Key, Samples] = {}
     if not results.bins or "probe-2" not in results.at:
-        return found
+        return groups
     rates = {b["problem_id"]: b["rate"] for b in results.rows("sample-2", "budgets.jsonl")}
-    kept = [{"id": r["id"], "problem_id": r["problem_id"]} for r in results.rows("filter-2")]
-    probed = [{"id": r["id"], "problem_id": r["problem_id"]} for r in results.rows("probe-2")]
-    for word, rows, title in (("kept", kept, "kept"), ("probed", probed, "drawn by the probe")):
+    kept = {case.id: case.problem_id for case in results.kept("filter-2")}
+    probed = {row["id"]: row["problem_id"] for row in results.rows("probe-2")}
+    for word, problems, title in (("kept", kept, "kept"), ("probed", probed, "drawn by the probe")):
         drawn = ["probe-2", "sample-2"] if word == "kept" else ["probe-2"]
-        inside = {b.label: [r for r in rows if inside_bin(b.label, rates[r["problem_id"]])] for b in results.bins}
-        chosen = {label: _choose(mine) for label, mine in inside.items()}
-        talks = _read(results, drawn, {r["id"] for mine in chosen.values() for r in mine})
-        for label, mine in inside.items():
-            shown = [_talk(talks[r["id"]], golds) for r in chosen[label]]
+        inside = {b.label: [i for i, p in problems.items() if inside_bin(b.label, rates[p])] for b in results.bins}
+        chosen = {label: by_hash(ids)[:SHOWN] for label, ids in inside.items()}
+        talks = _read(results, drawn, {i for ids in chosen.values() for i in ids})
+        for label, ids in inside.items():
+            shown = [_talk(talks[i], golds) for i in chosen[label]]
             source = results.source("filter-2" if word == "kept" else "probe-2", "rows.jsonl")
             what = f"Answers to problems of pass rate {label}, {title}"
-            found |= _group((word, label), what, shown, len(mine), "", source)
-    return found
+            groups |= _group((word, label), what, shown, len(ids), "", source)
+    return groups
 
 
-def _choose(rows: Sequence[dict[str, Any]], name: str = "id") -> list[dict[str, Any]]:
-    return sorted(rows, key=lambda r: digest("shown", r[name]))[:SHOWN]
+def by_hash(ids: Iterable[str]) -> list[str]:
+    """Dialogue ids in the order of a hash of each: the first of them are a sample that nobody picked."""
+    return sorted(ids, key=lambda i: digest("shown", i))
 
 
-def _read(results: Results, roles: Iterable[str], ids: set[str]) -> dict[str, dict[str, Any]]:
+def _read(results: Results, roles: Iterable[str], ids: set[str]) -> dict[str, Dialogue]:
     """The dialogues of some ids; the files may be far larger than what is shown of them."""
-
-    def there() -> Iterator[tuple[str, dict[str, Any]]]:
-        for role in roles:
-            yield from ((row["id"], row) for row in results.rows(role) if row["id"] in ids)
-
-    found = dict(there())
-    if missing := ids - found.keys():
+    talks = {row["id"]: from_row(Dialogue, row) for role in roles for row in results.rows(role) if row["id"] in ids}
+    if missing := ids - talks.keys():
         raise StoreError(f"{', '.join(results.source(r, 'rows.jsonl') for r in roles)}: no dialogue {min(missing)}")
-    return found
+    return talks
 
 
-def _talk(
-    dialogue: Mapping[str, Any], golds: Mapping[str, str], graded: Sequence[Mapping[str, Any]] = (), end: str = ""
-) -> Sample:
+def _talk(dialogue: Dialogue, golds: Mapping[str, str], verdict: Verdict | None = None, end: str = "") -> Sample:
     said = []
-    for turn in dialogue["turns"]:
-        said.append(("asked", f"asked ({turn['instruction']})", _cut(turn["prompt"])))
-        said.append(("model", f"model, {len(turn['ids'])} tokens, {turn['finish']}", _cut(turn["text"])))
-    for r in graded:
-        kind = "correct" if r["status"] == "correct" else "evidence"
-        said.append((kind, f"graded {r['status']}", f"{r['extracted'] or 'no answer'} ({r['how']})"))
+    for turn in dialogue.turns:
+        said.append(("asked", f"asked ({turn.instruction})", _cut(turn.prompt)))
+        said.append(("model", f"model, {len(turn.ids)} tokens, {turn.finish}", _cut(turn.text)))
+    if verdict:
+        text = f"{verdict.extracted or 'no answer'} ({verdict.how})"
+        said.append(("correct" if verdict.ok else "evidence", f"graded {verdict.status}", text))
     said += [("evidence", "dropped because", end)] if end else []
-    gold = golds.get(dialogue["problem_id"], "not known")
-    return Sample(f"{dialogue['id']}, expected answer: {gold}", said)
+    return Sample(f"{dialogue.id}, expected answer: {golds.get(dialogue.problem_id, 'not known')}", said)
 
 
 def _cut(text: str) -> str:

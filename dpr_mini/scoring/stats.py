@@ -1,39 +1,40 @@
 """Intervals and tests over problems. Draws of one problem are averaged first: problems are what is sampled.
 
-A rate is one problem's share of right answers, in [0, 1]; a graded row is a line of an evaluation's graded.jsonl.
+A rate is one problem's share of right answers, in [0, 1].
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from dpr_mini.types import UserError, wilson
+from dpr_mini.types import ALL, Estimate, Graded, Lengths, UserError, wilson
 
 RESAMPLES = 4000
-GREEDY = -1  # the sample number of a greedy answer among graded rows
 
-Row = Mapping[str, Any]
-
-
-class PairError(UserError, ValueError):
-    """Two evaluations that cannot be compared: one line that says why."""
+Measure = Callable[[Graded], float]  # what an answer counts: 0 or 1 for a scorer, or any number, such as its tokens
+Names = tuple[str, str]  # of two models, for the line that refuses to compare them
 
 
-def official(row: Row) -> bool:
-    """A graded row's verdict by the official grader."""
-    return row["status"] == "correct"
+def official(answer: Graded) -> bool:
+    """The official grader's verdict."""
+    return answer.right
 
 
-def pass_rates(rows: Sequence[Row], right: Callable[[Row], float] = official) -> dict[str, float]:
-    """Share of right answers per problem id, in id order; or the mean of what `right` makes of a graded row."""
+def subset(answers: Iterable[Graded], benchmark: str = ALL, greedy: bool = False) -> list[Graded]:
+    """The sampled answers to a benchmark (ALL: to every one), or the greedy ones."""
+    return [a for a in answers if a.greedy is greedy and benchmark in (ALL, a.benchmark)]
+
+
+def pass_rates(answers: Iterable[Graded], of: Measure = official) -> dict[str, float]:
+    """Share of right answers per problem id, in id order; or the mean of what `of` makes of an answer."""
     by: dict[str, list[float]] = {}
-    for row in rows:
-        by.setdefault(row["problem_id"], []).append(right(row))
+    for answer in answers:
+        by.setdefault(answer.problem_id, []).append(of(answer))
     return {i: sum(v) / len(v) for i, v in sorted(by.items())}
 
 
@@ -65,8 +66,8 @@ def standard_error(values: Sequence[float]) -> float | None:
     return float(array.std(ddof=1) / math.sqrt(array.size)) if array.size > 1 else None
 
 
-def estimate(rates: Sequence[float]) -> dict[str, Any]:
-    """n, mean, low, high, se of one rate a problem: the bootstrap's interval and the standard error.
+def estimate(rates: Sequence[float]) -> Estimate:
+    """The mean of one rate a problem with the bootstrap's interval and the standard error.
 
     Where all problems have the same rate, as when none was solved, all resamples are equal and the bootstrap would
     claim certainty: there the interval is Wilson's for n draws, e.g. [0, 0.114] for 0 of 30, and se is None.
@@ -76,7 +77,7 @@ def estimate(rates: Sequence[float]) -> dict[str, Any]:
     error = standard_error(rates)
     if len(set(rates)) == 1:
         (low, high), error = wilson(rates[0], len(rates)), None
-    return {"n": len(rates), "mean": mean, "low": low, "high": high, "se": error}
+    return Estimate(len(rates), mean, low, high, error)
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
@@ -103,95 +104,72 @@ def majority(votes: Sequence[str | None], right: Sequence[bool]) -> float:
     return len(winners & correct) / len(winners) if winners else 0.0
 
 
-def lengths(tokens: Sequence[int]) -> dict[str, float] | None:
-    """n answers, and mean, median and p90 of their generated tokens; None of none."""
+def lengths(tokens: Sequence[int]) -> Lengths | None:
+    """How many answers, and mean, median and p90 of their generated tokens; None of none."""
     if not tokens:
         return None
     array = np.asarray(tokens)
-    mean, median, p90 = array.mean(), np.median(array), np.percentile(array, 90)
-    return {"n": len(tokens), "mean": float(mean), "median": float(median), "p90": float(p90)}
+    return Lengths(len(tokens), float(array.mean()), float(np.median(array)), float(np.percentile(array, 90)))
 
 
 # ---------------------------------------------------------------- two models on the same problems
 
 
-def paired(before: Sequence[float], after: Sequence[float], seed: int = 0) -> dict[str, Any]:
-    """Difference after - before on the same problems: mean, interval, and how many problems rose and fell.
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """after - before over the `n` problems that both models have: mean and 95 % interval [low, high].
 
-    `se` is the standard error of the mean difference. `p_sign` is the two-sided exact sign test over the problems that
-    changed (1.0 where none did); with one answer a problem that is McNemar's exact test. Where no problem changed the
-    bootstrap would claim certainty: there the interval is what none of n leaves open for each direction (`wilson`).
-    Raises ValueError for sequences of different length.
+    `se` is the standard error of the mean difference, None for one problem. `up` and `down` count the problems whose
+    rate rose and fell. `p_sign` is the two-sided exact sign test over these (1.0 where there are none); with one answer
+    a problem that is McNemar's exact test (McNemar 1947).
     """
-    if len(before) != len(after):
-        raise ValueError(f"paired comparison of {len(before)} with {len(after)} problems")
-    differences = [b - a for a, b in zip(before, after, strict=True)]
-    mean, low, high = bootstrap(differences, seed)
+
+    n: int
+    mean: float
+    low: float
+    high: float
+    se: float | None
+    up: int
+    down: int
+    p_sign: float
+
+
+def compare(
+    before: Iterable[Graded], after: Iterable[Graded], of: Measure = official, names: Names = ("before", "after")
+) -> Difference:
+    """Two models' answers, problem by problem. They may have different numbers of samples.
+
+    Raises UserError, which says `names`, where the two do not have the same problems, or none.
+    """
+    return paired(pass_rates(before, of), pass_rates(after, of), names)
+
+
+def paired(before: Mapping[str, float], after: Mapping[str, float], names: Names = ("before", "after")) -> Difference:
+    """`compare` for one rate a problem id, e.g. where a problem's samples and then its seeds were averaged.
+
+    Where no problem changed, the bootstrap would claim certainty: there the interval is what none of n leaves open for
+    each direction (`wilson`). Raises UserError as `compare` does.
+    """
+    refuse_other_problems(before.keys(), after.keys(), names)
+    if not before:
+        raise UserError(f"{names[0]} and {names[1]} have no problem to compare")
+    differences = [after[i] - rate for i, rate in before.items()]
+    mean, low, high = bootstrap(differences)
     up, down = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     if not up and not down:
         high = wilson(0.0, len(differences))[1]
         low = -high
-    return {"n": len(differences), "mean": mean, "low": low, "high": high, "se": standard_error(differences),
-            "up": up, "down": down, "p_sign": sign_test(up, down)}  # fmt: skip
+    return Difference(len(differences), mean, low, high, standard_error(differences), up, down, sign_test(up, down))
 
 
-def crossed(before: Sequence[float], after: Sequence[float]) -> dict[str, float]:
-    """McNemar's four counts (McNemar 1947) of problems: both, gained, lost, neither; they add up to n.
-
-    From rates they are expected counts for one answer of each model; gained - lost = n times the mean difference.
-    """
-    pairs = list(zip(before, after, strict=True))
-    return {
-        "both": sum(a * b for a, b in pairs),
-        "gained": sum((1 - a) * b for a, b in pairs),
-        "lost": sum(a * (1 - b) for a, b in pairs),
-        "neither": sum((1 - a) * (1 - b) for a, b in pairs),
-    }
-
-
-def compare(
-    before: Mapping[str, float], after: Mapping[str, float], names: tuple[str, str] = ("before", "after")
-) -> dict[str, Any]:
-    """`paired` and `crossed` of two models' rates by problem id (`pass_rates`); `names` are for the refusal.
-
-    Raises PairError where the two do not have the same problems, or none.
-    """
+def refuse_other_problems(before: Collection[str], after: Collection[str], names: Names) -> None:
+    """Raises UserError where two models' problem ids differ: how many, and one of them."""
     for one, other, name, lacks in ((before, after, *names), (after, before, *reversed(names))):
-        if missing := one.keys() - other.keys():
-            raise PairError(
+        if missing := set(one) - set(other):
+            raise UserError(
                 f"{name} and {lacks} have different problems: {len(missing)} of {len(one)} in {name}, e.g. "
                 f"{min(missing)}, are not in {lacks}; evaluate both with the same sources, counts and scale"
             )
-    if not before:
-        raise PairError(f"{names[0]} and {names[1]} have no problem to compare")
-    a, b = list(before.values()), [after[i] for i in before]
-    return {**paired(a, b), **crossed(a, b)}
-
-
-def compare_graded(
-    before: Sequence[Row],
-    after: Sequence[Row],
-    names: tuple[str, str] = ("before", "after"),
-    right: Callable[[Row], float] = official,
-) -> dict[str, dict[str, Any]]:
-    """Two evaluations' graded rows compared: {benchmark: {"sampled": compare(...), "greedy": compare(...) or None}}.
-
-    "all" comes last where there are several benchmarks; greedy is None where neither has greedy answers. The two may
-    have different k. Raises PairError as `compare` does.
-    """
-    benchmarks = list(dict.fromkeys(r["benchmark"] for r in (*before, *after)))
-    found: dict[str, dict[str, Any]] = {}
-    for benchmark in [*benchmarks, *(["all"] if len(benchmarks) > 1 else [])]:
-        for kind, greedy in (("sampled", False), ("greedy", True)):
-            rates = [
-                pass_rates(
-                    [r for r in rows if (r["sample"] == GREEDY) is greedy and benchmark in ("all", r["benchmark"])],
-                    right,
-                )
-                for rows in (before, after)
-            ]
-            found.setdefault(benchmark, {})[kind] = compare(*rates, names) if any(rates) or not greedy else None
-    return found
 
 
 def sign_test(up: int, down: int) -> float:

@@ -15,13 +15,10 @@ from typing import Any
 from dpr_mini.chat.conversation import Conversation, Generation, examples, run_dialogues, script, usage
 from dpr_mini.engines.base import Sampling, described
 from dpr_mini.recipe import Evaluate, Example, Grading, RecipeError
-from dpr_mini.scoring.card import score
+from dpr_mini.scoring.card import score_all
 from dpr_mini.scoring.graded import grade
-from dpr_mini.scoring.stats import GREEDY
 from dpr_mini.store import Kind, Settings, StoreError, Work, read_problems, read_rows, write_rows
-from dpr_mini.types import Dialogue, Problem, from_row, seed_for
-
-Row = Mapping[str, Any]
+from dpr_mini.types import GREEDY, Dialogue, Problem, from_row, seed_for
 
 
 @dataclass(frozen=True)
@@ -91,13 +88,10 @@ def cards(work: Work) -> dict[str, Any]:
     given = [from_row(Dialogue, row) for row in read_rows(answered / "rows.jsonl")]
     if strange := {d.problem_id for d in given} - {p.id for p in problems}:
         raise StoreError(f"{answered / 'rows.jsonl'}: {len(strange)} problems are not held out here: {min(strange)}")
-    rows = grade(given, problems, settings.bridges, settings.grader)
-    write_rows(folder / "graded.jsonl", rows)
+    graded = grade(given, problems, settings.bridges, settings.grader)
+    write_rows(folder / "graded.jsonl", (answer.to_row() for answer in graded))
     benchmarks = list(dict.fromkeys(p.split for p in problems))  # in the recipe's order
-    found = {b: score(b, [r for r in rows if r["benchmark"] == b]) for b in benchmarks}
-    if len(benchmarks) > 1:
-        found["all"] = score("all", rows)
-    return {"cards": found}
+    return {"cards": {name: card.to_row() for name, card in score_all(graded, benchmarks).items()}}
 
 
 ANSWERS = Kind(version=1, run=answers)  # raised when `rows.jsonl` changes

@@ -17,7 +17,7 @@ from dpr_mini.selection import behaviours
 from dpr_mini.selection.judging import in_order, judge
 from dpr_mini.selection.rules import KINDS, Case, Rule, build_rules, objections, remember
 from dpr_mini.store import Kind, Settings, StoreError, Work, read_problems, read_rows, write_rows
-from dpr_mini.types import Dialogue, Drop, from_row
+from dpr_mini.types import Dialogue, Drop, Kept, from_row, to_row
 
 DRAWN = ("dialogues", "probed", "sampled")  # roles of the stages whose dialogues are filtered
 
@@ -92,19 +92,11 @@ def run(work: Work) -> dict[str, Any]:
             f"{folder.name}: none of {len(cases)} dialogues passed the rules (dropped by {worst}); read "
             f"{folder / 'drops.jsonl'}, then loosen filter.rules or draw more samples; dialogues are kept"
         )
-    write_rows(folder / "rows.jsonl", map(_row, kept))
+    write_rows(
+        folder / "rows.jsonl",
+        (to_row(Kept(c.dialogue.id, c.problem.id, c.kind, c.verdicts, dict(c.behaviours), c.dialogue)) for c in kept),
+    )
     return metrics(cases, kept, by_rule)
-
-
-def _row(case: Case) -> dict[str, Any]:
-    return {
-        "id": case.dialogue.id,
-        "problem_id": case.problem.id,
-        "kind": case.kind,
-        "verdicts": [asdict(v) for v in case.verdicts],
-        "behaviours": dict(case.behaviours),
-        "dialogue": asdict(case.dialogue),
-    }
 
 
 def metrics(cases: Sequence[Case], kept: Sequence[Case], by_rule: Mapping[str, int]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 from dpr_mini import recipe, store
 from dpr_mini.chat import template as chat
 from dpr_mini.store import Kind, Settings, Work
-from dpr_mini.types import Dialogue, Drop, Pack, Sample, Turn, digest, from_row
+from dpr_mini.types import Dialogue, Drop, Kept, Pack, Sample, Turn, digest, from_row
 
 
 def targets(sample: Sample) -> int:
@@ -118,11 +118,12 @@ def run(work: Work) -> dict[str, Any]:
     budget = math.ceil(total / settings.epochs) if total else None  # trained tokens of one epoch
     samples, drops, longest = [], [], 0
     for row in store.read_rows(kept / "rows.jsonl"):
-        dialogue = from_row(Dialogue, row["dialogue"])
-        wrong_first = len(dialogue.turns) > 1 and row["verdicts"][0]["status"] != "correct"
+        case: Kept = from_row(Kept, row)
+        dialogue = case.dialogue
+        wrong_first = len(dialogue.turns) > 1 and not case.verdicts[0].ok
         masked = frozenset({0}) if config.mask_wrong_first and wrong_first else frozenset()
         if config.filler:
-            dialogue = hollow(dialogue, row["verdicts"][-1]["extracted"], template, config.filler)
+            dialogue = hollow(dialogue, case.verdicts[-1].extracted, template, config.filler)
         sample = chat.to_sample(dialogue, template, bridges, masked)
         longest = max(longest, len(sample.ids))
         if not targets(sample):

@@ -11,64 +11,60 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import rows
 from places import ROOT
 
 from dpr_mini import recipe as recipes
 from dpr_mini.commands.compare import compare
 from dpr_mini.reporting.arms import EASY, HARD, arrange, collect, summary
 from dpr_mini.runs import RunError
-from dpr_mini.scoring.card import score
+from dpr_mini.scoring.card import score_all
 from dpr_mini.scoring.stats import sign_test
-from dpr_mini.selection import behaviours
 from dpr_mini.store import write_json, write_rows
+from dpr_mini.types import Graded, UserError
 
 PROBLEMS = [f"{b}{i:02d}" for b in ("one", "two") for i in range(10)]
 
 
-def graded(problem: str, sample: int, right: bool) -> dict:
-    return {
-        "id": f"{problem}#{sample}", "problem_id": problem, "benchmark": problem[:3], "source": "made",
-        "sample": sample, "tokens": 10 + 5 * right, "finish": "stop", "status": "correct" if right else "wrong",
-        "extracted": "7", "how": "exact", "first_ok": right, "last_ok": right, "attempt_ok": None, "joined_ok": None,
-        "behaviours": dict.fromkeys(behaviours.NAMES, 0),
-    }  # fmt: skip
+def graded(problem: str, sample: int | None, right: bool) -> Graded:
+    return rows.graded(problem, sample, right, problem[:3], tokens=10 + 5 * right)
 
 
-def stage(store: Path, name: str, metrics: dict, rows: list[dict] | None = None) -> str:
+def stage(store: Path, name: str, metrics: dict, graded: list[Graded] | None = None) -> str:
     folder = store / f"{name}-{len(list(store.iterdir())):08x}"
     folder.mkdir(parents=True)
-    if rows is not None:
-        write_rows(folder / "graded.jsonl", rows)
+    if graded is not None:
+        write_rows(folder / "graded.jsonl", (a.to_row() for a in graded))
     facts = {"machine": {"cpu": "made", "cores": 2}, "versions": {"python": "3.11"}, "commit": "abc"}
     write_json(folder / "stage.json", {"metrics": metrics, "seconds": 2.0, **facts})
     return folder.name
 
 
-def answers(rates: dict[str, list[int]], greedy: bool = True) -> list[dict]:
+def answers(rates: dict[str, list[int]], greedy: bool = True) -> list[Graded]:
     """Problem -> right or wrong of each sample; the first is the greedy one's too."""
-    rows = [graded(p, i, bool(right)) for p, each in rates.items() for i, right in enumerate(each)]
-    return rows + [graded(p, -1, bool(each[0])) for p, each in rates.items() if greedy]
+    sampled = [graded(p, i, bool(right)) for p, each in rates.items() for i, right in enumerate(each)]
+    return sampled + [graded(p, None, bool(each[0])) for p, each in rates.items() if greedy]
 
 
-def cards(rows: list[dict]) -> dict:
-    return {"engine": "scripted", "cards": {b: score(b, [r for r in rows if b in ("all", r["benchmark"])])
-                                            for b in ("one", "two", "all")}}  # fmt: skip
+def cards(graded: list[Graded]) -> dict:
+    scored = score_all(graded, ["one", "two"])
+    return {"engine": "scripted", "cards": {name: card.to_row() for name, card in scored.items()}}
 
 
-def make(runs: Path, name: str, seed: int, evaluations: dict[str, list[dict]], **more) -> Path:
+def make(runs: Path, name: str, seed: int, evaluations: dict[str, list[Graded]], **more) -> Path:
     """A run of an experiment in `runs`/exp: its evaluations, and what training needs before them."""
     store = runs / "exp"
     store.mkdir(parents=True, exist_ok=True)
     asked = {"name": name, "store": "exp", "seed": seed, "problems": {"train": [{"file": "none"}]}, **more}
     made = recipes.parse(asked, "made").model_dump(mode="json")
     stages = {"problems": stage(store, "problems", {})}
-    for title, rows in evaluations.items():
+    for title, graded in evaluations.items():
         if title == "eval-1":
             turns = {"turns": [{"answers": 40}, {"answers": 38}], "tokens": 500}
             stages["dialogue-1"] = stage(store, "dialogue-1", turns)
             stages["filter-1"] = stage(store, "filter-1", {"kept": 20 + seed})
             stages["train-1"] = stage(store, "train-1", {"trained_tokens": 1000 + 100 * seed, "steps": 7})
-        stages[title] = stage(store, title, cards(rows), rows)
+        stages[title] = stage(store, title, cards(graded), graded)
     home = store / "arms" / f"{name}-seed{seed}"
     home.mkdir(parents=True)
     write_json(home / "latest.json", {"recipe": made, "stages": {n: f"../../{f}" for n, f in stages.items()}})
@@ -121,7 +117,7 @@ def test_without_an_arm_of_its_own_the_untouched_model_comes_from_the_others(run
     found = arrange(collect([runs / "arms" / "up-seed1", runs / "arms" / "up-seed2"]))
     assert found.baseline == "base" and list(found.arms) == ["base", "up"]
     assert summary(found)["arms"]["base"]["scores"]["all"]["mean"] == 0.25
-    assert arrange(collect([runs]), "up").difference("plain", "one")["mean"] == pytest.approx(-0.3)
+    assert arrange(collect([runs]), "up").difference("plain", "one").mean == pytest.approx(-0.3)
 
 
 def test_only_seeds_that_both_have_are_compared(runs: Path, tmp_path: Path) -> None:
@@ -137,20 +133,20 @@ def test_bins_do_not_show_a_gain_where_nothing_changed(tmp_path: Path) -> None:
     rng, problems = np.random.default_rng(0), [f"{b}{i:03d}" for b in ("one", "two") for i in range(600)]
     chance = dict(zip(problems, rng.uniform(0, 1, len(problems)).tolist(), strict=True))
 
-    def draw() -> list[dict]:
-        rows = answers({p: [int(x) for x in rng.random(4) < c] for p, c in chance.items()}, greedy=False)
-        return rows + [graded(p, -1, bool(c > 0.5)) for p, c in chance.items()]
+    def draw() -> list[Graded]:
+        sampled = answers({p: [int(x) for x in rng.random(4) < c] for p, c in chance.items()}, greedy=False)
+        return sampled + [graded(p, None, bool(c > 0.5)) for p, c in chance.items()]
 
     make(tmp_path, "same", 0, {"eval-0": draw(), "eval-1": draw()}, phases=1)
     found = arrange(collect([tmp_path / "exp"]))
     for name in (HARD, EASY):
-        assert abs(found.difference("same", name)["mean"]) < 0.04  # bins by the base's own samples: over 0.1
-    assert found.scores("same", HARD)["mean"] < 0.4 < 0.6 < found.scores("same", EASY)["mean"]
+        assert abs(found.difference("same", name).mean) < 0.04  # bins by the base's own samples: over 0.1
+    assert found.scores("same", HARD).mean < 0.4 < 0.6 < found.scores("same", EASY).mean
 
 
 def test_without_greedy_answers_there_are_no_bins(tmp_path: Path) -> None:
-    rows = answers({p: [1, 0] for p in PROBLEMS}, greedy=False)
-    make(tmp_path, "a", 0, {"eval-0": rows, "eval-1": rows}, phases=1, evaluate={"greedy": False})
+    same = answers({p: [1, 0] for p in PROBLEMS}, greedy=False)
+    make(tmp_path, "a", 0, {"eval-0": same, "eval-1": same}, phases=1, evaluate={"greedy": False})
     found = summary(arrange(collect([tmp_path / "exp"])))
     assert list(found["arms"]["a"]["scores"]) == ["one", "two", "all"]
     assert {d["measure"] for d in found["differences"]} == {"pass@1"}
@@ -178,7 +174,9 @@ def test_what_cannot_be_compared_is_one_line(runs: Path, tmp_path: Path) -> None
     with pytest.raises(RunError, match="is not a run's folder"):
         collect([tmp_path])
     make(tmp_path / "a", "other", 1, {"eval-0": answers({p: [1, 1] for p in PROBLEMS[1:]})}, phases=[])
-    with pytest.raises(RunError, match="plain and other were asked different problems"):
+    with pytest.raises(
+        UserError, match=r"^plain and other have different problems: 1 of 20 in plain, e\.g\. one00, are not"
+    ):
         arrange(collect([runs, tmp_path / "a" / "exp"]))
     settings = {"evaluate": {"temperature": 0.1}}
     make(tmp_path / "b", "cold", 1, {"eval-0": answers({p: [1, 1] for p in PROBLEMS})}, phases=[], **settings)

@@ -25,6 +25,7 @@ from dpr_mini.models.resolve import EMBEDDED
 from dpr_mini.reporting.cards import Lineage, model_card, without_paths
 from dpr_mini.store import read_json, read_rows, write_json
 from dpr_mini.training import process
+from dpr_mini.types import UserError
 
 TOKEN = "hf_verySecretToken"
 RECIPE = """\
@@ -236,7 +237,7 @@ def test_what_cannot_be_exported_is_one_line(run, copied, tmp_path):
 
 def test_an_export_is_there_whole_or_not_at_all(run, tmp_path, monkeypatch):
     def fails(*_):
-        raise release.ReleaseError("the card cannot be written")
+        raise UserError("the card cannot be written")
 
     monkeypatch.setattr(release, "model_card", fails)
     assert "the card cannot be written" in refused("export", run, "--out", tmp_path / "out")

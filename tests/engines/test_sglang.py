@@ -26,7 +26,7 @@ from dpr_mini.engines.sglang.engine import SglangEngine
 from dpr_mini.engines.sglang.process import title
 from dpr_mini.machine import guard
 from dpr_mini.recipe import Server
-from dpr_mini.scoring.stats import GREEDY
+from dpr_mini.types import GREEDY
 
 pytestmark = pytest.mark.sglang
 RECIPE = RECIPES / "smoke.yaml"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ import staging
 from hypothesis import given
 from hypothesis import strategies as st
 from places import ROOT
+from rows import RIGHT, graded, kept
 from scripted import ScriptedEngine
 from staging import OneEngine, plain_stage
 
@@ -19,11 +18,10 @@ from dpr_mini.chat.template import Template
 from dpr_mini.commands import run as runner
 from dpr_mini.pipeline import build
 from dpr_mini.recipe import RecipeError, load
-from dpr_mini.scoring import card
-from dpr_mini.selection import behaviours
+from dpr_mini.scoring.card import score
 from dpr_mini.stages import pack
 from dpr_mini.store import Stage
-from dpr_mini.types import Dialogue, Problem, Sample, Turn
+from dpr_mini.types import Dialogue, Problem, Sample, Turn, to_row
 
 DEMO = ROOT / "recipes" / "smollm2-cpu.yaml"
 ABLATIONS = ROOT / "recipes" / "ablations"
@@ -230,8 +228,7 @@ def test_an_emptied_turn_keeps_its_length_and_its_answer(said, left):
 
 def test_pack_spends_its_budget_and_says_how_many_samples_that_are(tmp_path):
     turn = Turn("solve", "q", tuple(map(ord, "abc")), "abc", "stop")
-    rows = [{"id": n, "verdicts": [{"status": "correct", "extracted": "3", "how": ""}],
-             "dialogue": asdict(Dialogue(n, "p", 0, (turn,), "e", 0))} for n in "xy"]  # fmt: skip
+    rows = [to_row(kept(Dialogue(n, "p", 0, (turn,), "e", 0), RIGHT)) for n in "xy"]
     (tmp_path / "kept").mkdir()
     (tmp_path / "out").mkdir()
     store.write_rows(tmp_path / "kept" / "rows.jsonl", rows)
@@ -387,8 +384,5 @@ def test_an_evaluation_can_hold_a_dialogue_and_scores_its_last_turn(tmp_path):
 
 
 def test_one_turn_has_no_joined_score():
-    row = {"id": "a#0", "problem_id": "a", "benchmark": "b", "sample": 0, "tokens": 3, "finish": "stop",
-           "status": "correct", "first_ok": True, "last_ok": True, "attempt_ok": None, "joined_ok": None,
-           "behaviours": dict.fromkeys(behaviours.NAMES, 0)}  # fmt: skip
-    assert "joined" not in card.score("b", [row])
-    assert json.dumps(card.score("b", [{**row, "joined_ok": True}])).count('"joined": 1.0') == 1
+    assert "joined" not in score([graded("a", 0, True)]).to_row()
+    assert score([graded("a", 0, True, joined=True), graded("b", 0, True, joined=False)]).to_row()["joined"] == 0.5

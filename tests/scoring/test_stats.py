@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rows import graded
 
 from dpr_mini.scoring.stats import (
-    GREEDY,
-    PairError,
     bootstrap,
     compare,
-    compare_graded,
-    crossed,
     estimate,
     lengths,
     majority,
@@ -23,7 +20,15 @@ from dpr_mini.scoring.stats import (
     pass_at_k,
     sign_test,
     standard_error,
+    subset,
 )
+from dpr_mini.types import ALL, UserError
+
+
+def by_id(rates):
+    """One rate a problem, by the problem's id."""
+    return {f"{i:04d}": float(rate) for i, rate in enumerate(rates)}
+
 
 # ---------------------------------------------------------------- sign test
 
@@ -60,13 +65,13 @@ def test_paired_interval_covers_the_true_difference_where_both_models_share_hard
     """AIME's size: 30 problems of very different difficulty, 8 answers of each model, a true gain of 0.1."""
     rng = np.random.default_rng(2)
     hits = narrower = 0
-    for i in range(300):
+    for _ in range(300):
         hard = rng.beta(0.6, 1.2, 30) * 0.9
         before, after = (rng.binomial(8, rate) / 8 for rate in (hard, hard + 0.1))
-        found = paired(list(before), list(after), seed=i)
-        hits += found["low"] <= 0.1 <= found["high"]
-        _, low, high = bootstrap(after, seed=i)
-        narrower += found["high"] - found["low"] < high - low
+        difference = paired(by_id(before), by_id(after))
+        hits += difference.low <= 0.1 <= difference.high
+        _, low, high = bootstrap(after)
+        narrower += difference.high - difference.low < high - low
     assert 0.90 <= hits / 300 <= 0.98
     assert narrower > 290, "pairing takes the problems' own differences out"
 
@@ -95,13 +100,13 @@ def test_standard_error_is_the_spread_that_the_bootstrap_sees():
 
 def test_a_score_of_none_or_all_is_not_certain():
     none, every = estimate([0.0] * 30), estimate([1.0] * 30)
-    assert (none["mean"], none["low"], none["se"]) == (0, pytest.approx(0), None)
-    assert none["high"] == pytest.approx(0.1135, abs=1e-4)  # Wilson: z^2 / (n + z^2)
-    assert every["low"] == pytest.approx(1 - 0.1135, abs=1e-4) and every["high"] == pytest.approx(1)
+    assert (none.mean, none.low, none.se) == (0, pytest.approx(0), None)
+    assert none.high == pytest.approx(0.1135, abs=1e-4)  # Wilson: z^2 / (n + z^2)
+    assert every.low == pytest.approx(1 - 0.1135, abs=1e-4) and every.high == pytest.approx(1)
     one = estimate([0.5])
-    assert one["n"] == 1 and one["low"] < 0.1 and one["high"] > 0.9 and one["se"] is None
+    assert one.n == 1 and one.low < 0.1 and one.high > 0.9 and one.se is None
     mixed = estimate([0.0, 1.0, 0.5])
-    assert (mixed["low"], mixed["high"]) == bootstrap([0.0, 1.0, 0.5])[1:] and mixed["se"] > 0
+    assert (mixed.low, mixed.high) == bootstrap([0.0, 1.0, 0.5])[1:] and mixed.se > 0
 
 
 # ---------------------------------------------------------------- pass@k, maj@k
@@ -155,9 +160,9 @@ def test_majority_does_not_depend_on_the_order_of_the_draws(votes, random):
 
 def test_lengths():
     assert lengths([]) is None
-    found = lengths([1, 2, 3, 4, 100])
-    assert (found["n"], found["mean"], found["median"]) == (5, 22, 3)
-    assert found["p90"] == pytest.approx(61.6)
+    length = lengths([1, 2, 3, 4, 100])
+    assert (length.n, length.mean, length.median) == (5, 22, 3)
+    assert length.p90 == pytest.approx(61.6)
 
 
 # ---------------------------------------------------------------- two models
@@ -167,72 +172,65 @@ def test_paired_sees_a_difference_that_two_intervals_would_hide():
     rng = np.random.default_rng(0)
     before = rng.uniform(0, 0.8, 60)
     after = before + 0.1
-    found = paired(list(before), list(after))
-    assert found["mean"] == pytest.approx(0.1) and found["low"] > 0.09 and found["up"] == 60
+    difference = paired(by_id(before), by_id(after))
+    assert difference.mean == pytest.approx(0.1) and difference.low > 0.09 and difference.up == 60
     assert bootstrap(list(before))[2] > bootstrap(list(after))[1], "the two intervals overlap"
-    with pytest.raises(ValueError, match="paired comparison of 2 with 1"):
-        paired([1, 0], [1])
 
 
 def test_two_models_that_agree_on_every_problem_are_not_certainly_equal():
-    found = paired([1, 0, 1] * 10, [1, 0, 1] * 10)
-    assert (found["mean"], found["p_sign"]) == (0, 1) and found["high"] == pytest.approx(0.1135, abs=1e-4)
-    assert found["low"] == -found["high"]
+    difference = paired(by_id([1, 0, 1] * 10), by_id([1, 0, 1] * 10))
+    assert (difference.mean, difference.p_sign) == (0, 1) and difference.high == pytest.approx(0.1135, abs=1e-4)
+    assert difference.low == -difference.high
 
 
-def test_counts_of_mcnemar_with_one_answer_a_problem():
+def test_with_one_answer_a_problem_it_is_mcnemars_exact_test():
     before, after = [1, 1, 0, 0, 0, 0], [1, 0, 1, 1, 1, 0]
-    assert crossed(before, after) == {"both": 1, "gained": 3, "lost": 1, "neither": 1}
-    found = compare({str(i): v for i, v in enumerate(before)}, {str(i): v for i, v in enumerate(after)})
-    assert (found["up"], found["down"], found["gained"], found["lost"]) == (3, 1, 3, 1)
-    assert found["p_sign"] == sign_test(3, 1) == pytest.approx(10 / 16)
+    difference = paired(by_id(before), by_id(after))
+    assert (difference.up, difference.down) == (3, 1)
+    assert difference.p_sign == sign_test(3, 1) == pytest.approx(10 / 16)
 
 
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=20))
-def test_crossed_counts_add_up_and_hold_the_mean_difference(pairs):
+def test_the_mean_difference_is_the_difference_of_the_means(pairs):
     before, after = ([p[i] / 4 for p in pairs] for i in (0, 1))
-    found = crossed(before, after)
-    assert sum(found.values()) == pytest.approx(len(pairs))
-    difference = sum(b - a for a, b in zip(before, after, strict=True))
-    assert found["gained"] - found["lost"] == pytest.approx(difference)
+    difference = paired(by_id(before), by_id(after))
+    assert difference.mean == pytest.approx(statistics.fmean(after) - statistics.fmean(before))
+    assert difference.n == len(pairs) >= difference.up + difference.down
 
 
 def test_different_problems_are_refused_in_one_line():
-    with pytest.raises(PairError, match=r"^base and phase 1 have different problems: 1 of 2 in base, e.g. b, are not"):
-        compare({"a": 1, "b": 0}, {"a": 1}, ("base", "phase 1"))
-    with pytest.raises(PairError, match=r"1 of 2 in phase 1, e\.g\. c, are not in base"):
-        compare({"a": 1}, {"a": 1, "c": 0}, ("base", "phase 1"))
-    with pytest.raises(PairError, match="no problem to compare"):
-        compare({}, {})
+    with pytest.raises(UserError, match=r"^base and phase 1 have different problems: 1 of 2 in base, e.g. b, are not"):
+        paired({"a": 1, "b": 0}, {"a": 1}, ("base", "phase 1"))
+    with pytest.raises(UserError, match=r"1 of 2 in phase 1, e\.g\. c, are not in base"):
+        paired({"a": 1}, {"a": 1, "c": 0}, ("base", "phase 1"))
+    with pytest.raises(UserError, match="before and after have no problem to compare"):
+        compare([], [])
 
 
 def test_the_order_of_problems_does_not_matter():
     one, other = {"a": 1.0, "b": 0.0, "c": 0.5}, {"c": 0.5, "b": 1.0, "a": 0.0}
-    assert compare(one, other)["mean"] == 0 and compare(one, other)["up"] == compare(one, other)["down"] == 1
+    difference = paired(one, other)
+    assert difference.mean == 0 and difference.up == difference.down == 1
 
 
-def graded(problem, sample, ok, benchmark="bench"):
-    return {"problem_id": problem, "sample": sample, "benchmark": benchmark, "status": "correct" if ok else "wrong"}
+BEFORE = [graded("a", 0, False), graded("a", 1, True), graded("b", 0, False), graded("b", 1, False)]
+AFTER = [graded("a", 0, True), graded("b", 0, True, tokens=5)]
+GREEDY_ANSWERS = [graded("a", None, True), graded("b", None, False)]
 
 
-def test_compare_graded_takes_sampled_and_greedy_apart_and_different_k():
-    before = [graded("a", 0, False), graded("a", 1, True), graded("b", 0, False), graded("b", 1, False)]
-    before += [graded("a", GREEDY, True), graded("b", GREEDY, False)]
-    after = [graded("a", 0, True), graded("b", 0, True), graded("a", GREEDY, True), graded("b", GREEDY, False)]
-    found = compare_graded(before, after)
-    assert list(found) == ["bench"]
-    assert found["bench"]["sampled"]["mean"] == pytest.approx(0.75) and found["bench"]["greedy"]["mean"] == 0
-    plain = [r for r in before if r["sample"] != GREEDY]
-    assert compare_graded(plain, plain)["bench"]["greedy"] is None
-    with pytest.raises(PairError, match="different problems"):  # greedy answers in one of them only
-        compare_graded(before, plain)
+def test_a_problems_samples_are_averaged_first_and_the_two_may_have_different_k():
+    difference = compare(BEFORE, AFTER)
+    assert (difference.n, difference.mean, difference.up) == (2, pytest.approx(0.75), 2)
+    assert compare(AFTER, AFTER, lambda a: a.tokens).mean == 0
+    assert compare(BEFORE, AFTER, lambda a: a.tokens).mean == pytest.approx((0 + 2) / 2)
 
 
-def test_compare_graded_adds_all_over_several_benchmarks():
-    rows = [graded("a", 0, True), graded("b", 0, False, "other")]
-    turned = [graded("a", 0, False), graded("b", 0, True, "other")]
-    found = compare_graded(rows, turned)
-    assert list(found) == ["bench", "other", "all"]
-    assert (found["bench"]["sampled"]["mean"], found["other"]["sampled"]["mean"]) == (-1, 1)
-    assert found["all"]["sampled"]["mean"] == 0 and found["all"]["sampled"]["n"] == 2
+def test_one_function_takes_benchmarks_and_greedy_answers_apart():
+    other = [graded("c", 0, True, "other"), graded("c", None, False, "other")]
+    every = [*BEFORE, *GREEDY_ANSWERS, *other]
+    assert subset(every, "bench") == BEFORE and subset(every, "bench", greedy=True) == GREEDY_ANSWERS
+    assert subset(every) == subset(every, ALL) == [*BEFORE, other[0]]
+    assert subset(every, greedy=True) == [*GREEDY_ANSWERS, other[1]] and subset(every, "none") == []
+    with pytest.raises(UserError, match="different problems"):  # greedy answers in one of them only
+        compare(subset(every, greedy=True), subset(BEFORE, greedy=True))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import staging
 from places import SMOKE_MODEL
+from rows import graded as by_hand
 from scripted import ScriptedEngine
 
 from dpr_mini import engines, pipeline
@@ -16,11 +17,10 @@ from dpr_mini.commands import eval as evaluation
 from dpr_mini.grading.grader import Grader
 from dpr_mini.recipe import Evaluate, Grading, prompts
 from dpr_mini.scoring import graded
-from dpr_mini.scoring.card import score
-from dpr_mini.scoring.stats import GREEDY
+from dpr_mini.scoring.card import score, score_all
 from dpr_mini.stages import evaluate
 from dpr_mini.store import StoreError, read_json, read_rows
-from dpr_mini.types import Dialogue, Problem, Turn
+from dpr_mini.types import ALL, GREEDY, Dialogue, Problem, Turn, Verdict
 
 PROBLEMS = [Problem(f"p{i}", "made", f"{i} + {i}?", str(2 * i), ("easy", "hard")[i % 2], "bench") for i in range(6)]
 ASKED = Evaluate(samples=3, max_new_tokens=40, template="question")
@@ -110,27 +110,27 @@ def answer(problem, sample, text, tokens=3, finish="stop"):
 
 def cast(problem, texts, gold):
     asked = [Problem(problem, "made", "?", gold, split="bench")]
-    rows = graded.grade([answer(problem, i, t) for i, t in enumerate(texts)], asked, {})
-    return [r["vote"] for r in sorted(rows, key=lambda r: r["sample"])], score("bench", rows)
+    answers = graded.grade([answer(problem, i, t) for i, t in enumerate(texts)], asked, {})
+    return [a.vote for a in sorted(answers, key=lambda a: a.sample)], score(answers, "bench")
 
 
 def test_votes_join_what_the_grader_takes_for_the_same():
     texts = [r"\boxed{0.5}", r"\boxed{\frac{1}{2}}", r"\boxed{3}", r"\boxed{3.0}", r"\boxed{6/2}", ""]
     votes, card = cast("p", texts, "1/2")
     assert votes == ["0.5", "0.5", "3", "3", "3", None]
-    assert card["maj"]["mean"] == 0, "three votes for a wrong number in three spellings outvote two right ones"
-    assert card["mean"] == pytest.approx(2 / 6) and card["pass_at"]["6"]["mean"] == 1
-    assert card["unparsed"] == pytest.approx(1 / 6, abs=1e-4)
+    assert card.maj.mean == 0, "three votes for a wrong number in three spellings outvote two right ones"
+    assert card.mean == pytest.approx(2 / 6) and card.pass_at["6"].mean == 1
+    assert card.unparsed == pytest.approx(1 / 6, abs=1e-4)
 
 
 def test_votes_on_formulas_need_the_grader_and_a_tie_is_shared():
     votes, card = cast("p", [r"\boxed{x^2+2x+1}", r"\boxed{(x+1)^2}", r"\boxed{x+1}", r"\boxed{1+x}"], "(x+1)^2")
-    assert votes == ["x^2+2x+1", "x^2+2x+1", "x+1", "x+1"] and card["maj"]["mean"] == 0.5
+    assert votes == ["x^2+2x+1", "x^2+2x+1", "x+1", "x+1"] and card.maj.mean == 0.5
 
 
 def test_what_timed_out_votes_as_it_is_written_and_is_not_tried_again():
-    rows = [
-        {"id": f"p#{i}", "problem_id": "p", "sample": i, "status": status, "extracted": text}
+    answers = [
+        by_hand("p", i, False, verdict=Verdict(status, text, ""))
         for i, (status, text) in enumerate(
             [
                 ("timeout", "a"),
@@ -142,7 +142,7 @@ def test_what_timed_out_votes_as_it_is_written_and_is_not_tried_again():
             ]
         )
     ]
-    rows.append({"id": "p#-1", "problem_id": "p", "sample": GREEDY, "status": "wrong", "extracted": "1"})
+    answers.append(by_hand("p", None, False, verdict=Verdict("wrong", "1", "")))
     tried = []
 
     class Counting(Grader):
@@ -152,7 +152,7 @@ def test_what_timed_out_votes_as_it_is_written_and_is_not_tried_again():
             return super().grade_many(cases)
 
     with Counting() as grader:
-        votes = graded.votes(rows, grader)
+        votes = graded.votes(answers, grader)
     assert votes == {"p#0": "a", "p#1": "a", "p#2": "1", "p#3": "1", "p#5": "b"} and tried == [("p", "1", "2/2")]
 
 
@@ -165,33 +165,39 @@ def test_a_card_counts_by_level_and_subject_by_correctness_and_with_its_spread(t
     given = [answer("a", 0, "= 1", 10), answer("a", 1, "= 1", 20), answer("b", 0, "= 2", 30)]
     given += [answer("b", 1, "= 9", 40, "length"), answer("c", 0, "= 8", 50), answer("c", 1, "= 7", 90)]
     given += [answer(p, GREEDY, f"= {n}", 1) for p, n in (("a", 1), ("b", 2), ("c", 9))]
-    card = score("bench", graded.grade(given, asked, {}))
-    assert (card["n"], card["k"], card["k_most"]) == (3, 2, 2) and card["mean"] == pytest.approx(0.5)
-    assert card["se"] == pytest.approx(0.5 / 3**0.5) and card["low"] <= 0.5 <= card["high"]
-    assert card["greedy"] == pytest.approx(2 / 3) and card["greedy_estimate"]["n"] == 3
-    assert {k: v["mean"] for k, v in card["pass_at"].items()} == {"1": pytest.approx(0.5), "2": pytest.approx(2 / 3)}
-    assert card["maj"]["mean"] == pytest.approx((1 + 0.5 + 0) / 3)
-    assert card["lengths"]["right"] == {"n": 3, "mean": 20, "median": 20, "p90": pytest.approx(28)}
-    assert card["lengths"]["wrong"]["mean"] == 60 and card["truncated"] == pytest.approx(1 / 6, abs=1e-4)
-    assert {k: (v["n"], v["mean"]) for k, v in card["by_level"].items()} == {"1": (2, 0.75), "2": (1, 0)}
-    assert {k: (v["n"], v["mean"]) for k, v in card["by_subject"].items()} == {
-        "Algebra": (2, 0.5),
-        "Geometry": (1, 0.5),
-    }
-    assert all(low <= v["mean"] <= v["high"] for v in card["by_level"].values() if (low := v["low"]) is not None)
+    card = score(graded.grade(given, asked, {}), "bench")
+    assert (card.n, card.k, card.k_most) == (3, 2, 2) and card.mean == pytest.approx(0.5)
+    assert card.se == pytest.approx(0.5 / 3**0.5) and card.low <= 0.5 <= card.high
+    assert card.greedy == pytest.approx(2 / 3) and card.greedy_estimate.n == 3
+    assert {k: v.mean for k, v in card.pass_at.items()} == {"1": pytest.approx(0.5), "2": pytest.approx(2 / 3)}
+    assert card.maj.mean == pytest.approx((1 + 0.5 + 0) / 3)
+    right, wrong = card.lengths["right"], card.lengths["wrong"]
+    assert (right.n, right.mean, right.median, right.p90) == (3, 20, 20, pytest.approx(28))
+    assert wrong.mean == 60 and card.truncated == pytest.approx(1 / 6, abs=1e-4)
+    assert {k: (v.n, v.mean) for k, v in card.by_level.items()} == {"1": (2, 0.75), "2": (1, 0)}
+    assert {k: (v.n, v.mean) for k, v in card.by_subject.items()} == {"Algebra": (2, 0.5), "Geometry": (1, 0.5)}
+    assert card.by_level["1"].tokens_mean == 25 and card.by_subject["Geometry"].tokens_mean == 35
+    assert all(of.low <= of.mean <= of.high for of in card.by_level.values())
 
 
 def test_without_greedy_answers_nothing_is_said_of_them():
     _, card = cast("p", ["= 1"], "1")
-    assert card["greedy"] is None and card["greedy_estimate"] is None and card["pass_at"].keys() == {"1"}
+    assert card.greedy is None and card.greedy_estimate is None and card.pass_at.keys() == {"1"}
 
 
 def test_several_benchmarks_with_different_k_have_no_common_pass_at_k():
     asked = [Problem("a", "made", "?", "1", split="x"), Problem("b", "made", "?", "2", split="y")]
     given = [answer("a", 0, "= 1"), answer("b", 0, "= 2"), answer("b", 1, "= 3")]
-    card = score("all", graded.grade(given, asked, {}))
-    assert (card["k"], card["k_most"], card["pass_at"], card["maj"]) == (1, 2, None, None)
-    assert card["mean"] == 0.75
+    cards = score_all(graded.grade(given, asked, {}), ["y", "x"])
+    assert list(cards) == ["y", "x", ALL], "in the recipe's order"
+    both = cards[ALL]
+    assert (both.k, both.k_most, both.pass_at, both.maj, both.by_level) == (1, 2, None, None, {})
+    assert (both.mean, cards["x"].mean, cards["y"].mean) == (0.75, 1, 0.5)
+
+
+def test_one_benchmark_has_no_card_over_all():
+    answers = graded.grade([answer("a", 0, "= 1")], [Problem("a", "made", "?", "1", split="x")], {})
+    assert list(score_all(answers, ["x"])) == ["x"]
 
 
 def test_answers_to_other_problems_are_refused(tmp_path, template):
@@ -254,12 +260,12 @@ def test_grading_again_with_another_setting_asks_nothing(scored, monkeypatch):
 
 def test_every_printed_score_has_n_k_and_an_interval(scored):
     told = scored(samples=4).splitlines()
-    assert "bench: n=6 k=4, T=0.7, top-p 0.95, at most 1024 tokens, preset ours" in told
+    assert "bench: n=6, k=4, T=0.7, top-p 0.95, at most 1024 tokens, preset ours" in told
     for name in ("pass@1", "maj@4", "pass@4", "greedy, k=1"):
         assert any(line.startswith(f"  {name} ") and "[" in line for line in told), name
     levels = [line for line in told if line.startswith("  level")]
-    assert len(levels) == 2 and all("n=3 k=4" in line and "[" in line for line in levels)
-    assert any(line.startswith("  subject sums: n=6 k=4") for line in told)
+    assert len(levels) == 2 and all("n=3, k=4" in line and "[" in line for line in levels)
+    assert any(line.startswith("  subject sums: n=6, k=4") for line in told)
 
 
 def test_a_preset_on_the_command_line_and_what_wins_over_it(scored):

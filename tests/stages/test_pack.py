@@ -1,17 +1,17 @@
 """Packing: nothing lost, nothing doubled, nothing over the edge, no row without something to learn."""
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import staging
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import kept as kept_dialogue
 
 from dpr_mini import recipe, store
 from dpr_mini.stages import pack
-from dpr_mini.types import Dialogue, Pack, Sample, Turn, Verdict, from_row
+from dpr_mini.types import Dialogue, Pack, Sample, Turn, Verdict, from_row, to_row
 
 ROOM = 40
 
@@ -80,13 +80,8 @@ def kept(folder: Path, *dialogues: tuple[str, list[tuple[str, str]], str]) -> Pa
             Turn("solve" if i == 0 else "verify", "q", tuple(map(ord, text)), text, finish)
             for i, (text, _) in enumerate(turns)
         )
-        rows.append(
-            {
-                "id": name,
-                "verdicts": [asdict(Verdict(status, "", "")) for _, status in turns],
-                "dialogue": asdict(Dialogue(name, "p", 0, done, "scripted", 0)),
-            }
-        )
+        verdicts = (Verdict(status, "", "") for _, status in turns)
+        rows.append(to_row(kept_dialogue(Dialogue(name, "p", 0, done, "scripted", 0), *verdicts)))
     folder.mkdir()
     store.write_rows(folder / "rows.jsonl", rows)
     return folder

@@ -1,0 +1,50 @@
+"""Unedited dialogues: one of each kind, in proportion, that nobody picked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from run_by_hand import kept, make
+
+from dpr_mini.reporting import dialogues
+from dpr_mini.reporting.results import Results
+from dpr_mini.reporting.samples import by_hash
+from dpr_mini.store import write_rows
+
+Made = tuple[dict[str, Path], dict[str, Any]]
+
+
+def test_a_rare_kind_stands_last_folded_and_called_rare(made: Made) -> None:
+    rows = [kept("p0#0", "corrected", ("MENDED", "b"))]
+    rows += [kept(f"p{i}#0", "confirmed", ("a", "b")) for i in range(1, 40)]
+    write_rows(made[0]["filter-1"] / "rows.jsonl", rows)
+    common, rare, second = dialogues.kept(Results(made[0])).blocks
+    assert (common.title, common.folded) == (
+        "confirmed (right, then right again): 39 of 40 kept in phase 1, 97.5%", False)  # fmt: skip
+    assert (rare.title, rare.folded) == ("Rare: corrected (wrong, then right): 1 of 40 kept in phase 1, 2.5%", True)
+    assert rare.turns[1][2] == "MENDED" and rare.note.startswith("p0#0, expected answer: 7.")
+    assert (second.title, second.folded) == ("single right (right in one turn): 2 of 2 kept in phase 2, 100.0%", False)
+
+
+def test_which_one_is_shown_is_decided_by_a_hash(made: Made) -> None:
+    rows = [kept(f"p{i}#0", "confirmed", ("a", "b")) for i in range(30)]
+    first = by_hash(row["id"] for row in rows)[0]
+    for order in (rows, rows[::-1]):
+        write_rows(made[0]["filter-1"] / "rows.jsonl", order)
+        shown = dialogues.kept(Results(made[0])).blocks[0]
+        assert shown.note.startswith(f"{first}, expected answer")
+    assert first != rows[0]["id"], "a first one by id would pass this test"
+
+
+def test_a_dropped_dialogue_says_why(made: Made) -> None:
+    (talk,) = dialogues.dropped(Results(made[0])).blocks
+    assert talk.title == "false_arithmetic: 2 of 3 dropped in phase 1, 66.7%"
+    kind, label, text = talk.turns[-1]
+    assert (kind, label) == ("evidence", "dropped because") and text.startswith("false_arithmetic: ")
+
+
+def test_without_filters_there_is_none(tmp_path: Path) -> None:
+    at, _ = make(tmp_path)
+    results = Results({role: folder for role, folder in at.items() if not role.startswith("filter")})
+    assert dialogues.kept(results).blocks == dialogues.dropped(results).blocks == []

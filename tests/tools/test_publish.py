@@ -1,0 +1,168 @@
+"""tools/publish.py fills what stands between its markers, from a run's numbers, and the second time changes nothing."""
+
+import importlib.util
+import json
+import re
+
+import pytest
+from places import ROOT
+from rows import RIGHT, WRONG, graded, kept
+
+from dpr_mini import recipe as recipes
+from dpr_mini.reporting.samples import by_hash
+from dpr_mini.scoring.card import score_all
+from dpr_mini.store import read_json, write_json, write_rows
+from dpr_mini.types import Dialogue, Turn, to_row
+
+README = "# made\n\n<!-- result -->\nold\n<!-- end result -->\n\nkept as it is\n"
+PAGE = """# Results
+<!-- smollm2-cpu -->
+old
+<!-- end smollm2-cpu -->
+between
+<!-- dialogue -->
+old
+<!-- end dialogue -->
+<!-- comparison -->
+old
+<!-- end comparison -->
+after
+"""
+RIGHT_OF_20 = {"eval-0": 4, "eval-1": 14, "eval-2": 16}
+
+
+@pytest.fixture(scope="module")
+def publish():
+    """tools/publish.py as a module."""
+    spec = importlib.util.spec_from_file_location("publish", ROOT / "tools" / "publish.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout's README and results page, with markers."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "bench" / "results").mkdir(parents=True)
+    (tmp_path / "README.md").write_text(README)
+    (tmp_path / "docs" / "results.md").write_text(PAGE)
+    return tmp_path
+
+
+def dialogue(name, text="6 * 3 = 18"):
+    turns = (
+        Turn("solve", "What is 6 * 3?", (1,), text, "stop"),
+        Turn("verify", "Check.", (2,), "<b>18</b>", "stop"),
+    )
+    return Dialogue(name, name.split("#")[0], 0, turns, "made", 0)
+
+
+CASES = [kept(dialogue(f"p{i}#0"), RIGHT, RIGHT) for i in range(8)]
+CASES.append(kept(dialogue("p8#0", "6 * 3 = 19"), WRONG, RIGHT, kind="corrected"))
+
+
+def make_run(folder, name="smollm2-cpu", gpu=""):
+    """The folders of a finished run that a publication reads; `easy` is the one benchmark."""
+    folder.mkdir()
+    recipe = recipes.parse({"name": name, "problems": {"train": [{"file": "none"}]}}, "made").model_dump(mode="json")
+    stages = {}
+
+    def stage(title, metrics, **files):
+        stages[title] = f"{title}-0a1b2c3d"
+        (folder / stages[title]).mkdir()
+        for file, rows in files.items():
+            write_rows(folder / stages[title] / f"{file}.jsonl", rows)
+        machine = {"cpu": "made", "cores": 2, "gpu": gpu}
+        manifest = {"metrics": metrics, "seconds": 30.0, "machine": machine, "versions": {"torch": "2.13"}}
+        write_json(folder / stages[title] / "stage.json", manifest)
+
+    stage("filter-1", {}, rows=map(to_row, CASES))
+    for title, right in RIGHT_OF_20.items():
+        answers = [graded(f"p{i:02d}", s, i < right, "easy") for i in range(20) for s in (None, 0, 1)]
+        stage(f"{title}-answers", {"engine": "made"})
+        cards = {name: card.to_row() for name, card in score_all(answers, ["easy"]).items()}
+        stage(title, {"cards": cards}, graded=[a.to_row() for a in answers])
+    write_json(folder / "latest.json", {"recipe": recipe, "stages": stages})
+    write_json(folder / "scorecards.json", {"name": name, "models": {}})
+    return folder
+
+
+def between(page, name):
+    return re.search(rf"<!-- {name} -->\n(.*?)<!-- end {name} -->", page.read_text(), re.DOTALL)[1]
+
+
+def test_the_readme_has_one_row_with_intervals_and_conditions(publish, checkout, tmp_path):
+    publish.publish(make_run(tmp_path / "run"), checkout)
+    assert re.fullmatch(
+        r"\n\*\*pass@1, all held-out problems:\*\* base 0\.200 \[0\.\d{3}, 0\.\d{3}\] -> phase 1 0\.700 \[.*\] -> "
+        r"phase 2 0\.800 \[0\.\d{3}, 0\.\d{3}\]\n"
+        r"\(n=20, k=2, seed 0; phase 2 - base, paired: \+0\.600 \[\+0\.\d{3}, \+0\.\d{3}\]\)\.\n\n",
+        between(checkout / "README.md", "result"),
+    )
+    assert (checkout / "README.md").read_text().endswith("\n\nkept as it is\n")
+
+
+def test_the_results_page_has_table_conditions_and_figure(publish, checkout, tmp_path):
+    publish.publish(make_run(tmp_path / "run"), checkout)
+    block = between(checkout / "docs" / "results.md", "smollm2-cpu")
+    row = next(line for line in block.splitlines() if line.startswith("| easy, n=20, k=2 | 0.200 ["))
+    assert "(0.20) |" in row and row.endswith("p < 0.001 |") and "+0.600 [" in row
+    assert "no GPU, 3.5 minutes for all stages; torch 2.13, made." in block, "seven stages of 30 seconds"
+    assert "![pass@1 by phase](../bench/results/smollm2-cpu.svg)" in block
+    assert "(../bench/results/smollm2-cpu.json)" in block and "](bench/" not in block
+    numbers = read_json(checkout / "bench" / "results" / "smollm2-cpu.json")
+    assert numbers["name"] == "smollm2-cpu" and sum(numbers["seconds"].values()) == 210
+    assert (checkout / "bench" / "results" / "smollm2-cpu.svg").read_text().startswith("<svg xmlns=")
+
+
+def test_the_dialogue_is_drawn_by_hash_and_stands_beside_the_counts(publish, checkout, tmp_path):
+    publish.publish(make_run(tmp_path / "run"), checkout)
+    block = between(checkout / "docs" / "results.md", "dialogue")
+    chosen = by_hash(case.id for case in CASES)[0]
+    assert f"One of phase 1's 9 kept dialogues, drawn by a hash of its id, unedited ({chosen}, " in block
+    assert "Of all 9: 8 confirmed (right, then right again); 1 corrected (wrong, then right)." in block
+    assert "> **solve:** What is 6 \\* 3?<br>\n" in block and "> **model:** \\<b\\>18\\</b\\>\n" in block
+    assert publish.example(CASES) == publish.example(CASES[::-1]), "the order of the file chooses nothing"
+    chosen_of = {publish.example([c for c in CASES if c.id != without])[1] for without in ("", chosen)}
+    assert len(chosen_of) == 2, "and another one where that one is gone"
+
+
+def test_publishing_again_changes_nothing(publish, checkout, tmp_path):
+    run = make_run(tmp_path / "run")
+
+    def files():
+        return {p: p.read_bytes() for p in checkout.rglob("*") if p.is_file() and run not in p.parents}
+
+    publish.publish(run, checkout)
+    first = files()
+    publish.publish(run, checkout)
+    assert files() == first and b"old" not in first[checkout / "README.md"]
+
+
+def test_a_gpu_is_named(publish, checkout, tmp_path):
+    publish.publish(make_run(tmp_path / "run", gpu="made 80 GB"), checkout)
+    block = between(checkout / "docs" / "results.md", "smollm2-cpu")
+    assert "cores of made, made 80 GB, 3.5 minutes" in block and "no GPU" not in block
+
+
+def test_another_recipe_leaves_the_demos_text_alone_and_missing_markers_are_said(publish, checkout, tmp_path, capsys):
+    publish.publish(make_run(tmp_path / "run", name="other"), checkout)
+    assert (checkout / "README.md").read_text() == README and (checkout / "docs" / "results.md").read_text() == PAGE
+    assert (checkout / "bench" / "results" / "other.json").exists()
+    assert "no markers <!-- other --> and <!-- end other -->, nothing to fill" in capsys.readouterr().out
+
+
+def test_a_comparison_is_filled_from_its_json(publish, checkout):
+    """The committed comparison gives the committed numbers: nothing between the markers was typed."""
+    file = ROOT / "bench" / "results" / "comparison.json"
+    publish.publish_comparison(file, checkout)
+    block = between(checkout / "docs" / "results.md", "comparison")
+    numbers = json.loads(file.read_text())
+    assert [line.split(" | ")[0][2:] for line in block.splitlines()[3:] if line.startswith("| ")] == list(
+        numbers["arms"]
+    )
+    overall = numbers["arms"]["base"]["scores"]["all"]
+    assert f"| base | {overall['mean']:.3f} [{overall['low']:.3f}, {overall['high']:.3f}] |" in block
+    assert block.endswith("\n\n![difference to the baseline](../bench/results/comparison.svg)\n\n")
+    assert (checkout / "bench" / "results" / "comparison.json").read_text() == file.read_text()
