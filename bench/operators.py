@@ -18,13 +18,15 @@ start of the same run (copy of 2 GiB; 8192^3 in bf16; smaller on a CPU). Bytes: 
 table). FLOP: linear_cross_entropy 2MHV forward, 6MHV full, 4MHV full with a frozen head, M being labelled rows,
 whatever a provider computes again; attention, causal, a document of L: 2 L^2 D Hq forward, 5 L^2 D Hq backward.
 Peak memory: the allocator's maximum during a call above what the inputs take, outputs and gradients included.
-Error: largest difference from fp64 over the largest fp64 value, and the least cosine of a gradient, on a smaller
-problem of the same widths (`checked_at`): fp64 does not fit at full size. torch.compile is not compared.
+Error: largest difference from the operator's definition (dpr_kernels/reference.py) in fp64 over the largest fp64 value,
+and the least cosine of a gradient, on a smaller problem of the same widths (`checked_at`): fp64 does not fit at full
+size. torch.compile is not compared.
 
-Providers: ours (Triton), reference (our plain PyTorch; of attention: SDPA document by document), eager (as transformers
-writes it), compile (torch.compile of eager), torch (F.rms_norm; F.linear_cross_entropy of 2.13; varlen_attn), libraries
-with their own defaults, in place where they are; *-fp32 sums dW in float32. liger's default sums it in the weight's
-dtype. A provider that is missing, fails, or runs out of memory stays a row and says why.
+Providers: ours (Triton), reference (our plain PyTorch; of the loss in chunks, of attention SDPA document by document),
+eager (as transformers writes it), compile (torch.compile of eager), torch (F.rms_norm; F.linear_cross_entropy of 2.13;
+varlen_attn), libraries with their own defaults, in place where they are; *-fp32 sums dW in float32. liger's default
+sums it in the weight's dtype. quack, fa4 and unsloth are called as their sources say and untried. A provider that is
+missing, fails, or runs out of memory stays a row and says why.
 """
 
 from __future__ import annotations
