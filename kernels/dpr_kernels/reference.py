@@ -1,6 +1,6 @@
 """The definition of every operator in plain PyTorch, written to be checked by eye: what the kernels are held against.
 
-What runs under impl="reference" is these, but for the loss: that runs `head_chunked`, which never holds all logits.
+impl="reference" of an operator runs these, but for the loss: that runs `head_chunked`, which never holds all logits.
 """
 
 from __future__ import annotations
@@ -10,17 +10,9 @@ from torch import Tensor
 
 
 def linear_cross_entropy(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    *,
-    normaliser: float | Tensor,
-    token_weights: Tensor | None = None,
-    ignore_index: int = -100,
-    softcap: float | None = None,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-) -> tuple[Tensor, Tensor]:
+    hidden: Tensor, weight: Tensor, targets: Tensor, *, normaliser: float | Tensor, token_weights: Tensor | None = None,
+    ignore_index: int = -100, softcap: float | None = None, label_smoothing: float = 0.0, z_loss: float = 0.0,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """dpr_kernels.linear_cross_entropy from all logits at once, as an eager model does it: (loss, nll of each row).
 
     hidden (M, H), weight (V, H), targets (M,) int64, token_weights (M,). The matmul is in the inputs' dtype, what
