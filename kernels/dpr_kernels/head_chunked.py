@@ -57,10 +57,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 z = x.to(exact) @ w.to(exact).T if loss.logits == "float32" else (x @ w.T).to(exact)
                 if loss.softcap:
                     z = z.div_(loss.softcap).tanh_().mul_(loss.softcap)
-                # 2. the loss of each row, and what was asked for beside it
+                # 2. the loss of each row, its nll, and whether the target is the largest logit
                 y, in_vocab = _columns(part.targets[at, None], z.shape[1])
                 lse = z.logsumexp(1, keepdim=True)
-                if device != "cpu":  # a CPU's targets were checked, a GPU is not asked: see HeadJob.labelled
+                if device != "cpu":  # a CPU's targets are checked in HeadJob.labelled, a GPU's are not read
                     lse = lse.masked_fill(~in_vocab, float("nan"))
                 row, one = _row_losses(z, lse, y, loss)
                 row = row if scale is None else row * scale

@@ -112,7 +112,7 @@ class HeadJob:
         if where is not None:
             targets = targets[where]
             weights = None if weights is None else weights[where]
-        if targets.device.type == "cpu":  # a GPU is not asked: there such a row's loss and gradient are NaN
+        if targets.device.type == "cpu":  # a GPU's are not read: a bad one makes loss and gradient NaN
             check_targets(targets if kept is None else targets[kept], self.weight.shape[0], ignored)
         return Labelled(where, targets, weights, kept)
 

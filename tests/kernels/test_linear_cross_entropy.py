@@ -509,9 +509,9 @@ def test_libraries(impl: str, weighted: bool, extras: dict[str, float], device: 
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32  # cce's kernel takes no float32
     hidden, weight, targets = inputs(device, 48, 64, 96, dtype)
     how = dict(extras, normaliser=19.0, token_weights=weights_for(targets) if weighted else None)
-    asked = {name for name in how if name in extras or (name == "token_weights" and weighted)}
+    options = {name for name in how if name in extras or (name == "token_weights" and weighted)}
     keep: Any = "weight" if impl == "cce" else "float32"
-    if lacking := asked & head_libraries.LACKS[impl]:
+    if lacking := options & head_libraries.LACKS[impl]:
         with pytest.raises(ValueError, match=f"impl '{impl}' has no .*{min(lacking)}"):
             linear_cross_entropy(hidden, weight, targets, impl=impl, accumulate=keep, **how)
         return
