@@ -197,7 +197,9 @@ def head(
     plain = {"ignore_index": -100, "softcap": None, "label_smoothing": 0.0, "z_loss": 0.0, "chunk": None}
     plain |= {"accumulate": "float32", "logits": "matmul"}
     targets = torch.empty(tokens, dtype=torch.int64, device="cuda")
-    part = ops.reference.Labelled(None, targets, empty(tokens, dtype=FP32) if weighted else None, None)
-    args = empty(tokens, width, dtype=dtype), empty(vocab, width, dtype=weight or dtype), part, 1.0
-    loss = ops.reference.HeadLoss(**{**plain, **more})
-    step(ops.linear_cross_entropy._LinearCrossEntropy, *args, loss, needs, nll, hit, backward=any(needs))
+    x, w = empty(tokens, width, dtype=dtype), empty(vocab, width, dtype=weight or dtype)
+    token_weights = empty(tokens, dtype=FP32) if weighted else None
+    loss = ops.head_loss.HeadLoss(**{**plain, **more})
+    job = ops.head_loss.HeadJob(x, w, targets, 1.0, token_weights, None, loss, needs)
+    part = ops.head_loss.Labelled(None, targets, token_weights, None)  # every row counts
+    step(ops.linear_cross_entropy._LinearCrossEntropy, x, w, job, part, nll, hit, backward=any(needs))

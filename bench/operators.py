@@ -18,13 +18,15 @@ start of the same run (copy of 2 GiB; 8192^3 in bf16; smaller on a CPU). Bytes: 
 table). FLOP: linear_cross_entropy 2MHV forward, 6MHV full, 4MHV full with a frozen head, M being labelled rows,
 whatever a provider computes again; attention, causal, a document of L: 2 L^2 D Hq forward, 5 L^2 D Hq backward.
 Peak memory: the allocator's maximum during a call above what the inputs take, outputs and gradients included.
-Error: largest difference from fp64 over the largest fp64 value, and the least cosine of a gradient, on a smaller
-problem of the same widths (`checked_at`): fp64 does not fit at full size. torch.compile is not compared.
+Error: largest difference from the operator's definition (dpr_kernels/reference.py) in fp64 over the largest fp64 value,
+and the least cosine of a gradient, on a smaller problem of the same widths (`checked_at`): fp64 does not fit at full
+size. torch.compile is not compared.
 
-Providers: ours (Triton), reference (our plain PyTorch; of attention: SDPA document by document), eager (as transformers
-writes it), compile (torch.compile of eager), torch (F.rms_norm; F.linear_cross_entropy of 2.13; varlen_attn), libraries
-with their own defaults, in place where they are; *-fp32 sums dW in float32. liger's default sums it in the weight's
-dtype. A provider that is missing, fails, or runs out of memory stays a row and says why.
+Providers: ours (Triton), reference (our plain PyTorch; of the loss in chunks, of attention SDPA document by document),
+eager (as transformers writes it), compile (torch.compile of eager), torch (F.rms_norm; F.linear_cross_entropy of 2.13;
+varlen_attn), libraries with their own defaults, in place where they are; *-fp32 sums dW in float32. liger's default
+sums it in the weight's dtype. quack, fa4 and unsloth are called as their sources say and untried. A provider that is
+missing, fails, or runs out of memory stays a row and says why.
 """
 
 from __future__ import annotations
@@ -102,9 +104,9 @@ class Clock:
         return several(max(5, min(100, int(self.seconds / max(guess, 1e-6)))))
 
     def row(self, call: Callable[[Any], Any], prepare: Callable[[], Any] = lambda: None) -> dict[str, Any]:
-        found = sorted(self.milliseconds(call, prepare))
-        p20, p80 = (found[round(q * (len(found) - 1))] for q in (0.2, 0.8))
-        return {"ms": _four(statistics.median(found)), "p20": _four(p20), "p80": _four(p80), "calls": len(found)}
+        times = sorted(self.milliseconds(call, prepare))
+        p20, p80 = (times[round(q * (len(times) - 1))] for q in (0.2, 0.8))
+        return {"ms": _four(statistics.median(times)), "p20": _four(p20), "p80": _four(p80), "calls": len(times)}
 
 
 def _four(x: float) -> float:
@@ -119,10 +121,10 @@ def ceilings(device: torch.device, dtype: torch.dtype, clock: Clock, copied: int
     x, y = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     out = torch.empty_like(x)
     matmul = clock.row(lambda _: torch.mm(x, y, out=out))
-    found = {"bytes_per_s": 2 * copied / copy["ms"] * 1e3, "flop_per_s": 2 * side**3 / matmul["ms"] * 1e3}
+    rates = {"bytes_per_s": 2 * copied / copy["ms"] * 1e3, "flop_per_s": 2 * side**3 / matmul["ms"] * 1e3}
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     spec = next((v for k, v in SPEC.items() if k in name), None)
-    return {**found, "copied_bytes": copied, "matmul": f"{side}^3 {dtype}".replace("torch.", ""), "spec": spec}
+    return {**rates, "copied_bytes": copied, "matmul": f"{side}^3 {dtype}".replace("torch.", ""), "spec": spec}
 
 
 def measure(op: str, name: str, shape: Shape, setting: Setting) -> dict[str, Any]:
@@ -165,14 +167,14 @@ def measure(op: str, name: str, shape: Shape, setting: Setting) -> dict[str, Any
             call(prepare())
             setting.clock.wait()
             first = time.perf_counter() - begun
-            found = setting.clock.row(call, prepare)
+            timing = setting.clock.row(call, prepare)
             if setting.clock.cuda and mode != "backward":
                 prepare()
                 setting.clock.wait()
                 torch.cuda.reset_peak_memory_stats()
                 before = torch.cuda.memory_allocated()
                 call(None)
-                found["peak_mib"] = round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
+                timing["peak_mib"] = round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
         except Exception as error:  # whatever another library raises belongs in its row, not in our traceback
             out_of_memory = isinstance(error, torch.OutOfMemoryError)
             row["modes"][mode] = {"status": "oom" if out_of_memory else "failed", "reason": _line(error)}
@@ -181,14 +183,14 @@ def measure(op: str, name: str, shape: Shape, setting: Setting) -> dict[str, Any
         finally:
             setting.tidy()
         least = max(least_bytes / setting.roofline["bytes_per_s"], flop / setting.roofline["flop_per_s"])
-        found |= {"status": "ok", "share": round(1000 * least / found["ms"], 4), "first_s": round(first, 3)}
+        timing |= {"status": "ok", "share": round(1000 * least / timing["ms"], 4), "first_s": round(first, 3)}
         if spec := setting.roofline["spec"]:
-            found["share_of_spec"] = round(1000 * max(least_bytes / spec[0], flop / spec[1]) / found["ms"], 4)
-        row["modes"][mode] = found
+            timing["share_of_spec"] = round(1000 * max(least_bytes / spec[0], flop / spec[1]) / timing["ms"], 4)
+        row["modes"][mode] = timing
     return row
 
 
-def judge(op: str, shape: Shape, rows: list[dict[str, Any]], setting: Setting) -> None:
+def add_errors(op: str, shape: Shape, rows: list[dict[str, Any]], setting: Setting) -> None:
     """Adds error and cosine against fp64 to the rows of one op and shape."""
     for row in rows:
         if row["provider"] in COMPILED:  # the smaller problem would be compiled anew
@@ -209,14 +211,14 @@ def judge(op: str, shape: Shape, rows: list[dict[str, Any]], setting: Setting) -
             case = source.copied()
             outs = function(**case.args)
             outs_kept = [x.detach().clone() for x in outs]
-            found = [*outs_kept, *case.gradients(outs)]
+            values = [*outs_kept, *case.gradients(outs)]
         except Exception as error:  # as in measure()
             row |= {"checked_at": small, "error": {}, "check_failed": _line(error)}
             continue
         finally:
             setting.tidy()
         errors, cosines = {}, [1.0]
-        for name, a, b in zip(names, found, truth, strict=True):
+        for name, a, b in zip(names, values, truth, strict=True):
             if a is None:
                 errors[name] = None  # the provider has no such gradient
                 continue
@@ -299,7 +301,7 @@ def main() -> None:
     dtype = torch.bfloat16 if cuda else torch.float32
     name = torch.cuda.get_device_name(device).lower().replace(" ", "-") if cuda else "cpu"
     out = chosen.out or Path(__file__).parent / "results" / f"kernels-{name}.json"
-    wanted = chosen.providers or (None if cuda else ["eager", "torch", "torch-fp32", "reference", "ours"])
+    providers = chosen.providers or (None if cuda else ["eager", "torch", "torch-fp32", "reference", "ours"])
     clock = Clock(device, chosen.call_seconds)
     roofline = ceilings(device, dtype, clock, (2 << 30) if cuda else (256 << 20), 8192 if cuda else 1024)
     print(
@@ -320,7 +322,7 @@ def main() -> None:
     def spent() -> bool:
         return time.monotonic() - begun > chosen.budget_seconds
 
-    for tasks in rounds(cases, wanted):
+    for tasks in rounds(cases, providers):
         for op, shape, who in tasks:
             if any((r["op"], r["shape"], r["provider"]) == (op, shape, who) for r in rows):
                 continue
@@ -341,7 +343,7 @@ def main() -> None:
             mine = [r for r in rows if (r["op"], r["shape"]) == (op, shape)]
             todo = [r for r in mine if "modes" in r and "error" not in r]
             if todo and not spent():
-                judge(op, shape, todo, setting)
+                add_errors(op, shape, todo, setting)
                 save()
             elif todo:
                 left += 1

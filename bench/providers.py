@@ -6,18 +6,17 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
 
 import dpr_kernels
 import torch
 import torch.nn.functional as F
-from dpr_kernels import backends
+from dpr_kernels import attention, backends, reference
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-# the module: as an attribute of the package `attention` may be a function
-attention_adapter = import_module("dpr_kernels.attention")
 Shape = dict[str, Any]
 Function = Callable[..., tuple[Tensor, ...]]
 
@@ -190,7 +189,19 @@ def adapted(op: str, impl: str, **options: Any) -> Function:
 
 
 def exact(op: str) -> Function:
-    return adapted(op, "reference")
+    """The operator's definition in plain PyTorch, to be called in fp64: of attention one SDPA a document, of the loss
+    all logits at once."""
+    if op == "attention":
+        return adapted(op, "reference")
+    call = getattr(reference, op)
+    if op == "linear_cross_entropy":
+        return lambda hidden, weight, targets, count: call(hidden, weight, targets, normaliser=count)[:1]
+
+    def run(**args: Tensor) -> tuple[Tensor, ...]:
+        out = call(**args)
+        return out if isinstance(out, tuple) else (out,)
+
+    return run
 
 
 def provider(op: str, name: str, device: torch.device) -> tuple[Function, bool]:
@@ -203,12 +214,14 @@ def provider(op: str, name: str, device: torch.device) -> tuple[Function, bool]:
         return torch.compile(EAGER[op], dynamic=False), False
     if name in ("quack", "fa4"):
         return library(name, op), False
+    if name == "unsloth":
+        return unsloth(op, device), op in ("rms_norm", "rope")
     base = name.removesuffix("-fp32")
     impl = {"ours": "triton"}.get(base, base)
     if base in ("ours", "liger") and device.type == "cpu":
         raise Missing("needs a GPU: Triton's interpreter has no time worth measuring")
     if op == "attention":
-        if reason := attention_adapter.why_not(impl, device):
+        if reason := attention.why_not(impl, device):
             raise Missing(reason)
         if impl == "flex" and device.type == "cpu":
             raise Missing("torch's flex_attention has no backward on a CPU")
@@ -218,9 +231,6 @@ def provider(op: str, name: str, device: torch.device) -> tuple[Function, bool]:
     if op == "linear_cross_entropy":
         ours = base in ("ours", "reference") or name.endswith("-fp32")
         return adapted(op, impl, accumulate="float32" if ours else "weight"), False
-    if base == "unsloth" and op == "rms_norm":  # it has no gradient for the weight
-        call = adapted(op, impl)
-        return lambda x, weight: call(x, weight.detach()), False
     if base == "liger":
         return liger(op), True
     return adapted(op, impl), False
@@ -261,6 +271,67 @@ def library(name: str, op: str) -> Function:
     if op == "rms_norm":
         return lambda x, weight: (rmsnorm(x, weight, eps=1e-6),)
     return lambda x, residual, weight: tuple(rmsnorm(x, weight, residual=residual, eps=1e-6, prenorm=True))
+
+
+def unsloth(op: str, device: torch.device) -> Function:
+    """Unsloth's kernels, called as their published sources want it; untried where this was written.
+
+    Its norm has no gradient for the weight and writes dX over dY. Its rotation writes over q and k where they are
+    contiguous, and over their gradients.
+    """
+    if device.type != "cuda":
+        raise Missing("needs a GPU")
+    if find_spec("unsloth") is None:
+        raise Missing("unsloth is not installed (pip install unsloth)")
+    return UNSLOTH[op]
+
+
+def _unsloth_loss(hidden: Tensor, weight: Tensor, targets: Tensor, count: int) -> tuple[Tensor, ...]:
+    import unsloth  # noqa: F401  (unsloth_zoo refuses to be imported first)
+    from unsloth_zoo.fused_losses.cross_entropy_loss import unsloth_fused_ce_loss
+
+    batch = hidden[None], weight, None, targets[None]
+    return (unsloth_fused_ce_loss(None, *batch, n_items=count, shift_labels=False),)
+
+
+def _unsloth_norm(x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    from unsloth.kernels import fast_rms_layernorm
+
+    return (fast_rms_layernorm(SimpleNamespace(weight=weight.detach(), variance_epsilon=1e-6), x),)
+
+
+def _unsloth_rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, ...]:
+    from unsloth.kernels import fast_rope_embedding
+
+    index = torch.arange(q.shape[2], dtype=torch.int32, device=q.device)  # each token's row of the table
+    return fast_rope_embedding(q, k, cos, sin, index)
+
+
+class _UnslothSwiGLU(torch.autograd.Function):
+    """Two kernels that Unsloth calls in its LoRA MLP; the second turns (dout, gate, up) into (out, dup, dgate)."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        from unsloth.kernels import swiglu_fg_kernel
+
+        ctx.save_for_backward(gate, up)
+        return swiglu_fg_kernel(gate[None], up[None])[0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor]:
+        from unsloth.kernels import swiglu_DWf_DW_dfg_kernel
+
+        _, dup, dgate = swiglu_DWf_DW_dfg_kernel(*(x.clone() for x in (dout, *ctx.saved_tensors)))
+        return dgate, dup
+
+
+UNSLOTH: dict[str, Function] = {
+    "linear_cross_entropy": _unsloth_loss,
+    "rms_norm": _unsloth_norm,
+    "rope": _unsloth_rope,
+    "swiglu": lambda gate, up: (_UnslothSwiGLU.apply(gate, up),),
+}
 
 
 PROVIDERS = {  # in the order in which they are measured

@@ -164,8 +164,8 @@ def _family(model: nn.Module) -> tuple[Any, Any, str]:
     core = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), None)
     kind = getattr(getattr(core, "config", None), "model_type", None)
     if kind not in FAMILIES or not type(core).__name__.startswith(FAMILIES[kind]):
-        found = type(core or model).__name__
-        raise ValueError(f"apply() knows the families {', '.join(FAMILIES.values())} of transformers, not {found}")
+        name = type(core or model).__name__
+        raise ValueError(f"apply() knows the families {', '.join(FAMILIES.values())} of transformers, not {name}")
     return core, import_module(f"transformers.models.{kind}.modeling_{kind}"), FAMILIES[kind]
 
 
@@ -284,5 +284,5 @@ def _causal_lm(
         hidden_states=out.hidden_states,
         attentions=out.attentions,
     )
-    wanted = core.config.return_dict if return_dict is None else return_dict
-    return result if wanted else result.to_tuple()
+    as_object = core.config.return_dict if return_dict is None else return_dict
+    return result if as_object else result.to_tuple()

@@ -1,4 +1,8 @@
-"""Which implementation of an operator runs: named by the caller, or chosen by `auto` and never changed in silence."""
+"""Which implementation of an operator runs: named by the caller, or chosen by `auto` and never changed in silence.
+
+`OPS` lists the operators that have Triton kernels. varlen_attention has none: its choice depends on dtype and head
+width too, and stands in `attention.pick` and `attention.why_not`.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +19,17 @@ import torch.nn.functional as F
 
 from dpr_kernels._triton import INTERPRETED, triton
 
-IMPLS = ("auto", "reference", "triton", "liger", "unsloth", "cce", "torch")
+IMPLS = ("auto", "reference", "triton", "liger", "cce", "torch")
 # operator -> its implementations; `auto` is Triton on a GPU and the reference elsewhere
 OPS: Mapping[str, tuple[str, ...]] = {
-    "linear_cross_entropy": ("reference", "triton", "liger", "unsloth", "cce", "torch"),
-    "rms_norm": ("reference", "triton", "liger", "unsloth", "torch"),
+    "linear_cross_entropy": ("reference", "triton", "liger", "cce", "torch"),
+    "rms_norm": ("reference", "triton", "liger", "torch"),
     "add_rms_norm": ("reference", "triton", "liger"),
-    "swiglu": ("reference", "triton", "liger", "unsloth"),
-    "rope": ("reference", "triton", "liger", "unsloth"),
+    "swiglu": ("reference", "triton", "liger"),
+    "rope": ("reference", "triton", "liger"),
 }
-PACKAGES = {"liger": "liger-kernel", "unsloth": "unsloth", "cce": "cut-cross-entropy"}
-MODULES = {"liger": "liger_kernel", "unsloth": "unsloth", "cce": "cut_cross_entropy"}
+PACKAGES = {"liger": "liger-kernel", "cce": "cut-cross-entropy"}
+MODULES = {"liger": "liger_kernel", "cce": "cut_cross_entropy"}
 # On a GPU the interpreter works on copies in host memory: the result is right, slow, and no proof of the kernel.
 ON_COPIES = "TRITON_INTERPRET is set, so Triton's kernels would run in its interpreter, not on the GPU: unset it"
 

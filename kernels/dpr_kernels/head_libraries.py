@@ -8,15 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpr_kernels.reference import HeadLoss
+from dpr_kernels.head_loss import HeadJob, HeadLoss, results
 
 # Options that a library does not have, or has only on a path that holds all logits (label smoothing in torch's).
 LACKS: Mapping[str, frozenset[str]] = {
     "liger": frozenset({"chunk", "logits='float32'", "return_accuracy"}),
-    "unsloth": frozenset(
-        {"token_weights", "z_loss", "chunk", "accumulate='float32'", "logits='float32'"}
-        | {"return_nll", "return_accuracy"}
-    ),
     "cce": frozenset(
         {"label_smoothing", "z_loss", "chunk", "accumulate='float32'", "logits='float32'", "return_accuracy"}
     ),
@@ -24,56 +20,43 @@ LACKS: Mapping[str, frozenset[str]] = {
 }
 
 
-def run(
-    impl: str,
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    token_weights: Tensor | None,
-    rows: Tensor | str | None,
-    normaliser: float | Tensor,
-    options: HeadLoss,
-    return_nll: bool,
-    return_accuracy: bool,
-) -> Tensor | tuple[Tensor, ...]:
-    """Arguments as linear_cross_entropy's. Raises ValueError for an option that `impl` lacks, naming it."""
-    kind = hidden.device.type
-    matmul = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
-    half = matmul in (torch.bfloat16, torch.float16)
-    asked = {
-        "token_weights": token_weights is not None,
-        "softcap": options.softcap is not None,
-        "label_smoothing": options.label_smoothing > 0,
-        "z_loss": options.z_loss > 0,
-        "chunk": options.chunk is not None,
-        "accumulate='float32'": options.accumulate == "float32" and half and weight.requires_grad,
-        "logits='float32'": options.logits == "float32" and half,
-        "return_nll": return_nll,
-        "return_accuracy": return_accuracy,
-    }
-    if lacking := [name for name, wanted in asked.items() if wanted and name in LACKS[impl]]:
-        raise ValueError(f"linear_cross_entropy: impl {impl!r} has no {', '.join(lacking)}")
-    if return_nll and (options.label_smoothing or options.z_loss):
-        raise ValueError(f"linear_cross_entropy: impl {impl!r} has no return_nll beside label_smoothing or z_loss")
-    shape, weights = targets.shape, token_weights
+def run(impl: str, job: HeadJob, return_nll: bool, return_accuracy: bool) -> Tensor | tuple[Tensor, ...]:
+    """dpr_kernels.linear_cross_entropy of `job`. Raises ValueError for an option that `impl` lacks, naming it."""
+    loss, kind = job.loss, job.hidden.device.type
+    _check_options(impl, job, return_nll, return_accuracy)
+    hidden, targets, weights = job.hidden, job.targets, job.token_weights
     if weights is not None:
-        targets, weights = targets.masked_fill(weights == 0, options.ignore_index), weights.float()
-    where = rows.to(hidden.device, non_blocking=True) if isinstance(rows, Tensor) else None
+        targets, weights = targets.masked_fill(weights == 0, loss.ignore_index), weights.float()
+    where = job.rows.to(hidden.device, non_blocking=True) if isinstance(job.rows, Tensor) else None
     if where is not None:
         hidden, targets = hidden[where], targets[where]
         weights = None if weights is None else weights[where]
-    x, w = hidden.to(matmul), weight.to(matmul)
+    x, w = hidden.to(job.matmul), job.weight.to(job.matmul)
     with torch.autocast(kind, enabled=False):
-        if impl == "unsloth":
-            return _unsloth(x, w, targets, normaliser, options)
         call = {"liger": _liger, "cce": _cce, "torch": _torch}[impl]
         by_row = weights is not None or return_nll
-        losses = call(x, w, targets, "none" if by_row else "sum", options).float()
-    total = (losses if weights is None else losses * weights).sum() / normaliser
-    if not return_nll:
-        return total
-    nll = losses.detach()
-    return total, nll if where is None else nll.new_zeros(shape).index_copy_(0, where, nll)
+        losses = call(x, w, targets, "none" if by_row else "sum", loss).float()
+    total = (losses if weights is None else losses * weights).sum() / job.normaliser
+    return results(total, losses.detach() if return_nll else None, None, where, job.targets.shape)
+
+
+def _check_options(impl: str, job: HeadJob, return_nll: bool, return_accuracy: bool) -> None:
+    loss, half = job.loss, job.matmul in (torch.bfloat16, torch.float16)
+    in_use = {
+        "token_weights": job.token_weights is not None,
+        "softcap": loss.softcap is not None,
+        "label_smoothing": loss.label_smoothing > 0,
+        "z_loss": loss.z_loss > 0,
+        "chunk": loss.chunk is not None,
+        "accumulate='float32'": loss.accumulate == "float32" and half and job.weight.requires_grad,
+        "logits='float32'": loss.logits == "float32" and half,
+        "return_nll": return_nll,
+        "return_accuracy": return_accuracy,
+    }
+    if lacking := [name for name, used in in_use.items() if used and name in LACKS[impl]]:
+        raise ValueError(f"linear_cross_entropy: impl {impl!r} has no {', '.join(lacking)}")
+    if return_nll and (loss.label_smoothing or loss.z_loss):
+        raise ValueError(f"linear_cross_entropy: impl {impl!r} has no return_nll beside label_smoothing or z_loss")
 
 
 def _liger(x: Tensor, w: Tensor, y: Tensor, reduction: str, options: HeadLoss) -> Tensor:
@@ -118,21 +101,3 @@ def _torch(x: Tensor, w: Tensor, y: Tensor, reduction: str, options: HeadLoss) -
         acc_dtype=torch.float32 if half else None,
     )
     return F.linear_cross_entropy(x, w, y, reduction=reduction, ignore_index=options.ignore_index, options=settings)
-
-
-def _unsloth(x: Tensor, w: Tensor, y: Tensor, normaliser: float | Tensor, options: HeadLoss) -> Tensor:
-    import unsloth  # noqa: F401  (unsloth_zoo refuses to be imported first)
-    from unsloth_zoo.fused_losses.cross_entropy_loss import unsloth_fused_ce_loss
-
-    return unsloth_fused_ce_loss(
-        None,
-        x[None],
-        w,
-        None,
-        y[None],
-        n_items=normaliser,
-        shift_labels=False,
-        ignore_index=options.ignore_index,
-        logit_softcapping=options.softcap or 0,
-        label_smoothing=options.label_smoothing,
-    )

@@ -7,17 +7,19 @@ written over the logits); dX = G W; dW += G^T X in float32. So 6MHV FLOP with a 
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from dpr_kernels import head_libraries, reference
+from dpr_kernels import head_chunked, head_libraries
+from dpr_kernels._rows import check_kernel_dtypes
 from dpr_kernels._triton import constexpr, jit, tl
 from dpr_kernels.backends import pick
-from dpr_kernels.reference import HeadLoss, Labelled
+from dpr_kernels.head_loss import HeadJob, HeadLoss, Labelled, results
 
 
 def linear_cross_entropy(
@@ -68,43 +70,28 @@ def linear_cross_entropy(
 
     Raises ValueError for shapes, dtypes or options that do not fit, and on a CPU for a target outside [0, V). On a
     GPU nobody waits for the answer: such a row makes the loss and the gradients NaN. RuntimeError where `impl`
-    cannot run. impl: auto, reference, triton; liger, unsloth, cce (cut-cross-entropy), torch (2.13's): each of these
+    cannot run. impl: auto, reference, triton; liger, cce (cut-cross-entropy), torch (2.13's): each of these
     raises ValueError for an option it does not have, and is called as it is: what is said above of ignored rows,
     host synchronisation and targets outside [0, V) holds for the first three.
     """
-    options = HeadLoss(ignore_index, softcap, label_smoothing, z_loss, chunk, accumulate, logits)
-    options.check(hidden, weight, targets, normaliser, token_weights, rows, chunk)
-    impl = pick("linear_cross_entropy", impl, hidden.device)
-    if impl == "reference":
-        return reference.linear_cross_entropy(
-            hidden,
-            weight,
-            targets,
-            normaliser=normaliser,
-            token_weights=token_weights,
-            ignore_index=ignore_index,
-            softcap=softcap,
-            label_smoothing=label_smoothing,
-            z_loss=z_loss,
-            rows=rows,
-            chunk=chunk,
-            accumulate=accumulate,
-            logits=logits,
-            return_nll=return_nll,
-            return_accuracy=return_accuracy,
-        )
-    if impl != "triton":
-        args = (hidden, weight, targets, token_weights, rows, normaliser, options, return_nll, return_accuracy)
-        return head_libraries.run(impl, *args)
-    if {hidden.dtype, weight.dtype} - {torch.float32, torch.bfloat16, torch.float16}:
-        raise ValueError(f"triton takes float32, bfloat16 or float16, got {hidden.dtype} and {weight.dtype}")
-    part = reference.labelled(hidden, weight, targets, token_weights, ignore_index, rows)
-    grad = torch.is_grad_enabled()
-    needs = (grad and hidden.requires_grad, grad and weight.requires_grad)
-    total, nll, hit = _LinearCrossEntropy.apply(
-        hidden, weight, part, normaliser, options, needs, return_nll, return_accuracy
-    )
-    return reference.results(total, nll, hit, part.rows, targets.shape)
+    loss = HeadLoss(ignore_index, softcap, label_smoothing, z_loss, chunk, accumulate, logits)
+    job = HeadJob.of(hidden, weight, targets, normaliser, token_weights, rows, loss)
+    return LOSSES[pick("linear_cross_entropy", impl, hidden.device)](job, return_nll, return_accuracy)
+
+
+def _run(job: HeadJob, return_nll: bool, return_accuracy: bool) -> Tensor | tuple[Tensor, ...]:
+    check_kernel_dtypes("linear_cross_entropy", job.hidden, job.weight)
+    part = job.labelled()
+    total, nll, hit = _LinearCrossEntropy.apply(job.hidden, job.weight, job, part, return_nll, return_accuracy)
+    return results(total, nll, hit, part.rows, job.targets.shape)
+
+
+# implementation -> the loss of a job; the flags are return_nll and return_accuracy
+LOSSES: Mapping[str, Callable[[HeadJob, bool, bool], Tensor | tuple[Tensor, ...]]] = {
+    "reference": head_chunked.run,
+    "triton": _run,
+    **{impl: partial(head_libraries.run, impl) for impl in head_libraries.LACKS},
+}
 
 
 def _rows_at_once(rows: int, vocab: int, width: int, logit_bytes: int, trained: bool, direct: bool) -> int:
@@ -163,7 +150,8 @@ def _row_kernel(
     SCALED: constexpr,  # the gradient too is multiplied by `scale`
     BLOCK: constexpr,
 ):
-    """One row: its loss, and the gradient of the loss by its logits."""
+    """One row: its loss, and the gradient of the loss by its logits. A switch that is off leaves no code behind."""
+    # 1. Does the row count? And the factors of its loss and of its gradient.
     row = tl.program_id(0).to(tl.int64)
     source = logits + row * logits_stride
     into = grad + row * grad_stride
@@ -180,15 +168,17 @@ def _row_kernel(
         factor = factor * token
         share = share * token
     if counts:
-        # lane by lane online: largest value so far, sum of exp(value - largest), one exponential a value
+        # 2. The target's own logit. A target outside the vocabulary reads column 0, and is made NaN in step 4.
+        in_vocab = (label >= 0) & (label < vocab)
+        mine = tl.load(source + tl.where(in_vocab, label, 0)).to(tl.float32)
+        if SOFTCAP > 0:
+            mine = _capped(mine, SOFTCAP)
+        # 3. First pass over the logits, lane by lane online: largest value so far, sum of exp(value - largest), one
+        #    exponential a value; the plain sum where labels are smoothed, the largest value's column for the accuracy.
         top = tl.full((BLOCK,), -3.0e38, tl.float32)
         total = tl.zeros((BLOCK,), tl.float32)
         plain = tl.zeros((BLOCK,), tl.float32)
         first = tl.zeros((BLOCK,), tl.int32)
-        known = (label >= 0) & (label < vocab)
-        mine = tl.load(source + tl.where(known, label, 0)).to(tl.float32)
-        if SOFTCAP > 0:
-            mine = _capped(mine, SOFTCAP)
         for start in range(0, padded, BLOCK):
             cols = start + tl.arange(0, BLOCK)
             z = tl.load(source + cols, mask=cols < padded, other=0.0, eviction_policy="evict_last").to(tl.float32)
@@ -203,9 +193,10 @@ def _row_kernel(
             top = tl.where(more, z, top)
             if HIT:
                 first = tl.where(more, cols, first)
+        # 4. The lanes together, and the row's loss, nll and hit.
         best = tl.max(top, 0)
         mass = tl.sum(total * tl.exp(top - best), 0)
-        mass = tl.where(known, mass, float("nan"))  # a target outside the vocabulary must not pass unseen
+        mass = tl.where(in_vocab, mass, float("nan"))  # a target outside the vocabulary must not pass unseen
         # the largest logit is taken off before anything is rounded: lse = best + log(mass) is only for the z-loss
         loss = tl.log(mass) - (mine - best)
         lse = best + tl.log(mass)
@@ -219,6 +210,7 @@ def _row_kernel(
         if HIT:
             place = tl.min(tl.where(top == best, first, vocab), 0)
             tl.store(hits + row, place == label)
+        # 5. Second pass: softmax, less the smoothed one-hot, times the cap's slope; written over the logits.
         if GRAD:
             up = share / mass
             if Z_LOSS > 0:
@@ -238,6 +230,7 @@ def _row_kernel(
                 g = tl.where(cols < vocab, g, 0.0)
                 tl.store(into + cols, g.to(grad.dtype.element_ty), mask=cols < padded)
     else:
+        # 6. A row that does not count: zeros everywhere, whatever its logits hold.
         tl.store(losses + row, 0.0)
         if NLL:
             tl.store(nlls + row, 0.0)
@@ -263,9 +256,9 @@ def _rescale_kernel(x, factor, size, BLOCK: constexpr):
 @cache
 def _float32_out(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a matmul of `dtype` can write float32 there: NVIDIA only (torch 2.8 and newer)."""
-    known = "dtype_out" in torch.ops.aten.addmm.overloads() and "dtype_out" in torch.ops.aten.mm.overloads()
+    writes = "dtype_out" in torch.ops.aten.addmm.overloads() and "dtype_out" in torch.ops.aten.mm.overloads()
     half = dtype in (torch.bfloat16, torch.float16)
-    return known and half and device.type == "cuda" and torch.version.hip is None
+    return writes and half and device.type == "cuda" and torch.version.hip is None
 
 
 def _multiply(a: Tensor, b: Tensor, out: Tensor, *, add: bool = False) -> None:
@@ -289,22 +282,13 @@ def _multiply(a: Tensor, b: Tensor, out: Tensor, *, add: bool = False) -> None:
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        hidden: Tensor,
-        weight: Tensor,
-        part: Labelled,
-        normaliser: float | Tensor,
-        loss: HeadLoss,
-        needs: tuple[bool, bool],
-        want_nll: bool,
-        want_hit: bool,
+        ctx: Any, hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_nll: bool, with_hit: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         device, (vocab, width), count = hidden.device, weight.shape, len(part.targets)
-        kind = device.type
-        matmul = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        loss, matmul, normaliser = job.loss, job.matmul, job.normaliser
         # float16 would lose gradients divided by a large count: that is left to the backward pass
         late = matmul == torch.float16
-        kept, need_dx, need_dw = part.kept, *needs
+        kept, need_dx, need_dw = part.kept, *job.needs
         if isinstance(normaliser, Tensor):
             scale = normaliser.detach().to(device, torch.float32, non_blocking=True).reshape(()).reciprocal()
         else:
@@ -333,9 +317,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
             make = torch.empty if count else torch.zeros
             dw = make(vocab, width, dtype=weight.dtype if whole else torch.float32, device=device)
         losses = torch.empty(count, dtype=torch.float32, device=device)
-        nll = torch.empty_like(losses) if want_nll else None
-        hit = torch.empty_like(losses, dtype=torch.bool) if want_hit else None
-        with torch.autocast(kind, enabled=False), torch.cuda.device_of(hidden):
+        nll = torch.empty_like(losses) if with_nll else None
+        hit = torch.empty_like(losses, dtype=torch.bool) if with_hit else None
+        with torch.autocast(device.type, enabled=False), torch.cuda.device_of(hidden):
             w = weight.detach().to(matmul)
             for start in range(0, count, chunk):
                 at = slice(start, min(start + chunk, count))
@@ -363,8 +347,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                     SMOOTHING=float(loss.label_smoothing),
                     Z_LOSS=float(loss.z_loss),
                     WEIGHTED=weights is not None,
-                    NLL=want_nll,
-                    HIT=want_hit,
+                    NLL=with_nll,
+                    HIT=with_hit,
                     GRAD=need_dx or need_dw,
                     SCALED=not late,
                     **_launch(vocab),
@@ -392,7 +376,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         dx, dw, scale = ctx.saved_tensors
         factor = grad_loss.float() if scale is None else grad_loss.float() * scale
         dx, dw = (_rescaled(d, factor, t) for d, t in zip((dx, dw), ctx.dtypes, strict=True))
-        return dx, dw, *[None] * 6
+        return dx, dw, *[None] * 4
 
 
 def _rescaled(x: Tensor | None, factor: Tensor, dtype: torch.dtype) -> Tensor | None:

@@ -10,7 +10,6 @@ dtype, then multiplied by the weight, so a float32 weight on bfloat16 rows gives
 from __future__ import annotations
 
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dpr_kernels import reference
-from dpr_kernels._rows import as_rows, check_kernel_dtypes, on, private_grad
+from dpr_kernels._rows import as_rows, check_kernel_dtypes, on
 from dpr_kernels._triton import INTERPRETED, constexpr, jit, tl, triton
 from dpr_kernels.backends import pick
 
@@ -32,8 +31,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6, *, offset: float = 0.
     x (..., H) floating and of any strides (copied where rows cannot be reached by one stride); weight (H,) floating.
     Returns (..., H) contiguous, in the dtype that x and weight promote to. dX comes in x's dtype, dW in weight's: it is
     summed in float32 by a fixed number of programs, so it is the same from run to run.
-    impl: triton, reference; liger; unsloth (no dW: the weight must be frozen); torch (F.rms_norm, which does not round
-    before the weight). Raises ValueError for shapes or dtypes that do not fit, and for rows above 32768 with triton.
+    impl: triton, reference; liger; torch (F.rms_norm, which does not round before the weight). Raises ValueError for
+    shapes or dtypes that do not fit, and for rows above 32768 with triton.
     """
     _check("rms_norm", x, weight)
     chosen = pick("rms_norm", impl, x.device)
@@ -44,7 +43,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6, *, offset: float = 0.
     if chosen == "torch":
         out = torch.promote_types(x.dtype, weight.dtype)
         return F.rms_norm(x.to(out), weight.shape, offset + weight.to(out), eps)
-    return _LIBRARIES[chosen](x, weight, eps, offset)
+    return _liger(x, weight, eps, offset)
 
 
 def add_rms_norm(
@@ -249,18 +248,18 @@ class _RMSNorm(torch.autograd.Function):
         return dx, dx if ctx.add else None, dw, None, None
 
 
-# --- libraries --------------------------------------------------------------------------------------------------------
+# --- Liger ------------------------------------------------------------------------------------------------------------
 
 
-def _one_dtype(op: str, impl: str, x: Tensor, weight: Tensor) -> None:
+def _one_dtype(op: str, x: Tensor, weight: Tensor) -> None:
     if x.dtype != weight.dtype:
-        raise ValueError(f"{op}: impl {impl!r} needs x and weight in one dtype, got {x.dtype} and {weight.dtype}")
+        raise ValueError(f"{op}: impl 'liger' needs x and weight in one dtype, got {x.dtype} and {weight.dtype}")
 
 
 def _liger(x: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
     from liger_kernel.ops import LigerRMSNormFunction
 
-    _one_dtype("rms_norm", "liger", x, weight)
+    _one_dtype("rms_norm", x, weight)
     # in_place=False: its default writes dX over the gradient that autograd handed in
     return LigerRMSNormFunction.apply(x, weight, eps, offset, "llama", False, None)
 
@@ -268,21 +267,5 @@ def _liger(x: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
 def _liger_add(x: Tensor, residual: Tensor, weight: Tensor, eps: float, offset: float) -> tuple[Tensor, Tensor]:
     from liger_kernel.ops import LigerFusedAddRMSNormFunction
 
-    _one_dtype("add_rms_norm", "liger", x, weight)
+    _one_dtype("add_rms_norm", x, weight)
     return LigerFusedAddRMSNormFunction.apply(x, residual, weight, eps, offset, "llama", False)
-
-
-def _unsloth(x: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
-    """Untested: unsloth is not installed where this was written. Its backward gives no dW and overwrites dY."""
-    from unsloth.kernels import fast_rms_layernorm
-
-    _one_dtype("rms_norm", "unsloth", x, weight)
-    if offset:
-        raise ValueError(f"rms_norm: impl 'unsloth' has offset 0 only, got {offset}")
-    if torch.is_grad_enabled() and weight.requires_grad:
-        raise ValueError("rms_norm: impl 'unsloth' computes no gradient for the weight: freeze it")
-    layer = SimpleNamespace(weight=weight, variance_epsilon=eps)
-    return private_grad(fast_rms_layernorm(layer, x.contiguous()))
-
-
-_LIBRARIES = {"liger": _liger, "unsloth": _unsloth}

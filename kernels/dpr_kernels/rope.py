@@ -27,9 +27,9 @@ def rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *, impl: str = "auto") 
     position, so packed documents need nothing more. Results have the dtypes of q and k (float32 inside, one rounding);
     q and k are not written to. cos and sin are constants: one that requires a gradient is refused.
 
-    impl: triton, reference; liger and unsloth (both write in place, and read only the first half of cos and sin; they
-    get copies of q and k; unsloth is untested). Raises ValueError for shapes or dtypes that do not fit, partial rotary
-    embeddings (cos narrower than a head) among them.
+    impl: triton, reference; liger (it writes in place, so it gets copies of q and k, and reads only the first half of
+    cos and sin). Raises ValueError for shapes or dtypes that do not fit, partial rotary embeddings (cos narrower than
+    a head) among them.
     """
     if q.ndim != 4 or k.ndim != 4 or k.shape[0] != q.shape[0] or k.shape[2:] != q.shape[2:] or q.shape[3] % 2:
         raise ValueError(f"rope: q (B, Hq, T, D) and k (B, Hk, T, D), D even: got {(*q.shape,)} and {(*k.shape,)}")
@@ -49,7 +49,7 @@ def rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *, impl: str = "auto") 
         return reference.rope(q, k, cos, sin)
     if chosen == "triton":
         return _RoPE.apply(q, k, cos, sin)
-    return _LIBRARIES[chosen](q, k, cos, sin)
+    return _liger(q, k, cos, sin)
 
 
 # --- Triton -----------------------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class _RoPE(torch.autograd.Function):
         return *_run(dq, dk, *ctx.saved_tensors, backward=True), None, None
 
 
-# --- libraries --------------------------------------------------------------------------------------------------------
+# --- Liger ------------------------------------------------------------------------------------------------------------
 
 
 def _liger(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,19 +175,3 @@ def _liger(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tens
 
     out = LigerRopeFunction.apply(q.clone(), k.clone(), cos, sin)
     return private_grad(out[0]), private_grad(out[1])
-
-
-def _unsloth(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-    """Untested: unsloth is not installed where this was written. It works in place and takes cos and sin as one table
-    (positions, D) with an index for each token, which here is the token's own row."""
-    from unsloth.kernels import fast_rope_embedding
-
-    batch, _, t, d = q.shape
-    cos, sin = (x.expand(batch, t, d).reshape(batch * t, d) for x in (cos, sin))
-    index = torch.arange(batch * t, dtype=torch.int32, device=q.device)
-    q, k = (x.clone(memory_format=torch.contiguous_format) for x in (q, k))
-    out = fast_rope_embedding(q, k, cos, sin, index)
-    return private_grad(out[0]), private_grad(out[1])
-
-
-_LIBRARIES = {"liger": _liger, "unsloth": _unsloth}

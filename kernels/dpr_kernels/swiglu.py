@@ -31,8 +31,8 @@ def swiglu(gate: Tensor, up: Tensor, *, reuse_inputs: bool = False, impl: str = 
     code that kept a reference would see gradients, so it is off by default. It needs contiguous gate and up, of
     separate storage, that are not leaves. The reference ignores it: it never writes over its inputs.
 
-    impl: triton, reference; liger (writes over gate and up in backward, so it gets copies unless reuse_inputs);
-    unsloth (likewise; untested). Raises ValueError for shapes, dtypes or reuse that do not fit.
+    impl: triton, reference; liger (writes over gate and up in backward, so it gets copies unless reuse_inputs).
+    Raises ValueError for shapes, dtypes or reuse that do not fit.
     """
     if gate.shape != up.shape or gate.dtype != up.dtype or gate.ndim < 1 or not gate.is_floating_point():
         got = f"{(*gate.shape,)} {gate.dtype} and {(*up.shape,)} {up.dtype}"
@@ -45,7 +45,7 @@ def swiglu(gate: Tensor, up: Tensor, *, reuse_inputs: bool = False, impl: str = 
         _check_reuse(gate, up)
     if chosen == "triton":
         return _SwiGLU.apply(gate, up, reuse)
-    return _LIBRARIES[chosen](gate, up, reuse)
+    return _Liger.apply(gate, up, reuse)
 
 
 def _check_reuse(gate: Tensor, up: Tensor) -> None:
@@ -148,7 +148,7 @@ def _overwritten(gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
     return gate.detach(), up.detach()
 
 
-# --- libraries --------------------------------------------------------------------------------------------------------
+# --- Liger ------------------------------------------------------------------------------------------------------------
 
 
 class _Liger(torch.autograd.Function):
@@ -173,30 +173,3 @@ class _Liger(torch.autograd.Function):
             return *swiglu_backward(gate.clone(), up.clone(), dout.contiguous()), None
         swiglu_backward(gate, up, dout.contiguous())
         return *_overwritten(gate, up), None
-
-
-class _Unsloth(torch.autograd.Function):
-    """Untested: unsloth is not installed where this was written. Its backward kernel overwrites all three arguments:
-    (dout, gate, up) become (out, dup, dgate)."""
-
-    @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor, reuse: bool) -> Tensor:
-        from unsloth.kernels import swiglu_fg_kernel
-
-        ctx.save_for_backward(gate, up)
-        rows = as_rows(gate.contiguous()), as_rows(up.contiguous())
-        return swiglu_fg_kernel(*(x.unsqueeze(0) for x in rows)).view(gate.shape)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, None]:
-        from unsloth.kernels import swiglu_DWf_DW_dfg_kernel
-
-        gate, up = ctx.saved_tensors
-        # copies even with reuse_inputs: dup would land in gate's storage
-        rows = (x.reshape(-1, x.shape[-1]).clone(memory_format=torch.contiguous_format) for x in (dout, gate, up))
-        _, dup, dgate = swiglu_DWf_DW_dfg_kernel(*rows)
-        return dgate.view(gate.shape), dup.view(gate.shape), None
-
-
-_LIBRARIES = {"liger": _Liger.apply, "unsloth": _Unsloth.apply}

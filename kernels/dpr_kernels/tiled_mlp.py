@@ -90,8 +90,8 @@ class _Tiled(torch.autograd.Function):
         if [p._version for p in trained] != ctx.versions:
             raise RuntimeError("tiled_mlp: a parameter was written to between forward and backward")
         need_dx, need = ctx.needs_input_grad[2], ctx.needs_input_grad[3:]
-        wanted = [p for p, n in zip(trained, need, strict=True) if n]
-        totals: list[Tensor | None] = [None] * len(wanted)
+        needing_grad = [p for p, n in zip(trained, need, strict=True) if n]
+        totals: list[Tensor | None] = [None] * len(needing_grad)
         dx = torch.empty_like(x, memory_format=torch.contiguous_format) if need_dx else None
         parts = zip(
             _slices(x, ctx.tiles), _slices(dy, ctx.tiles), _slices(dx if need_dx else x, ctx.tiles), strict=True
@@ -108,16 +108,16 @@ class _Tiled(torch.autograd.Function):
                     continue
                 if number == 0:
                     _refuse_strangers(y, {id(t) for t in (part, *trained)})
-                inputs = [part, *wanted] if need_dx else wanted
-                found = list(torch.autograd.grad(y, inputs, up, allow_unused=True))
+                inputs = [part, *needing_grad] if need_dx else needing_grad
+                grads = list(torch.autograd.grad(y, inputs, up, allow_unused=True))
                 del y
                 if need_dx:
-                    one = found.pop(0)
+                    one = grads.pop(0)
                     target.copy_(one) if one is not None else target.zero_()
-                for i, grad in enumerate(found):
+                for i, grad in enumerate(grads):
                     if grad is not None:
                         totals[i] = _add(totals[i], grad)
-        sums = iter(t if t is None else t.to(p.dtype) for t, p in zip(totals, wanted, strict=True))
+        sums = iter(t if t is None else t.to(p.dtype) for t, p in zip(totals, needing_grad, strict=True))
         return None, None, dx, *(next(sums) if n else None for n in need)
 
 
@@ -128,7 +128,7 @@ def _add(total: Tensor | None, grad: Tensor) -> Tensor:
     return total.add_(grad)
 
 
-def _refuse_strangers(y: Tensor, known: set[int]) -> None:
+def _refuse_strangers(y: Tensor, allowed: set[int]) -> None:
     """Every leaf of y's graph must be one whose gradient is collected."""
     todo, seen = [y.grad_fn], set()
     while todo:
@@ -137,7 +137,7 @@ def _refuse_strangers(y: Tensor, known: set[int]) -> None:
             continue
         seen.add(node)
         leaf = getattr(node, "variable", None)
-        if leaf is not None and id(leaf) not in known:
+        if leaf is not None and id(leaf) not in allowed:
             raise RuntimeError(
                 f"tiled_mlp: a tensor {(*leaf.shape,)} that needs a gradient is not among the MLP's parameters: "
                 "give it in `parameters`"

@@ -133,7 +133,7 @@ def test_what_a_provider_does_is_in_its_row(modules: Any, monkeypatch: pytest.Mo
     def measured(eager: Any) -> dict[str, Any]:
         monkeypatch.setitem(providers.EAGER, "rms_norm", eager)
         row = kernels.measure("rms_norm", "eager", shape, at)
-        kernels.judge("rms_norm", shape, [row], at)
+        kernels.add_errors("rms_norm", shape, [row], at)
         return row
 
     def no_memory(x: Any, weight: Any) -> Any:
@@ -156,6 +156,57 @@ def test_what_a_provider_does_is_in_its_row(modules: Any, monkeypatch: pytest.Mo
         assert row["status"] == "missing" and row["reason"]
     shape = {"rows": 4, "width": 8, "vocab": 9, "frozen": False, "ignored": 0.0}
     assert "interpreter" in kernels.measure("linear_cross_entropy", "liger", shape, at)["reason"]
+
+
+def test_unsloth_is_called_as_its_sources_say(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a stub that computes what unsloth/kernels/*.py computes, in place where that is in place."""
+    providers = modules[0]
+
+    def gated_backward(dout: Any, gate: Any, up: Any) -> Any:
+        s = gate.sigmoid()
+        out, dup, dgate = gate * s * up, dout * gate * s, dout * up * s * (1 + gate * (1 - s))
+        for x, value in zip((dout, gate, up), (out, dup, dgate), strict=True):
+            x.copy_(value)
+        return dout, gate, up
+
+    def turned(q: Any, k: Any, cos: Any, sin: Any, index: Any) -> Any:
+        c, s = cos.squeeze()[index], sin.squeeze()[index]
+        assert index.dtype == torch.int32 and len(index) == q.shape[2]
+        return tuple(x * c + providers._half_turn(x) * s for x in (q, k))
+
+    def lost(trainer: Any, x: Any, weight: Any, bias: Any, labels: Any, n_items: Any, shift_labels: bool) -> Any:
+        assert trainer is None and bias is None and not shift_labels and x.ndim == 3 and labels.ndim == 2
+        return torch.nn.functional.cross_entropy((x @ weight.T)[0], labels[0], reduction="sum") / n_items
+
+    stubs = {
+        "unsloth": {},
+        "unsloth.kernels": {
+            "swiglu_fg_kernel": lambda gate, up: torch.nn.functional.silu(gate) * up,
+            "swiglu_DWf_DW_dfg_kernel": gated_backward,
+            "fast_rms_layernorm": lambda layer, x: providers._norm(x, layer.weight),
+            "fast_rope_embedding": turned,
+        },
+        "unsloth_zoo": {},
+        "unsloth_zoo.fused_losses": {},
+        "unsloth_zoo.fused_losses.cross_entropy_loss": {"unsloth_fused_ce_loss": lost},
+    }
+    for name, functions in stubs.items():
+        stub = ModuleType(name)
+        stub.__dict__.update(functions)
+        monkeypatch.setitem(sys.modules, name, stub)
+    monkeypatch.setattr(providers, "find_spec", lambda name: object())
+    shapes = dict(reversed(modules[1].plan("tiny")))  # the first of each operator
+    ops = [op for op, names in providers.PROVIDERS.items() if "unsloth" in names]
+    assert set(ops) == set(providers.UNSLOTH)
+    for op in ops:
+        case = providers.problem(op, shapes[op], CPU, torch.float32)
+        function, _ = providers.provider(op, "unsloth", torch.device("cuda"))
+        outs, want = function(**case.args), providers.exact(op)(**case.args)
+        got = (*outs, *case.gradients(outs))
+        for a, b in zip(got, (*want, *case.gradients(want)), strict=True):
+            if a is not None:  # the norm has no gradient for its weight
+                torch.testing.assert_close(a, b)
+        assert (got[-1] is None) == (op == "rms_norm")
 
 
 def test_a_provider_that_writes_over_its_inputs_gets_them_back(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from dpr_kernels import backends, head_libraries, linear_cross_entropy, reference
+from dpr_kernels import backends, head_chunked, head_libraries, head_loss, linear_cross_entropy
+from dpr_kernels.reference import linear_cross_entropy as formula
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -32,33 +33,6 @@ def inputs(device: torch.device, m: int = 13, h: int = 6, v: int = 11, dtype: to
     if m > 6:
         targets[[0, 5, m - 1]] = -100
     return hidden, weight, targets.to(device)
-
-
-def formula(
-    hidden: Tensor,
-    weight: Tensor,
-    targets: Tensor,
-    *,
-    normaliser: float,
-    token_weights: Tensor | None = None,
-    softcap: float | None = None,
-    label_smoothing: float = 0.0,
-    z_loss: float = 0.0,
-) -> tuple[Tensor, Tensor]:
-    """loss and nll from all logits at once, as an eager model would: matmul in the inputs' dtype, then >= float32."""
-    z = hidden @ weight.T
-    z = z if z.dtype == torch.float64 else z.float()
-    if softcap:
-        z = softcap * (z / softcap).tanh()
-    y = targets.clamp(min=0)
-    log_p = z.log_softmax(1)
-    nll = -log_p.gather(1, y[:, None]).squeeze(1)
-    one = (1 - label_smoothing) * nll - label_smoothing * log_p.mean(1) + z_loss * z.logsumexp(1) ** 2
-    counts = targets != -100
-    if token_weights is not None:
-        one = one * token_weights.to(z.dtype)
-        counts = counts & (token_weights != 0)
-    return one[counts].sum() / normaliser, nll.detach() * counts
 
 
 def gradients(loss: Tensor, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -266,9 +240,9 @@ def test_no_grad_makes_no_gradients(impl: str, device: torch.device, monkeypatch
     hidden, weight, targets = inputs(device)
     want, _ = formula(hidden, weight, targets, normaliser=10.0)
     seen: list[bool] = []
-    real = MODULE.reference._LinearCrossEntropy if impl == "reference" else MODULE._LinearCrossEntropy
+    real = head_chunked._LinearCrossEntropy if impl == "reference" else MODULE._LinearCrossEntropy
     forward = real.forward
-    monkeypatch.setattr(real, "forward", lambda ctx, *a: (seen.extend(a[5]), forward(ctx, *a))[1])
+    monkeypatch.setattr(real, "forward", lambda ctx, *a: (seen.extend(a[2].needs), forward(ctx, *a))[1])
     with torch.no_grad():
         loss = linear_cross_entropy(hidden, weight, targets, normaliser=10.0, impl=impl)
     assert seen == [False, False]
@@ -355,7 +329,7 @@ def test_float16_gradients_survive_a_large_normaliser(impl: str, device: torch.d
 @pytest.mark.parametrize("rows", ["all"])
 def test_the_host_never_waits(rows: Any, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     """With `rows` given nothing reads a value back. The CPU's check of targets is no part of the GPU's path."""
-    monkeypatch.setattr(reference, "check_targets", lambda *_: None)
+    monkeypatch.setattr(head_loss, "check_targets", lambda *_: None)
     waits = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal", "aten::masked_select"}
     seen: list[str] = []
 
@@ -424,7 +398,7 @@ def test_target_out_of_range_is_never_silent(impl: str, bad: int, device: torch.
 def test_the_kernel_makes_nan_of_a_target_out_of_range(
     bad: int, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reference, "check_targets", lambda *_: None)
+    monkeypatch.setattr(head_loss, "check_targets", lambda *_: None)
     hidden, weight, targets = inputs(device)
     targets[1] = bad
     loss, nll = linear_cross_entropy(hidden, weight, targets, normaliser=1, return_nll=True, impl="triton")
@@ -484,6 +458,26 @@ def test_wrong_shapes_and_dtypes_are_refused(impl: str, device: torch.device) ->
             linear_cross_entropy(hidden.double(), weight.double(), targets, normaliser=1, impl=impl)
 
 
+def test_the_definition_leaves_out_rows_that_do_not_count() -> None:
+    """NaN and a target outside the vocabulary in rows of weight 0, and NaN in ignored ones, reach nothing."""
+    hidden, weight, targets = inputs(torch.device("cpu"), dtype=torch.float64)
+    token_weights = weights_for(targets)
+    out = (targets == -100) | (token_weights == 0)
+    want, want_nll = formula(hidden[~out], weight, targets[~out], normaliser=7.0, token_weights=token_weights[~out])
+    dirty, beyond = hidden.detach().clone(), targets.clone()
+    dirty[out], beyond[token_weights == 0] = float("nan"), 99
+    dirty.requires_grad_()
+    loss, nll = formula(dirty, weight, beyond, normaliser=7.0, token_weights=token_weights)
+    torch.testing.assert_close(loss, want)
+    torch.testing.assert_close(nll, torch.zeros_like(nll).masked_scatter(~out, want_nll))
+    for a, b in zip(gradients(loss, dirty, weight), gradients(want, hidden, weight), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_every_implementation_that_can_be_picked_is_dispatched_to() -> None:
+    assert set(MODULE.LOSSES) == set(backends.OPS["linear_cross_entropy"])
+
+
 def test_rows_at_once() -> None:
     """The sizes the docstring promises: 1 GiB of logits for a trained head, 256 MiB for a frozen one, even chunks."""
     at_once = MODULE._rows_at_once
@@ -515,9 +509,9 @@ def test_libraries(impl: str, weighted: bool, extras: dict[str, float], device: 
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32  # cce's kernel takes no float32
     hidden, weight, targets = inputs(device, 48, 64, 96, dtype)
     how = dict(extras, normaliser=19.0, token_weights=weights_for(targets) if weighted else None)
-    asked = {name for name in how if name in extras or (name == "token_weights" and weighted)}
-    keep: Any = "weight" if impl in ("cce", "unsloth") else "float32"
-    if lacking := asked & head_libraries.LACKS[impl]:
+    options = {name for name in how if name in extras or (name == "token_weights" and weighted)}
+    keep: Any = "weight" if impl == "cce" else "float32"
+    if lacking := options & head_libraries.LACKS[impl]:
         with pytest.raises(ValueError, match=f"impl '{impl}' has no .*{min(lacking)}"):
             linear_cross_entropy(hidden, weight, targets, impl=impl, accumulate=keep, **how)
         return

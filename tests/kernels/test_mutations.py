@@ -26,6 +26,11 @@ class Mutant(NamedTuple):
     was: str
     becomes: str
     tests: str  # the -k expression of the tests, in the module's own file, that must see it
+    file: str = ""  # where the module has no test file of its own: that of the operator
+
+    @property
+    def path(self) -> str:
+        return str(HERE / f"test_{self.file or self.module}.py")
 
 
 EXACT = "against_fp64 and triton and not bfloat16 and not float16"
@@ -38,6 +43,13 @@ MUTANTS = {
     ),
     "dW of the last chunk only": Mutant(
         "linear_cross_entropy", "dw, add=start > 0)", "dw, add=False)", "neither_chunk and triton and 3"
+    ),
+    "chunks: gradient without the smoothing": Mutant(
+        "head_chunked", "grad.sub_(loss.label_smoothing / z.shape[1])", "grad",
+        "neither_chunk and reference and 3", "linear_cross_entropy",
+    ),
+    "definition: rows of weight 0 not masked": Mutant(
+        "reference", "hidden.where(counts[:, None], 0) @", "hidden @", "definition_leaves_out", "linear_cross_entropy"
     ),
     "rms_norm's gradient without the mean": Mutant(
         "rms_norm", "dx = (g - normed * mean[:, None]) * rstd", "dx = g * rstd", "test_rms_norm_against_fp64 and triton"
@@ -67,7 +79,7 @@ def outcome(folder: Path, name: str) -> tuple[int, str]:
         source = path.read_text()
         assert source.count(chosen[0].was) == 1, f"{name}: {chosen[0].was!r} is not there exactly once"
         path.write_text(source.replace(chosen[0].was, chosen[0].becomes))
-    files = sorted({str(HERE / f"test_{m.module}.py") for m in chosen})
+    files = sorted({m.path for m in chosen})
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "which_package"]
     command += ["-k", " or ".join(f"({m.tests})" for m in chosen), *files] + (["-x"] if name != WHOLE else [])
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
