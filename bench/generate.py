@@ -30,9 +30,9 @@ from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from dpr_mini.engines.base import Completion, Engine, Request, Sampling, generate
+from dpr_mini.engines.base import Completion, Engine, Request, SamplingParams, generate
 from dpr_mini.machine.facts import facts
-from dpr_mini.recipe import Server
+from dpr_mini.recipe import ServerConfig
 from dpr_mini.store import write_json
 
 HERE = Path(__file__).parent
@@ -55,7 +55,7 @@ def bench(args: argparse.Namespace, scratch: Path) -> None:
     server: dict[str, Any] = {}
 
     for cache in (True, False):
-        config = Server(python=args.python, arguments={**args.arguments, "disable_radix_cache": not cache})
+        config = ServerConfig(python=args.python, arguments={**args.arguments, "disable_radix_cache": not cache})
         with SglangEngine(model, window=args.in_flight, config=config, logs=scratch / "logs") as engine:
             list(generate(engine, work.single("warm up")))
             for repeat in range(args.repeats):
@@ -97,7 +97,7 @@ class Workload:
 
     def __init__(self, tokens: int, args: argparse.Namespace) -> None:
         self.tokens, self.args = tokens, args
-        self.sampling = Sampling(args.answer, temperature=0.0)
+        self.sampling = SamplingParams(args.answer, temperature=0.0)
 
     def ids(self, *seed: Any) -> tuple[int, ...]:
         draw = random.Random(repr(seed))

@@ -41,7 +41,7 @@ import dpr_mini.training.loop as trainer
 from dpr_mini import recipe
 from dpr_mini.models.shapes import Shape, shape_of
 from dpr_mini.planning import capacity
-from dpr_mini.recipe import Train
+from dpr_mini.recipe import TrainConfig
 from dpr_mini.training import build
 from dpr_mini.training.checkpoints import trainable
 from dpr_mini.training.optimiser import Optimiser
@@ -97,7 +97,7 @@ def traced(path: Path, overrides: list[str]) -> dict[str, Any]:
     }
 
 
-def train(shape: Shape, config: Train, tokens: int, seed: int, live: fake_gpu.Live, leak: int) -> None:
+def train(shape: Shape, config: TrainConfig, tokens: int, seed: int, live: fake_gpu.Live, leak: int) -> None:
     """`fit` on the fake device: STEPS steps of the recipe's rows."""
     device = torch.device("cuda", 0)
     config = config.model_copy(update={"epochs": 1, "save_steps": 1 << 30})

@@ -145,7 +145,7 @@ def planned(job: Job) -> dict[str, Any]:
 
 
 def measure(
-    result: Result, shape: Shape, config: recipe.Train, tokens: int, dtype: torch.dtype, device: torch.device,
+    result: Result, shape: Shape, config: recipe.TrainConfig, tokens: int, dtype: torch.dtype, device: torch.device,
     seed: int, steps: int,
 ) -> None:  # fmt: skip
     cuda = device.type == "cuda"

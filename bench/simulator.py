@@ -21,7 +21,7 @@ import numpy as np
 
 from dpr_mini import store
 from dpr_mini.machine.facts import facts
-from dpr_mini.recipe import Sampling
+from dpr_mini.recipe import SamplingConfig
 from dpr_mini.sampling import budgets, simulate
 from dpr_mini.types import Difficulty
 
@@ -40,7 +40,7 @@ def compared(stage: Path) -> list[dict[str, Any]]:
     """One row a number: expected, its 95 % interval, and what came."""
     manifest = store.read_json(stage / store.MANIFEST)
     asked, found = manifest["config"], manifest["metrics"]
-    config = Sampling(**{k: v for k, v in asked.items() if k in Sampling.model_fields})
+    config = SamplingConfig(**{k: v for k, v in asked.items() if k in SamplingConfig.model_fields})
     probe, bins = stage.parent / manifest["inputs"]["probed"], found["bins"].values()
     expected = simulate.forecast(simulate.read(probe / budgets.RATES, asked["draw"]["samples"]), config)
     came = {
@@ -67,7 +67,7 @@ def made(sets: int, problems: int = 145, samples: int = 4) -> list[dict[str, Any
         start = simulate.probed([Difficulty(str(n), samples, int(c)) for n, c in enumerate(right)], samples)
         counts = budgets.Counts.of(*([samples] * problems for _ in range(2)), right)
         for target in ("prop2diff", "uniform"):
-            config = Sampling(target=target, quota=4, max_tries=12)
+            config = SamplingConfig(target=target, quota=4, max_tries=12)
             expected = simulate.forecast(start, config, replicas=100)
             came = simulate.played(lambda _, p=p, c=counts: (p, c), config, rng)["all"]
             for name, key in NUMBERS.items():

@@ -40,7 +40,7 @@ MODES: Mapping[str, Mapping[str, Any]] = {
 LEAST = 1024  # tokens: the search for the longest row goes no lower
 
 
-def settings(arm: str, mode: str, *, gpu: bool, tokens: int, tile: int, optimiser: str) -> recipe.Train:
+def settings(arm: str, mode: str, *, gpu: bool, tokens: int, tile: int, optimiser: str) -> recipe.TrainConfig:
     """What an arm asks of our trainer; of `plain` and `liger` what the model is loaded with.
 
     `optimiser` is for our trainer in mode full, which then updates inside backward. `tokens` and `tile` give the
@@ -58,10 +58,10 @@ def settings(arm: str, mode: str, *, gpu: bool, tokens: int, tile: int, optimise
         keys["tiled_mlp"] = -(-tokens // tile)
     if not gpu and mode != "full":
         keys["dtype"] = "float32"
-    return recipe.Train(**keys)
+    return recipe.TrainConfig(**keys)
 
 
-def updates(arm: str, config: recipe.Train) -> str:
+def updates(arm: str, config: recipe.TrainConfig) -> str:
     """How the weights are updated, in words for a row."""
     what = f"{config.weights} weights" if config.mode == "full" else "float32 adapters"
     if arm in THEIRS:

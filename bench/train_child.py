@@ -29,7 +29,7 @@ from dpr_kernels import attention, backends
 from torch import Tensor, nn
 
 from dpr_mini.machine.facts import installed
-from dpr_mini.recipe import Train
+from dpr_mini.recipe import TrainConfig
 from dpr_mini.training import TrainError
 from dpr_mini.training import unsloth as unsloth_backend
 from dpr_mini.training.build import TOKENIZER, choose_dtype, load
@@ -161,7 +161,9 @@ def measure(job: dict[str, Any], tokens: int, device: torch.device) -> dict[str,
     return found
 
 
-def built(arm: str, folder: Path, config: Train, dtype: torch.dtype, device: torch.device, tokens: int) -> nn.Module:
+def built(
+    arm: str, folder: Path, config: TrainConfig, dtype: torch.dtype, device: torch.device, tokens: int
+) -> nn.Module:
     """The model as the arm trains it."""
     if arm == "unsloth":
         return unsloth_backend.load(folder, config, dtype, tokens)
@@ -224,7 +226,7 @@ class Clock:
         self.last = time.perf_counter()
 
 
-def optimiser_of(arm: str, model: nn.Module, config: Train) -> Any:
+def optimiser_of(arm: str, model: nn.Module, config: TrainConfig) -> Any:
     """Ours, or what transformers' users have without another library."""
     if arm not in THEIRS:
         return Optimiser(trainable(model), config, SEED)
@@ -232,14 +234,14 @@ def optimiser_of(arm: str, model: nn.Module, config: Train) -> Any:
     return torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=0.0, fused=True)
 
 
-def ours(model: nn.Module, row: Row, optimiser: Any, config: Train, dtype: torch.dtype, clock: Clock) -> None:
+def ours(model: nn.Module, row: Row, optimiser: Any, config: TrainConfig, dtype: torch.dtype, clock: Clock) -> None:
     """The project's own loop, metrics file and all."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "metrics.jsonl"
         fit(Path(folder), log, [row], model, optimiser, config, SEED, dtype, 0, clock)
 
 
-def theirs(model: nn.Module, row: Row, optimiser: Any, config: Train, dtype: torch.dtype, clock: Clock) -> None:
+def theirs(model: nn.Module, row: Row, optimiser: Any, config: TrainConfig, dtype: torch.dtype, clock: Clock) -> None:
     """transformers' forward with labels and its own loss."""
     device = next(model.parameters()).device
     inputs = inputs_for(model, row, device)

@@ -24,7 +24,7 @@ from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import Engine
 from dpr_mini.machine.facts import facts
 from dpr_mini.models.resolve import identity, local_folder, resolve_model
-from dpr_mini.recipe import EngineSection, Model, Recipe, RecipeError
+from dpr_mini.recipe import EngineConfig, ModelConfig, Recipe, RecipeError
 from dpr_mini.recipe.prompts import Words
 from dpr_mini.stages.dialogue import DIALOGUE, DialogueSettings
 from dpr_mini.stages.difficulty import PROBE, SAMPLE, ProbeSettings, SampleSettings
@@ -132,8 +132,8 @@ class Graph:
 class Machine:
     """One machine, one owner: at most one engine is open, and none while a trainer works."""
 
-    model: Model
-    engine: EngineSection
+    model: ModelConfig
+    engine: EngineConfig
     base: Path  # the recipe's folder: relative names start there
     logs: Path = Path(".")  # where a server's log is kept
     _open: tuple[Path, Engine] | None = field(default=None, init=False)

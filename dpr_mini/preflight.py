@@ -23,12 +23,8 @@ from dpr_mini.training.rehearsal import RehearsalError, rehearse_layer, sections
 from dpr_mini.types import UserError
 
 
-class PreflightError(UserError):
-    """A run that would end in its middle for want of something that is known now."""
-
-
 def check(recipe: Recipe, base: Path, root: Path, stages: Mapping[str, Stage], until: str | None = None) -> None:
-    """Print a line for each thing that is missing, and raise PreflightError; print what was looked at otherwise.
+    """Print a line for each thing that is missing, and raise UserError; print what was looked at otherwise.
 
     base: the recipe's folder. root: the folder of the stages' folders; `until`: the last stage that is wanted.
     """
@@ -44,7 +40,7 @@ def check(recipe: Recipe, base: Path, root: Path, stages: Mapping[str, Stage], u
     for line in lacks:
         print(f"missing: {line}")
     if lacks:
-        raise PreflightError(f"{recipe.name} cannot run to its end here: {len(lacks)} thing(s) missing, named above")
+        raise UserError(f"{recipe.name} cannot run to its end here: {len(lacks)} thing(s) missing, named above")
 
 
 def engine(recipe: Recipe) -> list[str]:

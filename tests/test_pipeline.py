@@ -146,11 +146,11 @@ def test_report_is_one_offline_page_and_can_be_written_again(root):
 
 def test_export_gives_a_model_that_loads(root, tmp_path):
     from dpr_mini.engines import open_engine
-    from dpr_mini.engines.base import Request, Sampling
+    from dpr_mini.engines.base import Request, SamplingParams
 
     assert cli("export", root, "--out", tmp_path / "hf").returncode == 0
     with open_engine("hf", tmp_path / "hf") as engine:
-        engine.submit(Request("a", (5, 6, 7), Sampling(4, 0.0), 0))
+        engine.submit(Request("a", (5, 6, 7), SamplingParams(4, 0.0), 0))
         assert engine.poll()[0].prompt_tokens == 3
     again = cli("export", root, "--out", tmp_path / "hf")
     assert again.returncode == 1 and "exists" in again.stderr

@@ -14,8 +14,8 @@ from dpr_mini import preflight, recipe
 from dpr_mini.commands import run as runner
 from dpr_mini.engines.sglang import launch
 from dpr_mini.machine import gpus, requirements
-from dpr_mini.preflight import PreflightError
 from dpr_mini.training import TrainError
+from dpr_mini.types import UserError
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -34,7 +34,7 @@ def machine(driver, monkeypatch, tmp_path):
 
 def start(tmp_path, *overrides, path="qwen7b.yaml"):
     """`dpr-mini run`, as far as the first stage."""
-    with pytest.raises(PreflightError) as caught:
+    with pytest.raises(UserError) as caught:
         runner.run([RECIPES / path], list(overrides), tmp_path / "runs")
     assert not list((tmp_path / "runs").glob("*/*")), "no stage has run"
     return str(caught.value)
@@ -204,7 +204,7 @@ def test_only_what_is_still_to_do_is_asked_for(tmp_path, monkeypatch):
     asked = recipe.load(RECIPES / "qwen7b.yaml")
     stages = runner.pipeline.build(asked, RECIPES)
     preflight.check(asked, RECIPES, tmp_path, stages, "eval-0")
-    with pytest.raises(PreflightError):
+    with pytest.raises(UserError, match="cannot run to its end here"):
         preflight.check(asked, RECIPES, tmp_path, stages, "train-1")
 
 
@@ -216,7 +216,7 @@ def test_a_gpu_recipe_rehearses_on_the_real_trainer(tmp_path, monkeypatch, capfd
     stages = runner.pipeline.build(asked, RECIPES)
     if gpus.first().name != "NVIDIA Test Card":
         pytest.skip("a real driver is here")
-    with pytest.raises(PreflightError):
+    with pytest.raises(UserError, match="cannot run to its end here"):
         preflight.check(asked, RECIPES, tmp_path, stages)
     assert "missing: train does not run here: torch" in (said := capfd.readouterr().out)
     assert "finds no GPU; nvidia-smi shows NVIDIA Test Card" in said

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini.chat.template import Template
-from dpr_mini.engines.base import Completion, Engine, EngineError, Request, RequestError, Sampling
+from dpr_mini.engines.base import Completion, Engine, EngineError, Request, RequestError, SamplingParams
 from dpr_mini.machine import progress
 from dpr_mini.recipe import Example, prompts
 from dpr_mini.store import Rows, append_row, read_rows
@@ -47,7 +47,7 @@ class Conversation:
     problem_id: str
     sample: int
     script: tuple[tuple[str, str], ...]
-    sampling: Sampling
+    sampling: SamplingParams
     seed: int
     system: str = ""
     shown: tuple[tuple[str, str], ...] = ()

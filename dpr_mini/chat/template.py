@@ -23,10 +23,6 @@ from dpr_mini.types import Dialogue, Sample, UserError
 _MARK = "\u2402dpr\u2403"  # stands for the assistant's text while the template around it is cut out
 
 
-class ChatError(UserError, ValueError):
-    """A model folder whose tokenizer or chat template cannot be used: one line that names the file."""
-
-
 @dataclass(frozen=True)
 class Template:
     """A model's tokenizer and chat template. Token ids are those of `tokenizer.json`."""
@@ -35,7 +31,7 @@ class Template:
 
     @classmethod
     def load(cls, folder: Path) -> Template:
-        """Raises ChatError where the tokenizer, the template or the end-of-turn token is missing."""
+        """Raises UserError where the tokenizer, the template or the end-of-turn token is missing."""
         template = cls(Path(folder))
         template.follow_up("x")  # fails now rather than after an hour
         return template
@@ -44,7 +40,7 @@ class Template:
     def tokenizer(self) -> Tokenizer:
         path = self.folder / "tokenizer.json"
         if not path.exists():
-            raise ChatError(f"{path}: missing; dpr-mini needs a model with a fast tokenizer")
+            raise UserError(f"{path}: missing; dpr-mini needs a model with a fast tokenizer")
         return Tokenizer.from_file(str(path))
 
     @cached_property
@@ -61,7 +57,7 @@ class Template:
         """The token that ends an assistant turn: the tokenizer's eos."""
         token = self.tokenizer.token_to_id(self.special("eos_token"))
         if token is None:
-            raise ChatError(f"{self.folder / 'tokenizer_config.json'}: no eos_token that the tokenizer knows")
+            raise UserError(f"{self.folder / 'tokenizer_config.json'}: no eos_token that the tokenizer knows")
         return token
 
     @cached_property
@@ -69,7 +65,7 @@ class Template:
         path = self.folder / "chat_template.jinja"
         source = path.read_text(encoding="utf-8") if path.exists() else self._config.get("chat_template")
         if not isinstance(source, str):
-            raise ChatError(f"{path}: missing; a base model without a chat template cannot hold a dialogue")
+            raise UserError(f"{path}: missing; a base model without a chat template cannot hold a dialogue")
 
         def raise_exception(message: str) -> None:
             raise TemplateError(message)
@@ -88,7 +84,7 @@ class Template:
         try:
             return self._template.render(messages=messages, add_generation_prompt=True, **names)
         except TemplateError as error:
-            raise ChatError(f"{self.folder}: the chat template refused the dialogue: {error}") from None
+            raise UserError(f"{self.folder}: the chat template refused the dialogue: {error}") from None
 
     def opening(self, text: str, system: str = "", said: Sequence[tuple[str, str]] = ()) -> tuple[int, ...]:
         """Prompt ids of the first turn, the generation prompt included. Without `system` it is the template's own.
@@ -107,7 +103,7 @@ class Template:
         _, found, suffix = whole.rpartition(_MARK)
         ids = self.encode(suffix)
         if not found or not ids or ids[0] != self.end:
-            raise ChatError(f"{self.folder}: the chat template does not close an assistant turn with the eos token")
+            raise UserError(f"{self.folder}: the chat template does not close an assistant turn with the eos token")
         return ids
 
     def encode(self, text: str) -> tuple[int, ...]:

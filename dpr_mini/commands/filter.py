@@ -27,10 +27,6 @@ DEFAULT = ("answered", "not_truncated", "answer_correct", "trajectory", "false_a
 DEFAULT = (*DEFAULT, "template_leak", "one_answer", "language", "duplicate")
 
 
-class RowError(UserError, ValueError):
-    """A row that cannot be filtered: one line that names file, line and field."""
-
-
 @dataclass(frozen=True)
 class Row:
     """One row as read: its id as it stands in the file, and the dialogue and problem that the rules see."""
@@ -55,10 +51,10 @@ def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | 
     if rules is not None:
         chosen = [name.strip() for name in rules.split(",")]
     built = build_rules(chosen)
-    own = settings.dialogue if settings else recipes.Dialogue()
+    own = settings.dialogue if settings else recipes.DialogueConfig()
     rows = read(path, own)
     if not out.parent.is_dir():
-        raise RowError(f"{out.parent}: no such folder; --out is a file in one that exists")
+        raise UserError(f"{out.parent}: no such folder; --out is a file in one that exists")
     names = {name for name, _ in built}
     if "per_problem" in names and not all(r.names_problem for r in rows):
         print("per_problem is left out: not every row has a 'problem_id' or a 'problem'")
@@ -97,7 +93,7 @@ def _verdict(row: Row, drops: list[tuple[str, str]]) -> dict[str, Any]:
 # ---------------------------------------------------------------- reading
 
 
-def read(path: Path, own: recipes.Dialogue) -> list[Row]:
+def read(path: Path, own: recipes.DialogueConfig) -> list[Row]:
     """All rows of a JSONL file, also gzipped. Raises UserError, naming file and line, for a malformed one."""
     rows: list[Row] = []
     ids: dict[str, str] = {}
@@ -106,36 +102,36 @@ def read(path: Path, own: recipes.Dialogue) -> list[Row]:
         row = _row(where, raw, own)
         gold, problem = row.problem.answer, row.problem.id
         if (before := ids.setdefault(row.dialogue.id, where)) != where:
-            raise RowError(f"{where}: id {row.id!r} stands in {before} already")
+            raise UserError(f"{where}: id {row.id!r} stands in {before} already")
         known, at = golds.setdefault(problem, (gold, where))
         if known != gold:
-            raise RowError(f"{where}: gold is {gold!r:.60}, for the same problem in {at} it is {known!r:.60}")
+            raise UserError(f"{where}: gold is {gold!r:.60}, for the same problem in {at} it is {known!r:.60}")
         rows.append(row)
     if not rows:
-        raise RowError(f"{path}: no rows")
+        raise UserError(f"{path}: no rows")
     return rows
 
 
-def _row(where: str, raw: Mapping[str, Any], own: recipes.Dialogue) -> Row:
+def _row(where: str, raw: Mapping[str, Any], own: recipes.DialogueConfig) -> Row:
     if missing := [k for k in ("id", "gold") if k not in raw] + ["text"] * ("text" not in raw and "turns" not in raw):
-        raise RowError(f"{where}: {', '.join(missing)} missing; a row is {{id, text, gold}} or {{id, turns, gold}}")
+        raise UserError(f"{where}: {', '.join(missing)} missing; a row is {{id, text, gold}} or {{id, turns, gold}}")
     for key in ("id", "gold"):
         if isinstance(raw[key], bool) or not isinstance(raw[key], str | int | float):
-            raise RowError(f"{where}: {key} must be a string or a number, got {type(raw[key]).__name__}")
+            raise UserError(f"{where}: {key} must be a string or a number, got {type(raw[key]).__name__}")
     texts = raw.get("turns", [raw.get("text")])
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
         wanted = "turns must be a list of strings" if "turns" in raw else "text must be a string"
-        raise RowError(f"{where}: {wanted}")
+        raise UserError(f"{where}: {wanted}")
     n, known = len(texts), raw.get("tokens")
     last = raw.get("finish", "stop")
     finish = _each(where, "finish", last if isinstance(last, list) else ["stop"] * (n - 1) + [last], n, str)
     if wrong := [f for f in finish if f not in get_args(Finish)]:
-        raise RowError(f"{where}: finish is one of {', '.join(get_args(Finish))}, got {wrong[0]!r}")
+        raise UserError(f"{where}: finish is one of {', '.join(get_args(Finish))}, got {wrong[0]!r}")
     sizes = [len(t.split()) for t in texts]
     if known is not None:
         sizes = _each(where, "tokens", known if isinstance(known, list) else [known], n, int)
         if min(sizes) < 0:
-            raise RowError(f"{where}: tokens must be 0 or more")
+            raise UserError(f"{where}: tokens must be 0 or more")
     named = _each(where, "instructions", raw.get("instructions", [""] * n), n, str)
     sent = _each(where, "prompts", raw.get("prompts", [_instructions(own, i) for i in range(n)]), n, str)
     turns = tuple(
@@ -154,11 +150,11 @@ def _each(where: str, key: str, values: Any, n: int, kind: type) -> list[Any]:
     """`values` if it is a list with one `kind` for each of n turns."""
     good = isinstance(values, list) and all(isinstance(v, kind) and not isinstance(v, bool) for v in values)
     if not good or len(values) != n:
-        raise RowError(f"{where}: {key} must have one {kind.__name__} for each of {n} turns, got {values!r:.60}")
+        raise UserError(f"{where}: {key} must have one {kind.__name__} for each of {n} turns, got {values!r:.60}")
     return values
 
 
-def _instructions(own: recipes.Dialogue, turn: int) -> str:
+def _instructions(own: recipes.DialogueConfig, turn: int) -> str:
     """Everything that a recipe may say in this turn, without the question."""
     templates = own.words().templates
     names = own.turns[min(turn, len(own.turns) - 1)]

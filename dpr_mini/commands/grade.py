@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dpr_mini.grading.grader import GradeError, Grader
+from dpr_mini.grading.grader import Grader
 from dpr_mini.store import foreign_rows, write_rows
+from dpr_mini.types import UserError
 
 
 def read_cases(path: Path) -> list[tuple[Any, str, str]]:
@@ -14,10 +15,10 @@ def read_cases(path: Path) -> list[tuple[Any, str, str]]:
     cases = []
     for where, row in foreign_rows(path):
         if missing := [k for k in ("id", "gold", "pred") if k not in row]:
-            raise GradeError(f"{where}: {', '.join(missing)} missing; a case is {{id, gold, pred}}")
+            raise UserError(f"{where}: {', '.join(missing)} missing; a case is {{id, gold, pred}}")
         for key in ("gold", "pred"):
             if isinstance(row[key], bool) or not isinstance(row[key], str | int | float):
-                raise GradeError(f"{where}: {key} must be a string, got {type(row[key]).__name__}")
+                raise UserError(f"{where}: {key} must be a string, got {type(row[key]).__name__}")
         cases.append((row["id"], str(row["gold"]), str(row["pred"])))
     return cases
 
@@ -26,7 +27,7 @@ def grade_file(cases: Path, out: Path, **options: Any) -> dict[str, int]:
     """Grade {id, gold, pred} lines into {id, status, extracted, how, ms} lines, in the same order.
 
     ms is the time of the decision; a pair that was decided before repeats its first time. Returns counts by status.
-    Raises GradeError for a malformed line (before anything is written). `options` are Grader's.
+    Raises UserError for a malformed line (before anything is written). `options` are Grader's.
     """
     from dpr_mini.machine import progress
 

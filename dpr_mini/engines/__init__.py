@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini.engines.base import Engine, EngineError
-from dpr_mini.recipe import Server
+from dpr_mini.recipe import ServerConfig
 
 KINDS = ("auto", "openvino", "hf", "sglang")
 DTYPES = {"f32": "float32", "bf16": "bfloat16"}
@@ -39,7 +39,7 @@ def open_engine(
     *,
     window: int | None = None,
     precision: str | None = None,
-    server: Server | None = None,
+    server: ServerConfig | None = None,
     logs: Path = Path("."),
 ) -> Engine:
     """An engine for the model in `model_dir`, to be used in a with block; says on stderr which and why.

@@ -24,7 +24,7 @@ class RequestError(EngineError):
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
+class SamplingParams:
     """How to draw. `temperature` 0 is greedy; `top_p` in (0, 1]; `stop` strings are not part of the output."""
 
     max_new_tokens: int
@@ -39,7 +39,7 @@ class Request:
 
     id: str
     ids: tuple[int, ...]
-    sampling: Sampling
+    sampling: SamplingParams
     seed: int
 
 

@@ -23,19 +23,13 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any, Self
 
-from dpr_mini.grading.answers import MAX_ANSWER, exact, extract, first_result, last_number
+from dpr_mini.grading.answers import MAX_ANSWER, exact, extract
 from dpr_mini.grading.guards import MAX_NESTING, depth, dropped, for_parser, heavy
 from dpr_mini.grading.structure import structure
 from dpr_mini.grading.worker import START_S, Worker
 from dpr_mini.types import UserError, Verdict
 
-__all__ = ["GradeError", "Grader", "exact", "extract", "first_result", "last_number"]
-
 RETRIES = 2  # of a case whose worker died; after that it is `unparsed`, "crashed"
-
-
-class GradeError(UserError, ValueError):
-    """A case that cannot be read, or a grader that cannot start: one line that says where and what."""
 
 
 class Grader:
@@ -43,7 +37,7 @@ class Grader:
 
     timeout_s: wall-clock seconds for one case (the child's start is not counted); a case that takes longer is
     `timeout` and its worker is killed and replaced. memory_mib: address space of a worker. Each (gold, answer)
-    pair is decided once. Raises GradeError where a worker cannot start.
+    pair is decided once. Raises UserError where a worker cannot start.
     """
 
     def __init__(self, workers: int | None = None, timeout_s: float = 5.0, memory_mib: int = 2048) -> None:
@@ -158,7 +152,7 @@ class Grader:
             self._failed_starts += 1
             if self._failed_starts <= RETRIES:  # ended from outside, perhaps: the next step starts another
                 return
-            raise GradeError(f"a grading worker did not start: {words or f'nothing heard for {START_S:.0f} s'}")
+            raise UserError(f"a grading worker did not start: {words or f'nothing heard for {START_S:.0f} s'}")
         self._note(worker, status, by)
 
 

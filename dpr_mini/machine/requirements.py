@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from dpr_mini.machine import gpus
-from dpr_mini.recipe import Needs, Recipe, Train
+from dpr_mini.recipe import NeedsConfig, Recipe, TrainConfig
 
 pass
 
@@ -127,7 +127,7 @@ def missing(recipe: Recipe, *, training: bool, problems: bool) -> list[str]:
     return list(dict.fromkeys(line for line in lines if line))
 
 
-def _packages(section: Train) -> Iterator[str]:
+def _packages(section: TrainConfig) -> Iterator[str]:
     """Packages of our own environment that a training section uses; Unsloth's has its own."""
     if section.report_to != "none":
         yield section.report_to
@@ -150,7 +150,7 @@ def _program(path: Path) -> Path | None:
     return path if path.is_file() and os.access(path, os.X_OK) else None
 
 
-def missing_for(needs: Needs, planned_gib: float | None) -> str:
+def missing_for(needs: NeedsConfig, planned_gib: float | None) -> str:
     """What a recipe needs and this machine (or the planned card) has not; "" where nothing is lacking."""
     if not needs.gpu_gib:
         return ""

@@ -26,10 +26,6 @@ DIGEST_FILES = ("config.json", "generation_config.json", "tokenizer*.json", "cha
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 
-class ModelError(UserError, ValueError):
-    """A model that is not there or cannot be used. One line: what is missing and the command that fixes it."""
-
-
 def cache_dir() -> Path:
     """Where converted models and digests live: $DPR_MINI_CACHE, else $XDG_CACHE_HOME/dpr-mini."""
     if own := os.environ.get("DPR_MINI_CACHE"):
@@ -41,7 +37,7 @@ def resolve_model(name: str, revision: str | None = None) -> Path:
     """Folder with config.json, tokenizer and *.safetensors for `name`.
 
     `name` is EMBEDDED, a local folder, or a Hugging Face hub name (downloaded at `revision`: the only case
-    that touches the network). Raises ModelError.
+    that touches the network). Raises UserError.
     """
     if name == EMBEDDED:
         return _embedded()
@@ -49,7 +45,7 @@ def resolve_model(name: str, revision: str | None = None) -> Path:
     if folder.is_dir():
         return _checked(folder)
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        raise ModelError(f"no model folder {name}; give a folder, a hub name owner/model, or the embedded {EMBEDDED}")
+        raise UserError(f"no model folder {name}; give a folder, a hub name owner/model, or the embedded {EMBEDDED}")
     return _checked(_download(name, revision))
 
 
@@ -111,14 +107,14 @@ def _read_json(path: Path) -> dict:
 
 def _checked(folder: Path) -> Path:
     if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json: not a Hugging Face model folder")
+        raise UserError(f"{folder} has no config.json: not a Hugging Face model folder")
     if not any(folder.glob("*.safetensors")):
         if pickles := [p.name for pattern in PICKLES for p in folder.glob(pattern)]:
-            raise ModelError(
+            raise UserError(
                 f"{folder} holds {pickles[0]}, a pickle, which can run code on loading; "
                 "save it again with model.save_pretrained(folder), which writes safetensors"
             )
-        raise ModelError(f"{folder} has no *.safetensors; write them with model.save_pretrained(folder)")
+        raise UserError(f"{folder} has no *.safetensors; write them with model.save_pretrained(folder)")
     return folder
 
 
@@ -131,7 +127,7 @@ def _download(name: str, revision: str | None) -> Path:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         why = str(error).strip().splitlines()[0][:160]
-        raise ModelError(
+        raise UserError(
             f"cannot get {name} from the Hugging Face hub ({type(error).__name__}: {why}); with a network, "
             f"run: hf download {name}" + (f" --revision {revision}" if revision else "")
         ) from error
@@ -169,13 +165,13 @@ def _packaged_gguf() -> Path:
     try:
         package = metadata.distribution(PACKAGE)
     except metadata.PackageNotFoundError:
-        raise ModelError(f"the embedded model {EMBEDDED} is not installed; run: {fix}") from None
+        raise UserError(f"the embedded model {EMBEDDED} is not installed; run: {fix}") from None
     if package.version != PACKAGE_VERSION:
-        raise ModelError(f"{PACKAGE} {package.version} is installed, {PACKAGE_VERSION} is needed; run: {fix}")
+        raise UserError(f"{PACKAGE} {package.version} is installed, {PACKAGE_VERSION} is needed; run: {fix}")
     for entry in package.files or ():
         if entry.name.endswith(".gguf") and (path := Path(entry.locate())).is_file():
             return path
-    raise ModelError(f"{PACKAGE} {PACKAGE_VERSION} is installed without its GGUF; run: {fix} --force-reinstall")
+    raise UserError(f"{PACKAGE} {PACKAGE_VERSION} is installed without its GGUF; run: {fix} --force-reinstall")
 
 
 def _convert_gguf(gguf: Path, out: Path) -> None:
@@ -184,7 +180,7 @@ def _convert_gguf(gguf: Path, out: Path) -> None:
         import accelerate  # noqa: F401  transformers' GGUF loader asks for both
         import gguf as _  # noqa: F401
     except ImportError as error:
-        raise ModelError(f"reading a GGUF needs {error.name}; run: pip install 'dpr-mini[cpu]'") from error
+        raise UserError(f"reading a GGUF needs {error.name}; run: pip install 'dpr-mini[cpu]'") from error
     import torch
     from tokenizers import pre_tokenizers
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from dpr_mini.engines.sglang import launch
 from dpr_mini.models.shapes import Shape
 from dpr_mini.planning.memory import Job, Moment
-from dpr_mini.recipe import Dialogue, Recipe, Train, prompts
+from dpr_mini.recipe import DialogueConfig, Recipe, TrainConfig, prompts
 
 GIB = 2**30
 CONTEXT = 0.5 * GIB  # of the card: CUDA context and library workspaces
@@ -76,7 +76,7 @@ class Training:
         return low * STEP
 
 
-def sections(recipe: Recipe) -> dict[str, Train]:
+def sections(recipe: Recipe) -> dict[str, TrainConfig]:
     """The training sections that the recipe's phases use, by name."""
     return {name: s for phase, name, s in ((1, "train", recipe.train), (2, "train_2", recipe.train_2))
             if phase in recipe.phases}  # fmt: skip
@@ -144,7 +144,7 @@ def conversation(recipe: Recipe) -> int:
     return max((PROMPT + more + (turns - 1) * INSTRUCTION + turns * new for turns, new, more in asked), default=PROMPT)
 
 
-def shown(dialogue: Dialogue) -> int:
+def shown(dialogue: DialogueConfig) -> int:
     """Tokens of the few-shot examples that one dialogue is shown, at most: those for all and those of one level."""
     templates = dialogue.words().templates
     longest = [max((templates.get(name, "") for name in turn), key=len) for turn in dialogue.turns]

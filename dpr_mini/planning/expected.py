@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dpr_mini.planning import assumed
-from dpr_mini.recipe import Evaluate, Filter, Pack, Recipe, Train
+from dpr_mini.recipe import EvaluateConfig, FilterConfig, PackConfig, Recipe, TrainConfig
 from dpr_mini.sampling import budgets
 
 
@@ -64,7 +64,7 @@ class _Unknown(Exception):
     """A number that nothing is assumed of."""
 
 
-def at_most(rules: Filter, each: int) -> int:
+def at_most(rules: FilterConfig, each: int) -> int:
     """Samples of one problem that can pass the filter, of `each` that there are."""
     most = [r["per_problem"].get("at_most", each) for r in rules.rules if isinstance(r, dict) and "per_problem" in r]
     return min([each, *most])
@@ -84,7 +84,9 @@ def _generating(items: float, tokens: float, limit: int, turns: int = 1) -> Expe
     return Expected(items, items * tokens, assumed.QUESTION + turns * tokens)
 
 
-def _evaluating(asked: Evaluate, answers: Mapping[str | None, Sequence[tuple[int, int]]], taught: int) -> Expected:
+def _evaluating(
+    asked: EvaluateConfig, answers: Mapping[str | None, Sequence[tuple[int, int]]], taught: int
+) -> Expected:
     """`answers`: (problems, tokens of an untaught answer) of each benchmark's sources."""
     turns, items, tokens = len(asked.turns or "1"), 0, 0.0
     for name, sources in answers.items():
@@ -95,7 +97,12 @@ def _evaluating(asked: Evaluate, answers: Mapping[str | None, Sequence[tuple[int
 
 
 def _training(
-    rules: Filter, packing: Pack, train: Train, kept: float, chain: float, other: Mapping[str, Expected]
+    rules: FilterConfig,
+    packing: PackConfig,
+    train: TrainConfig,
+    kept: float,
+    chain: float,
+    other: Mapping[str, Expected],
 ) -> Expected:
     """`kept` samples with answers of `chain` tokens, within the limits that the recipe or the run `like` sets."""
     limit, total = rules.limit, packing.trained_tokens

@@ -18,7 +18,7 @@ from typing import Any
 from dpr_mini.models.shapes import SHAPES
 from dpr_mini.planning.capacity import PROMPT, Card, Training
 from dpr_mini.planning.expected import Expected, at_most, expected
-from dpr_mini.recipe import Filter, Pack, Recipe, Source, Train
+from dpr_mini.recipe import FilterConfig, PackConfig, Recipe, Source, TrainConfig
 from dpr_mini.recipe.problems import shrunk
 
 RESULTS = Path(__file__).parents[2] / "bench" / "results"  # of a checkout; an installed package has none
@@ -91,13 +91,13 @@ def work(recipe: Recipe, base: Path) -> list[Work] | None:
     return [replace(w, expected=likely.get(w.stage)) for w in found if w.items]
 
 
-def _kept(rules: Filter, problems: int, each: int) -> int:
+def _kept(rules: FilterConfig, problems: int, each: int) -> int:
     """Samples that can pass the filter."""
     passed = problems * at_most(rules, each)
     return min(passed, rules.limit) if isinstance(rules.limit, int) else passed
 
 
-def _training(stage: str, epochs: int, samples: int, tokens: int, packing: Pack) -> Work:
+def _training(stage: str, epochs: int, samples: int, tokens: int, packing: PackConfig) -> Work:
     """A budget of another run's tokens is known only once that run is there; it is taken for no limit here."""
     most = packing.trained_tokens if isinstance(packing.trained_tokens, int) else None
     return Work(stage, "train", samples, most or epochs * samples * tokens, tokens)
@@ -136,7 +136,7 @@ def training_rate(training: Training, card: Card, measured: list[dict[str, Any]]
 
 def _alike(row: Mapping[str, Any], training: Training) -> bool:
     """Whether a row of bench/train.py is that training: the same shape, mode and backend."""
-    ran = Train.model_validate(row.get("train", {}))
+    ran = TrainConfig.model_validate(row.get("train", {}))
     same = (ran.mode, ran.backend) == (training.job.train.mode, training.job.train.backend)
     return same and SHAPES.get(str(row.get("model"))) == training.job.shape
 

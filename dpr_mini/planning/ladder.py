@@ -25,7 +25,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dpr_mini.planning.capacity import Training
-from dpr_mini.recipe import Recipe, RecipeError, Train
+from dpr_mini.recipe import Recipe, RecipeError, TrainConfig
 
 SHORTER = 60
 RESULT = 5  # the least cost of a changed result
@@ -70,7 +70,7 @@ def combinations(tokens: int) -> list[tuple[int, Changes]]:
     return sorted(found, key=lambda item: (item[0], len(item[1])))
 
 
-def apply(train: Train, changes: Changes) -> Train | None:
+def apply(train: TrainConfig, changes: Changes) -> TrainConfig | None:
     """The section with the changes; None where they do not go together with the rest of it, or undo a saving."""
     order = ("full", "lora", "qlora")
     if "mode" in changes and order.index(changes["mode"]) < order.index(train.mode):
@@ -78,7 +78,7 @@ def apply(train: Train, changes: Changes) -> Train | None:
     if "weights" in changes and "mode" not in changes and train.mode != "full":
         return None
     try:
-        return Train.model_validate(train.model_dump() | changes)
+        return TrainConfig.model_validate(train.model_dump() | changes)
     except ValidationError:
         return None
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 
 from dpr_mini.models.shapes import Shape
-from dpr_mini.recipe import Train
+from dpr_mini.recipe import TrainConfig
 
 SLICE = 1 << 24  # values of bfloat16 weights that are updated at a time
 SLICE_BYTES = 16  # float32 temporaries of an update, a value
@@ -65,7 +65,7 @@ class Job:
     """
 
     shape: Shape
-    train: Train
+    train: TrainConfig
     tokens: int
     labelled: int | None = None
     gpu: bool = True

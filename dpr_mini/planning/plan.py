@@ -21,7 +21,7 @@ from dpr_mini.models.shapes import SHAPES, Shape, read_shape, shape_of
 from dpr_mini.planning import assumed, capacity, forecast, ladder
 from dpr_mini.planning.capacity import GIB, Card, Serving, Training
 from dpr_mini.planning.memory import Job
-from dpr_mini.recipe import Recipe, RecipeError, Train
+from dpr_mini.recipe import Recipe, RecipeError, TrainConfig
 
 
 def pick_card(recipe: Recipe, gib: float | None) -> Card:
@@ -47,7 +47,7 @@ def find_shape(name: str, folder: Path | None) -> Shape | None:
         raise RecipeError(f"{folder / 'config.json'}:{error.lineno}: not JSON ({error.msg})") from None
 
 
-def training_gib(config: Train, tokens_per_row: int, folder: Path) -> float | None:
+def training_gib(config: TrainConfig, tokens_per_row: int, folder: Path) -> float | None:
     """GiB that a training takes of a GPU at its peak, without slack; None where the shape is not known."""
     shape = find_shape("", folder)
     return Job(shape, config, tokens_per_row).peak().total / GIB if shape else None

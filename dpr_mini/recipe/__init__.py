@@ -1,31 +1,23 @@
 """What is asked: a recipe's sections, where problems come from, prompts, benchmarks, and how a file is read."""
 
-from dpr_mini.recipe.problems import (
-    Columns,
-    Decontaminate,
-    Positive,
-    Problems,
-    Section,
-    Share,
-    Source,
-    shrunk,
-)
-from dpr_mini.recipe.reading import INHERIT, Origin, RecipeError, load, parse
+from dpr_mini.recipe.base import Positive, RecipeError, Section, Share
+from dpr_mini.recipe.problems import Columns, DecontaminateConfig, ProblemsConfig, Source, shrunk
+from dpr_mini.recipe.reading import INHERIT, Origin, load, parse
 from dpr_mini.recipe.sections import (
     NUMERIC,
-    Dialogue,
-    EngineSection,
-    Evaluate,
+    DialogueConfig,
+    EngineConfig,
+    EvaluateConfig,
     Example,
-    Filler,
-    Filter,
-    Grading,
-    Model,
-    Needs,
-    Pack,
-    Probe,
+    FillerConfig,
+    FilterConfig,
+    GraderConfig,
+    ModelConfig,
+    NeedsConfig,
+    PackConfig,
+    ProbeConfig,
     Recipe,
-    Sampling,
-    Server,
-    Train,
+    SamplingConfig,
+    ServerConfig,
+    TrainConfig,
 )

@@ -13,11 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dpr_mini.types import UserError
-
-
-class BenchmarkError(UserError, ValueError):
-    """A benchmark or preset that does not exist: one line with the names that do."""
+from dpr_mini.recipe.base import RecipeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +120,7 @@ def sources(source: Any) -> list[Any]:
     """The recipe sources that `{benchmark: NAME, folder: DIR, ...}` stands for; any other source is left as it is.
 
     Further keys of the source (count, revision, columns ...) win over the benchmark's own.
-    Raises BenchmarkError for a name that does not exist.
+    Raises RecipeError for a name that does not exist.
     """
     if not isinstance(source, Mapping) or "benchmark" not in source:
         return [source]
@@ -138,7 +134,7 @@ def sources(source: Any) -> list[Any]:
 def preset(given: Mapping[str, Any]) -> dict[str, Any]:
     """An `evaluate` section with the preset that it names filled in under the keys that it gives itself.
 
-    `samples` given by itself counts for every benchmark. Raises BenchmarkError for a name that does not exist.
+    `samples` given by itself counts for every benchmark. Raises RecipeError for a name that does not exist.
     """
     chosen = PRESETS[known("preset", str(given.get("preset", "ours")), PRESETS)]
     if "samples" in given:
@@ -147,10 +143,10 @@ def preset(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def known(kind: str, name: str, names: Iterable[str]) -> str:
-    """`name`, where it is one of `names`; else BenchmarkError with the nearest, or with all."""
+    """`name`, where it is one of `names`; else RecipeError with the nearest, or with all."""
     names = list(names)
     if name not in names:
         near = difflib.get_close_matches(name, names, 1)
-        raise BenchmarkError(f"no {kind} {name!r}; " + (f"did you mean {near[0]}? " if near else "")
+        raise RecipeError(f"no {kind} {name!r}; " + (f"did you mean {near[0]}? " if near else "")
                              + f"there are: {', '.join(names)}")  # fmt: skip
     return name

@@ -1,20 +1,14 @@
-"""Where problems come from, as a recipe says it: files, hub data sets, generators, and benchmarks by name.
-
-`Section` is what every section of a recipe is built on: frozen, and no key that it does not know.
-"""
+"""Where problems come from, as a recipe says it: files, hub data sets, generators, and benchmarks by name."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dpr_mini.recipe import benchmarks
+from dpr_mini.recipe.base import Positive, Section
 from dpr_mini.types import ALL
-
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-
 
 # Names of held-out sets that would be taken for something else downstream.
 RESERVED = {"train": "the split that is trained on", ALL: "the card over all benchmarks"}
@@ -23,10 +17,6 @@ RESERVED = {"train": "the split that is trained on", ALL: "the card over all ben
 def shrunk(whole: int, scale: float) -> int:
     """`scale` of `whole` problems, at least one."""
     return max(1, round(whole * scale))
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Columns(Section):
@@ -68,18 +58,18 @@ class Source(Section):
         return self
 
 
-class Decontaminate(Section):
+class DecontaminateConfig(Section):
     """A training problem with this share of a held-out problem's n-grams is dropped (13: arXiv 2005.14165)."""
 
     ngram: Positive = 13
     share: float = Field(0.5, gt=0, le=1)  # ours
 
 
-class Problems(Section):
+class ProblemsConfig(Section):
     train: tuple[Source, ...] = ()  # empty only where nothing is trained (phases: [])
     # benchmark name -> its sources; never trained on. {benchmark: aime24, folder: DIR} is one by name (benchmarks.py).
     held_out: dict[str, tuple[Source, ...]] = Field({})
-    decontaminate: Decontaminate | None = Decontaminate()  # null: only equal problems are dropped
+    decontaminate: DecontaminateConfig | None = DecontaminateConfig()  # null: only equal problems are dropped
     near_duplicates: float | None = Field(None, gt=0, le=1)  # Jaccard similarity at which a training problem is dropped
 
     @field_validator("held_out", mode="before")

@@ -13,16 +13,12 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from dpr_mini.recipe.base import RecipeError
 from dpr_mini.recipe.sections import Recipe
-from dpr_mini.types import UserError
 
 pass
 
 Origin = dict[tuple[Any, ...], str]  # key path -> "file:line" or the override that set it
-
-
-class RecipeError(UserError, ValueError):
-    """A mistake in a recipe or an override: one line that names file, line and fix."""
 
 
 def read(path: Path, children: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Origin]:

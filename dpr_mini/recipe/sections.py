@@ -12,29 +12,22 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from dpr_mini.recipe import benchmarks, prompts
-from dpr_mini.recipe.problems import Positive, Problems, Section, Share, Source, shrunk
+from dpr_mini.recipe.base import Misplaced, Positive, Section, Share
+from dpr_mini.recipe.problems import ProblemsConfig, Source, shrunk
 from dpr_mini.recipe.prompts import Words
 
 Temperature = Annotated[float, Field(ge=0, le=4)]
 TopP = Annotated[float, Field(gt=0, le=1)]
 
 
-class Misplaced(ValueError):
-    """What is wrong in one section, seen by a validator of the whole recipe: `loc` is its place, for the message."""
-
-    def __init__(self, message: str, *loc: str) -> None:
-        super().__init__(message)
-        self.loc = loc
-
-
-class Needs(Section):
+class NeedsConfig(Section):
     """What the machine must have; checked before anything starts."""
 
     gpu_gib: float = Field(0, ge=0)  # memory of one GPU; 0 = runs without
     instead: str = "recipes/smollm2-cpu.yaml"  # what to run where it is missing
 
 
-class Model(Section):
+class ModelConfig(Section):
     name: str = "smollm2-135m-instruct"  # the embedded model, a local folder, or a hub name
     revision: str | None = None  # hub only: a commit, so that "main" cannot move under a run
 
@@ -43,7 +36,7 @@ class Model(Section):
 NUMERIC = ("dtype", "quantization", "kv_cache_dtype", "torchao_config", "lora_paths", "json_model_override_args")
 
 
-class Server(Section):
+class ServerConfig(Section):
     """kind: sglang. A server that is started with SGLang's own interpreter, or running ones."""
 
     python: str | None = None  # interpreter of SGLang's environment; none = .sglang/bin/python
@@ -62,13 +55,13 @@ class Server(Section):
         return (value,) if isinstance(value, str) else value
 
 
-class EngineSection(Server):
+class EngineConfig(ServerConfig):
     kind: Literal["auto", "openvino", "hf", "sglang"] = "auto"
     window: Positive | None = None  # requests in flight; none = the engine's own choice, for sglang its server's
 
     @model_validator(mode="after")
-    def _server_or_urls(self) -> EngineSection:
-        given = [name for name in Server.model_fields if name in self.model_fields_set]
+    def _server_or_urls(self) -> EngineConfig:
+        given = [name for name in ServerConfig.model_fields if name in self.model_fields_set]
         if given and self.kind != "sglang":
             raise ValueError(f"{given[0]} is for kind: sglang, not {self.kind}")
         if self.python and self.urls:
@@ -93,7 +86,7 @@ class Example(Section):
     template: str | None = None  # for dialogues that have this template; none = for all
 
 
-class Dialogue(Section):
+class DialogueConfig(Section):
     """Phase 1. Number of turns and every template are data: two turns are a limit the paper states.
 
     One turn is no dialogue but plain rejection sampling, for controls.
@@ -116,7 +109,7 @@ class Dialogue(Section):
         return prompts.words(self.templates, self.bridges)
 
 
-class Filter(Section):
+class FilterConfig(Section):
     """Rules in order; a rule is a name, or a name with options. The first that objects is the one recorded."""
 
     rules: tuple[str | dict[str, dict[str, Any]], ...] = ("answer_correct",)
@@ -124,7 +117,7 @@ class Filter(Section):
     limit: Positive | Literal["filter-1", "filter-2"] | None = None
 
 
-class Filler(Section):
+class FillerConfig(Section):
     """Length control: later turns keep their number of tokens and the answer, and lose their words."""
 
     text: str = " ."  # repeated; as in the empty chains of arXiv 2503.01307
@@ -138,13 +131,13 @@ class Filler(Section):
         return value
 
 
-class Pack(Section):
+class PackConfig(Section):
     tokens_per_row: Positive = 8192
     mask_wrong_first: bool = True  # do not train on a first attempt that was wrong (arXiv 2502.19613)
     # Trained tokens of all epochs together, to within one sample: samples are chosen by hash, and repeated where there
     # are too few. A number, or the training stages of `like` whose tokens are added up (for matched controls).
     trained_tokens: Positive | tuple[Literal["train-1", "train-2"], ...] | None = None
-    filler: Filler | None = None
+    filler: FillerConfig | None = None
 
     @field_validator("trained_tokens", mode="before")
     @classmethod
@@ -152,7 +145,7 @@ class Pack(Section):
         return (value,) if isinstance(value, str) else value
 
 
-class Train(Section):
+class TrainConfig(Section):
     mode: Literal["full", "lora", "qlora"] = "full"  # qlora: the frozen weights in 4 bits (arXiv 2305.14314)
     backend: Literal["dpr_kernels", "liger", "unsloth", "plain"] = "dpr_kernels"  # what runs the layers
     attention: Literal["auto", "reference", "torch", "flash_attn", "flex"] = "auto"  # packed; auto: torch's on a GPU
@@ -180,7 +173,7 @@ class Train(Section):
     init: Literal["continue", "restart"] = "continue"  # phase 2: from phase 1, or from the base (ours)
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Train:
+    def _fits_together(self) -> TrainConfig:
         if self.offload_checkpoints and not self.gradient_checkpointing:
             raise ValueError("offload_checkpoints needs gradient_checkpointing: true")
         if self.mode != "full" and (self.weights != "float32" or self.update_in_backward):
@@ -201,7 +194,7 @@ class Train(Section):
         return self.model_dump(mode="json", exclude={"save_steps", "report_to", "python"})
 
 
-class Probe(Section):
+class ProbeConfig(Section):
     """Phase 2: samples that estimate a problem's pass rate. They are kept as training candidates."""
 
     samples: Positive = 8
@@ -210,7 +203,7 @@ class Probe(Section):
     max_new_tokens: Positive = 1024
 
 
-class Sampling(Section):
+class SamplingConfig(Section):
     """Phase 2: how many correct samples each problem should end up with. Formulas and sources: budgets.py."""
 
     target: Literal["prop2diff", "uniform", "vrt", "cap", "boundary", "gvm"] = "prop2diff"
@@ -221,25 +214,25 @@ class Sampling(Section):
     give_up: float | None = Field(None, gt=0, lt=1)  # stop where one more right answer is less likely (ours)
 
     @model_validator(mode="after")
-    def _something_to_share(self) -> Sampling:
+    def _something_to_share(self) -> SamplingConfig:
         if self.target in ("boundary", "gvm") and self.budget is None:
             raise ValueError(f"target: {self.target} shares out a number of draws: give sample.budget")
         return self
 
-    def scaled(self, scale: float) -> Sampling:
+    def scaled(self, scale: float) -> SamplingConfig:
         """The same for `scale` times as many problems."""
         budget = self.budget if self.budget is None else max(1, round(self.budget * scale))
         return self.model_copy(update={"budget": budget})
 
 
-class Grading(Section):
+class GraderConfig(Section):
     """Limits for one answer that needs computer algebra. Another value grades the same answers again."""
 
     timeout_s: float = Field(5.0, gt=0)  # wall-clock seconds; longer is the verdict "timeout"
     memory_mib: int = Field(2048, ge=512)  # address space of a worker
 
 
-class Evaluate(Section):
+class EvaluateConfig(Section):
     preset: str = "ours"  # the field's settings by name (benchmarks.py); keys given here win over the preset's
     samples: Positive = 4  # k draws a problem at `temperature`
     samples_of: dict[str, Positive] = Field({})  # benchmark name -> its own k
@@ -252,7 +245,7 @@ class Evaluate(Section):
     system: str = ""  # the system turn; none = what the chat template puts there by itself
     # Prompting at test time: a dialogue as in `dialogue.turns`, whose last answer counts. None: one turn, `template`.
     turns: Annotated[tuple[tuple[str, ...], ...], Field(min_length=2)] | None = None
-    grader: Grading = Grading()
+    grader: GraderConfig = GraderConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -277,20 +270,20 @@ class Recipe(Section):
     scale: float = Field(1.0, gt=0, le=1)  # the one dial: share of the problems (see Source.count)
     phases: tuple[Literal[1, 2], ...] = (1, 2)  # also 1 = [1] and 2 = [1, 2]; [2] starts from the base, [] scores it
     like: Recipe | None = None  # the recipe whose run `filter.limit` and `pack.trained_tokens` name stages of
-    needs: Needs = Needs()
-    model: Model = Model()
-    engine: EngineSection = EngineSection()
-    problems: Problems
-    dialogue: Dialogue = Dialogue()
-    filter: Filter = Filter()
-    pack: Pack = Pack()
-    train: Train = Train()
-    probe: Probe = Probe()
-    sample: Sampling = Sampling()
-    filter_2: Filter = Filter()  # phase 2; keys not given are those of `filter`
-    pack_2: Pack = Pack()  # phase 2; keys not given are those of `pack`
-    train_2: Train = Train()  # phase 2; keys not given are those of `train`
-    evaluate: Evaluate = Evaluate()
+    needs: NeedsConfig = NeedsConfig()
+    model: ModelConfig = ModelConfig()
+    engine: EngineConfig = EngineConfig()
+    problems: ProblemsConfig
+    dialogue: DialogueConfig = DialogueConfig()
+    filter: FilterConfig = FilterConfig()
+    pack: PackConfig = PackConfig()
+    train: TrainConfig = TrainConfig()
+    probe: ProbeConfig = ProbeConfig()
+    sample: SamplingConfig = SamplingConfig()
+    filter_2: FilterConfig = FilterConfig()  # phase 2; keys not given are those of `filter`
+    pack_2: PackConfig = PackConfig()  # phase 2; keys not given are those of `pack`
+    train_2: TrainConfig = TrainConfig()  # phase 2; keys not given are those of `train`
+    evaluate: EvaluateConfig = EvaluateConfig()
 
     @model_validator(mode="after")
     def _samples_of_what_is_there(self) -> Recipe:
@@ -365,7 +358,7 @@ class Recipe(Section):
         """Name of the folder that holds this recipe's stages."""
         return self.store or self.name
 
-    def scaled_problems(self) -> Problems:
+    def scaled_problems(self) -> ProblemsConfig:
         """The problems section with the counts that `scale` leaves."""
 
         def shrink(sources: tuple[Source, ...]) -> tuple[Source, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from dpr_mini.recipe import Evaluate
+from dpr_mini.recipe import EvaluateConfig
 from dpr_mini.scoring.stats import Difference
 from dpr_mini.types import Card, Estimate
 
@@ -90,7 +90,7 @@ def full_cell(card: Card | None) -> str:
     return f"{interval(card)}{greedy}\n{card.tokens_mean:.0f} tokens, {card.truncated:.1%} truncated"
 
 
-def lines(card: Card, asked: Evaluate) -> Iterator[str]:
+def lines(card: Card, asked: EvaluateConfig) -> Iterator[str]:
     """A score card for a terminal: every score with its n, k and 95 % interval over problems."""
     yield (
         f"{card.benchmark}: {size(card)}, T={asked.temperature:g}, top-p {asked.top_p:g}, "

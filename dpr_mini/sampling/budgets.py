@@ -15,7 +15,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dpr_mini.recipe import Sampling
+from dpr_mini.recipe import SamplingConfig
 from dpr_mini.types import Stop, UserError
 
 Ints = NDArray[np.int64]
@@ -76,7 +76,7 @@ class Step:
     stop: NDArray[np.str_]
 
 
-def vrt(known: Counts, config: Sampling) -> Target:
+def vrt(known: Counts, config: SamplingConfig) -> Target:
     """Every correct answer of equally many draws M: E[kept_i] = M p_i, so easy problems dominate.
 
     Rejection-sampling fine-tuning (arXiv 2308.01825: M = 100), the "vanilla" baseline of DART-Math (arXiv 2407.13690:
@@ -85,7 +85,7 @@ def vrt(known: Counts, config: Sampling) -> Target:
     return Target(np.full_like(known.asked, config.max_tries), np.ones(len(known.asked)))
 
 
-def cap(known: Counts, config: Sampling) -> Target:
+def cap(known: Counts, config: SamplingConfig) -> Target:
     """At most `quota` correct answers of equally many draws M: E[kept_i] = E[min(Binomial(M, p_i), quota)].
 
     ReST-EM (arXiv 2312.06585) keeps 10 of 32 draws of a MATH problem. As there, all M are drawn even where the quota
@@ -94,12 +94,12 @@ def cap(known: Counts, config: Sampling) -> Target:
     return Target(np.full_like(known.asked, config.quota), np.ones(len(known.asked)))
 
 
-def uniform(known: Counts, config: Sampling) -> Target:
+def uniform(known: Counts, config: SamplingConfig) -> Target:
     """`quota` correct answers of every problem: about quota / p_i draws. DARS-Uniform (arXiv 2407.13690: 40)."""
     return Target(np.full_like(known.asked, config.quota))
 
 
-def prop2diff(known: Counts, config: Sampling) -> Target:
+def prop2diff(known: Counts, config: SamplingConfig) -> Target:
     """max(1, ceil(quota d_i / max_j d_j)) correct answers, d_i = 1 - p_i: in proportion to difficulty, at least one.
 
     DARS-Prop2Diff (arXiv 2407.13690, section 2.2: 192 for the hardest); the division by the maximum is our reading.
@@ -109,7 +109,7 @@ def prop2diff(known: Counts, config: Sampling) -> Target:
     return Target(np.maximum(1, np.ceil(config.quota * fail / hardest - 1e-9)).astype(np.int64))
 
 
-def boundary(known: Counts, config: Sampling) -> Target:
+def boundary(known: Counts, config: SamplingConfig) -> Target:
     """All draws left after the probe, in equal shares, to problems at the edge of what the model can do.
 
     HS-STaR (arXiv 2505.19866) finds that edge with a process reward model beside the accuracy of the pre-draws.
@@ -119,7 +119,7 @@ def boundary(known: Counts, config: Sampling) -> Target:
     return Target(np.full_like(known.asked, config.max_tries), ((known.rate > 0) & (known.rate < 1)).astype(float))
 
 
-def gvm(known: Counts, config: Sampling) -> Target:
+def gvm(known: Counts, config: SamplingConfig) -> Target:
     """All draws left after the probe, in proportion to 1 / sqrt(p + alpha / p), alpha = 1e-3; none where p = 0.
 
     GVM-RAFT (arXiv 2505.02391, its beta = 2) multiplies this by the norm of the gradient of the accepted pilots, which
@@ -132,12 +132,12 @@ def gvm(known: Counts, config: Sampling) -> Target:
     return Target(np.full_like(known.asked, config.max_tries), weight)
 
 
-TARGETS: dict[str, Callable[[Counts, Sampling], Target]] = {
+TARGETS: dict[str, Callable[[Counts, SamplingConfig], Target]] = {
     f.__name__: f for f in (prop2diff, uniform, vrt, cap, boundary, gvm)
 }
 
 
-def step(probe: Counts, now: Counts, config: Sampling) -> Step:
+def step(probe: Counts, now: Counts, config: SamplingConfig) -> Step:
     """The next round of draws: a function of what was drawn before and of nothing else.
 
     A problem stops when it has what is `wanted` ("met"), when its tries or the draws in all are used up ("spent"),
@@ -175,7 +175,7 @@ def step(probe: Counts, now: Counts, config: Sampling) -> Step:
     return Step(wanted, draws, stop)
 
 
-def play(p: Floats, probe: Counts, config: Sampling, rng: np.random.Generator) -> tuple[Counts, Ints]:
+def play(p: Floats, probe: Counts, config: SamplingConfig, rng: np.random.Generator) -> tuple[Counts, Ints]:
     """All rounds with coins that fall right with chance p (n,) for a model: the draws in the end, and what is wanted.
 
     Raises BudgetError as `step` does.
@@ -192,7 +192,7 @@ def assumed(problems: int) -> Floats:
     return np.repeat(list(ASSUMED), share(problems, shares, np.full(len(shares), problems)))
 
 
-def _due(weight: Floats, probe: Counts, now: Counts, config: Sampling) -> Ints:
+def _due(weight: Floats, probe: Counts, now: Counts, config: SamplingConfig) -> Ints:
     """Draws that each problem still has to get of its share of all that come after the probe."""
     room = np.maximum(config.max_tries - probe.asked, 0)
     after = int(room.sum() if config.budget is None else config.budget - probe.asked.sum())

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from dpr_mini.recipe import Recipe, Sampling
+from dpr_mini.recipe import Recipe, SamplingConfig
 from dpr_mini.sampling import budgets
 from dpr_mini.sampling.budgets import TARGETS, BudgetError, Counts, Floats, Ints, bin_of
 from dpr_mini.store import Stage, foreign_rows
@@ -31,10 +31,6 @@ ROUNDS, RESAMPLES = 300, 40  # of EM, and of problems; how often 95 % intervals 
 REPLICAS = (20, 100)  # fewest and most; PROBLEMS says where between
 PROBLEMS = 40_000  # problems played in all replicas of one strategy
 HARD = ("0", "0-0.25")  # the hardest bins
-
-
-class SimulationError(UserError):
-    """Pass rates that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -114,26 +110,26 @@ def read(path: Path, samples: int) -> Start:
     """Where a simulation starts, from a file: see `known` and `probed`.
 
     A .jsonl file has rows of {problem_id, tried, correct}, as a probe's rates.jsonl or a sampling's budgets.jsonl. Any
-    other is a JSON list of pass rates. Raises SimulationError or StoreError, one line, for anything else.
+    other is a JSON list of pass rates. Raises UserError or StoreError, one line, for anything else.
     """
     if path.suffix == ".jsonl":
         if not (rows := [_difficulty(where, row) for where, row in foreign_rows(path)]):
-            raise SimulationError(f"{path}: no rows")
+            raise UserError(f"{path}: no rows")
         return probed(rows, samples)
     try:
         rates = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise SimulationError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error}") from None
     fits = isinstance(rates, list) and all(type(r) in (int, float) and 0 <= r <= 1 for r in rates)
     if not fits or not rates:
-        raise SimulationError(f"{path}: must be a JSON list of pass rates from 0 to 1, e.g. [0, 0.25, 0.9]")
+        raise UserError(f"{path}: must be a JSON list of pass rates from 0 to 1, e.g. [0, 0.25, 0.9]")
     return known(rates, samples)
 
 
 def _difficulty(where: str, row: Mapping[str, Any]) -> Difficulty:
     tried, correct = row.get("tried"), row.get("correct")
     if type(tried) is not int or type(correct) is not int or not 0 <= correct <= tried:
-        raise SimulationError(f"{where}: needs whole numbers tried >= correct >= 0, got {tried!r} and {correct!r}")
+        raise UserError(f"{where}: needs whole numbers tried >= correct >= 0, got {tried!r} and {correct!r}")
     return Difficulty(str(row.get("problem_id", where)), tried, correct)
 
 
@@ -158,7 +154,7 @@ def spread(outcomes: Ints, times: Ints) -> Floats:
     return weights
 
 
-def forecast(start: Start, config: Sampling, replicas: int | None = None, seed: int = 0) -> Forecast:
+def forecast(start: Start, config: SamplingConfig, replicas: int | None = None, seed: int = 0) -> Forecast:
     """Play the strategy of `config`. The same seed gives every strategy the same probes.
 
     `replicas`: as many as make up PROBLEMS problems, within REPLICAS. Raises BudgetError where the probe costs more
@@ -184,7 +180,7 @@ def forecast(start: Start, config: Sampling, replicas: int | None = None, seed: 
     )
 
 
-def played(start: Start, config: Sampling, rng: np.random.Generator) -> dict[str, dict[str, float]]:
+def played(start: Start, config: SamplingConfig, rng: np.random.Generator) -> dict[str, dict[str, float]]:
     """One run: sums by bin of the probe's pass rate, and over "all"."""
     p, first = start(rng)
     now, wanted = budgets.play(p, first, config, rng)
@@ -201,7 +197,7 @@ def played(start: Start, config: Sampling, rng: np.random.Generator) -> dict[str
     return {**found, "all": {k: float(v.sum()) for k, v in columns.items()}}
 
 
-def table(start: Start, config: Sampling, seed: int = 0) -> list[str]:
+def table(start: Start, config: SamplingConfig, seed: int = 0) -> list[str]:
     """Lines to print: every strategy at equal draws, the one of `config` first.
 
     Equal draws are the budget, or without one what the strategy of `config` is expected to draw.

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dpr_mini.chat.template import join_text
-from dpr_mini.grading.grader import Grader, first_result, last_number
-from dpr_mini.recipe import Grading
+from dpr_mini.grading.answers import first_result, last_number
+from dpr_mini.grading.grader import Grader
+from dpr_mini.recipe import GraderConfig
 from dpr_mini.scoring.stats import subset
 from dpr_mini.selection import behaviours
 from dpr_mini.types import GREEDY, Dialogue, Graded, Problem
@@ -17,7 +18,7 @@ def grade(
     answers: Sequence[Dialogue],
     problems: Sequence[Problem],
     bridges: Mapping[str, str],
-    limits: Grading = Grading(),  # noqa: B008  frozen
+    limits: GraderConfig = GraderConfig(),  # noqa: B008  frozen
 ) -> list[Graded]:
     """Every answer with the verdicts on it, sorted by id.
 

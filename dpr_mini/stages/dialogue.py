@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpr_mini.chat.conversation import Conversation, Generation, examples, fits, run_dialogues, script, usage
-from dpr_mini.engines.base import Sampling, described
-from dpr_mini.recipe import Dialogue, RecipeError
+from dpr_mini.engines.base import SamplingParams, described
+from dpr_mini.recipe import DialogueConfig, RecipeError
 from dpr_mini.store import Kind, Settings, Work, read_problems
 from dpr_mini.types import Problem, seed_for
 
 
 @dataclass(frozen=True)
 class DialogueSettings(Settings):
-    config: Dialogue
+    config: DialogueConfig
     templates: Mapping[str, str]  # those that the turns use
     generation: Generation
 
@@ -38,7 +38,7 @@ def run(work: Work) -> dict[str, Any]:
     settings: DialogueSettings = work.settings
     config, templates = settings.config, settings.templates
     problems = read_problems(work.inputs["problems"], train=True)
-    sampling = Sampling(config.max_new_tokens, config.temperature, config.top_p)
+    sampling = SamplingParams(config.max_new_tokens, config.temperature, config.top_p)
 
     def conversation(number: int, problem: Problem, sample: int) -> Conversation:
         turns = script(config.turns, templates, problem.text, number + sample)

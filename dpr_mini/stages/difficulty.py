@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from dpr_mini.chat.conversation import Conversation, Generation, run_dialogues, usage
-from dpr_mini.engines.base import Sampling as Draw
-from dpr_mini.engines.base import described
+from dpr_mini.engines.base import SamplingParams, described
 from dpr_mini.grading.grader import Grader
-from dpr_mini.recipe import Probe, Sampling, prompts
+from dpr_mini.recipe import ProbeConfig, SamplingConfig, prompts
 from dpr_mini.sampling import budgets
 from dpr_mini.sampling.budgets import RATES, Counts, bin_of
 from dpr_mini.store import Kind, Settings, Work, read_problems, read_rows, write_rows
@@ -27,7 +26,7 @@ from dpr_mini.types import Budget, Dialogue, Difficulty, Problem, from_row, seed
 
 @dataclass(frozen=True)
 class ProbeSettings(Settings):
-    config: Probe
+    config: ProbeConfig
     question: str  # text of the dialogue's first template, as training samples have it
     generation: Generation
 
@@ -37,7 +36,7 @@ class ProbeSettings(Settings):
 
 @dataclass(frozen=True)
 class SampleSettings(Settings):
-    config: Sampling  # its budget is scaled
+    config: SamplingConfig  # its budget is scaled
     probe: ProbeSettings
 
     def key(self) -> dict[str, Any]:
@@ -123,7 +122,7 @@ def _single(problem: Problem, number: int, settings: ProbeSettings) -> Conversat
         problem.id,
         number,
         (("solve", prompts.fill(settings.question, problem.text)),),
-        Draw(config.max_new_tokens, config.temperature, config.top_p),
+        SamplingParams(config.max_new_tokens, config.temperature, config.top_p),
         seed_for(settings.generation.seed, "phase-2", problem.id, number),
     )
 

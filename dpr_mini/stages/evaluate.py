@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpr_mini.chat.conversation import Conversation, Generation, examples, run_dialogues, script, usage
-from dpr_mini.engines.base import Sampling, described
-from dpr_mini.recipe import Evaluate, Example, Grading, RecipeError
+from dpr_mini.engines.base import SamplingParams, described
+from dpr_mini.recipe import EvaluateConfig, Example, GraderConfig, RecipeError
 from dpr_mini.scoring.card import score_all
 from dpr_mini.scoring.graded import grade
 from dpr_mini.store import Kind, Settings, StoreError, Work, read_problems, read_rows, write_rows
@@ -23,7 +23,7 @@ from dpr_mini.types import GREEDY, Dialogue, Problem, from_row, seed_for
 
 @dataclass(frozen=True)
 class AnswersSettings(Settings):
-    config: Evaluate
+    config: EvaluateConfig
     templates: Mapping[str, str]  # those that the question uses
     examples: Sequence[Example]  # few-shot examples before the question; empty where `config.examples` is off
     generation: Generation
@@ -36,7 +36,7 @@ class AnswersSettings(Settings):
 
 @dataclass(frozen=True)
 class CardsSettings(Settings):
-    grader: Grading
+    grader: GraderConfig
     bridges: Mapping[str, str]
 
     def key(self) -> dict[str, Any]:
@@ -52,8 +52,8 @@ def answers(work: Work) -> dict[str, Any]:
     settings: AnswersSettings = work.settings
     config, templates = settings.config, settings.templates
     problems = read_problems(work.inputs["problems"], train=False)
-    drawn = Sampling(config.max_new_tokens, config.temperature, config.top_p)
-    greedy = Sampling(config.max_new_tokens, temperature=0.0)
+    drawn = SamplingParams(config.max_new_tokens, config.temperature, config.top_p)
+    greedy = SamplingParams(config.max_new_tokens, temperature=0.0)
 
     def conversation(number: int, p: Problem, i: int) -> Conversation:
         turns = script(config.turns or ((config.template,),), templates, p.text, number + i)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dpr_mini.recipe import Filter
+from dpr_mini.recipe import FilterConfig
 from dpr_mini.selection import behaviours
 from dpr_mini.selection.judging import in_order, judge
 from dpr_mini.selection.rules import KINDS, Case, Rule, build_rules, objections, remember
@@ -53,7 +53,7 @@ def apply(
 class FilterSettings(Settings):
     """Raises RecipeError for a rule that does not exist, or an option that it does not have."""
 
-    config: Filter
+    config: FilterConfig
     bridges: Mapping[str, str]
 
     def __post_init__(self) -> None:

@@ -76,7 +76,7 @@ def spend(samples: Sequence[Sample], budget: int) -> list[Sample]:
         turn += 1
 
 
-def hollow(dialogue: Dialogue, answer: str, template: chat.Template, filler: recipe.Filler) -> Dialogue:
+def hollow(dialogue: Dialogue, answer: str, template: chat.Template, filler: recipe.FillerConfig) -> Dialogue:
     """The dialogue with the words of every later turn replaced by filler that ends in `answer`.
 
     A turn keeps its number of tokens, or gets those that its answer alone needs.
@@ -94,7 +94,7 @@ def hollow(dialogue: Dialogue, answer: str, template: chat.Template, filler: rec
 
 @dataclass(frozen=True)
 class PackSettings(Settings):
-    config: recipe.Pack
+    config: recipe.PackConfig
     bridges: Mapping[str, str]
     tokenizer: str  # identity of the model whose tokenizer and template are used
     epochs: int  # of the training that follows: a budget of tokens is that of all epochs together

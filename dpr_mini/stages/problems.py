@@ -16,7 +16,7 @@ from typing import Any
 
 from dpr_mini.grading.answers import extract
 from dpr_mini.models.resolve import file_digest
-from dpr_mini.recipe import Problems, Recipe, Source
+from dpr_mini.recipe import ProblemsConfig, Recipe, Source
 from dpr_mini.recipe.problems import shrunk
 from dpr_mini.selection.overlap import NearDuplicates, NGram
 from dpr_mini.store import Kind, Settings, StoreError, Work, foreign_rows, write_rows
@@ -25,15 +25,11 @@ from dpr_mini.types import Drop, Problem, UserError, digest, identity, to_row
 _OVERDRAW = 20  # a generator may be asked for this many times its count before it counts as exhausted
 
 
-class ProblemError(UserError, ValueError):
-    """A source that cannot be read: one line that names file, line and fix."""
-
-
 @dataclass(frozen=True)
 class ProblemsSettings(Settings):
     """Sources with final (scaled) counts, and the content digests of local files: a changed file is a changed input."""
 
-    sources: Problems
+    sources: ProblemsConfig
     files: Mapping[str, str]
     base: Path  # folder that relative file names start from; not in the key
     scale: float = 1.0  # share that is taken of a training source without a count
@@ -54,7 +50,7 @@ class ProblemsSettings(Settings):
 def run(work: Work) -> dict[str, Any]:
     """Write `rows.jsonl` (Problem rows, held-out splits first) and `drops.jsonl`.
 
-    Raises ProblemError for a source that cannot be read, StoreError where nothing is left to train on.
+    Raises UserError for a source that cannot be read, StoreError where nothing is left to train on.
     """
     settings: ProblemsSettings = work.settings
     folder, config, base, scale = work.folder, settings.sources, settings.base, settings.scale
@@ -122,7 +118,7 @@ def label(source: Source) -> str:
 class _Guard:
     """What has been taken so far, and why a problem may not be: (rule, evidence)."""
 
-    def __init__(self, config: Problems) -> None:
+    def __init__(self, config: ProblemsConfig) -> None:
         self.seen: dict[str, str] = {}  # identity -> split
         self.share = config.decontaminate.share if config.decontaminate else None
         self.held_out = NGram(config.decontaminate.ngram) if config.decontaminate else None
@@ -165,7 +161,7 @@ def _read(source: Source, base: Path) -> Iterator[tuple[str, str, str, str]]:
     if source.file:
         path = base / source.file
         if not path.exists():
-            raise ProblemError(f"{path}: no such file; 'file' is relative to the recipe's folder")
+            raise UserError(f"{path}: no such file; 'file' is relative to the recipe's folder")
         if path.suffix == ".parquet":
             return _parquet(path, source)
         return (_fields(row, source, where) for where, row in foreign_rows(path))
@@ -178,7 +174,7 @@ def _fields(row: dict[str, Any], source: Source, where: str) -> tuple[str, str, 
         value = row.get(name)
         if value is None or not str(value).strip():
             have = ", ".join(map(str, row)) or "nothing"
-            raise ProblemError(f"{where}: no {name!r} (the row has: {have}); name the right field under 'columns'")
+            raise UserError(f"{where}: no {name!r} (the row has: {have}); name the right field under 'columns'")
     text = _worded(source.wording, {"text": str(row[columns.text]).strip()})
     level, subject = (str(row.get(name) or "") for name in (columns.level, columns.subject))
     return text, bare(str(row[columns.answer])), level, subject
@@ -194,7 +190,7 @@ def _worded(wording: str, values: Mapping[str, Any]) -> str:
     """`wording` with {name} replaced, once, by plain substitution: questions are full of braces."""
     names = set(re.findall(r"\{([a-z_]+)\}", wording))
     if unknown := names - values.keys():
-        raise ProblemError(f"wording: no {{{min(unknown)}}} here; there are: {', '.join(sorted(values))}")
+        raise UserError(f"wording: no {{{min(unknown)}}} here; there are: {', '.join(sorted(values))}")
     return re.sub(r"\{([a-z_]+)\}", lambda m: str(values[m[1]]), wording)
 
 
@@ -202,7 +198,7 @@ def _parquet(path: Path, source: Source) -> Iterator[tuple[str, str, str, str]]:
     try:
         import pyarrow.parquet
     except ImportError:
-        raise ProblemError(f"{path}: reading parquet needs pyarrow: pip install 'dpr-mini[data]'") from None
+        raise UserError(f"{path}: reading parquet needs pyarrow: pip install 'dpr-mini[data]'") from None
     for number, row in enumerate(pyarrow.parquet.read_table(path).to_pylist(), 1):
         yield _fields(row, source, f"{path}: row {number}")
 
@@ -211,12 +207,12 @@ def _hub(source: Source) -> Iterator[tuple[str, str, str, str]]:
     try:
         from datasets import load_dataset
     except ImportError:
-        raise ProblemError(f"{source.hub}: hub data sets need datasets: pip install 'dpr-mini[data]'") from None
+        raise UserError(f"{source.hub}: hub data sets need datasets: pip install 'dpr-mini[data]'") from None
     try:
         data = load_dataset(source.hub, source.subset, split=source.split, revision=source.revision)
     except (OSError, ValueError) as error:  # no network, no such data set, subset, split or revision
         why = (str(error).strip().splitlines() or [""])[0][:200]
-        raise ProblemError(
+        raise UserError(
             f"{source.hub}: cannot be had from the hub ({type(error).__name__}: {why}); name a local file instead"
         ) from error
     for number, row in enumerate(data):
@@ -227,12 +223,12 @@ def _generated(source: Source) -> Iterator[tuple[str, str, str, str]]:
     try:
         import reasoning_gym
     except ImportError:
-        raise ProblemError(f"{source.generate}: generators need reasoning-gym: pip install 'dpr-mini[cpu]'") from None
+        raise UserError(f"{source.generate}: generators need reasoning-gym: pip install 'dpr-mini[cpu]'") from None
     size = (source.count or 1) * _OVERDRAW
     try:
         data = reasoning_gym.create_dataset(source.generate, size=size, seed=source.seed, **source.options)
     except (ValueError, TypeError, AssertionError) as error:
-        raise ProblemError(f"generate: {source.generate}: {error}") from None
+        raise UserError(f"generate: {source.generate}: {error}") from None
     for item in data:
         told = {k: v for k, v in item["metadata"].items() if isinstance(v, str | int)}
         yield _worded(source.wording, {**told, "text": item["question"].strip()}), str(item["answer"]), "", ""

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpr_mini.planning.plan import training_gib
-from dpr_mini.recipe import Train
+from dpr_mini.recipe import TrainConfig
 from dpr_mini.store import Kind, Settings, Work
 from dpr_mini.training import process
 
 
 @dataclass(frozen=True)
 class TrainSettings(Settings):
-    config: Train
+    config: TrainConfig
     seed: int
     base: str | None  # identity of the base model; None where training goes on from another stage's model
     gpu: bool  # the recipe needs one; not in the key

@@ -27,7 +27,7 @@ LAYERS = {"dpr_kernels": "auto", "liger": "liger", "plain": None}  # backend -> 
 ADAPTER = "default"  # peft's name for the only one
 
 
-def load(model_dir: Path, config: recipe.Train, dtype: torch.dtype, device: torch.device) -> nn.Module:
+def load(model_dir: Path, config: recipe.TrainConfig, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """The causal LM in `model_dir` on `device`, in training mode, with our packed attention and the recipe's switches.
 
     `dtype` is that of the matmuls. Raises TrainError for a head that is not a plain linear layer, a library that is
@@ -47,7 +47,7 @@ def load(model_dir: Path, config: recipe.Train, dtype: torch.dtype, device: torc
     return _prepared(model, config, device)
 
 
-def make(shape: Any, config: recipe.Train, dtype: torch.dtype, device: torch.device) -> nn.Module:
+def make(shape: Any, config: recipe.TrainConfig, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """The same from a transformers configuration `shape`: random weights, drawn on `device`, nothing read or written.
 
     In mode qlora they are drawn in `dtype` and quantised there, so the card must hold them once. Raises TrainError.
@@ -72,16 +72,16 @@ def _kernels_run(device: torch.device) -> None:
         raise TrainError(str(error)) from None
 
 
-def _attention(config: recipe.Train) -> str:
+def _attention(config: recipe.TrainConfig) -> str:
     name = "dpr_varlen" if config.attention == "auto" else f"dpr_varlen_{config.attention}"
     return register(name, config.attention)
 
 
-def _stored(config: recipe.Train, dtype: torch.dtype) -> torch.dtype:
+def _stored(config: recipe.TrainConfig, dtype: torch.dtype) -> torch.dtype:
     return getattr(torch, config.weights) if config.mode == "full" else dtype
 
 
-def _prepared(model: nn.Module, config: recipe.Train, device: torch.device) -> nn.Module:
+def _prepared(model: nn.Module, config: recipe.TrainConfig, device: torch.device) -> nn.Module:
     if config.mode != "full":
         model = _with_adapters(model, config)
     if config.mode != "qlora":
@@ -90,7 +90,7 @@ def _prepared(model: nn.Module, config: recipe.Train, device: torch.device) -> n
     return model.train()
 
 
-def _switch(model: nn.Module, config: recipe.Train) -> None:
+def _switch(model: nn.Module, config: recipe.TrainConfig) -> None:
     """Layers, tiles and checkpoints as the recipe says; on this instance only."""
     layers = LAYERS[config.backend]
     if layers or config.tiled_mlp:
@@ -148,7 +148,7 @@ def _quantise(model: nn.Module, dtype: torch.dtype) -> None:
     model.is_loaded_in_4bit = True  # what peft asks for
 
 
-def _with_adapters(model: nn.Module, config: recipe.Train) -> nn.Module:
+def _with_adapters(model: nn.Module, config: recipe.TrainConfig) -> nn.Module:
     """Adapters of alpha = 2 x rank; everything else is frozen."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -209,7 +209,7 @@ def save_model(path: Path, model: nn.Module, source: Path, dtype: torch.dtype) -
     os.replace(temporary, path)
 
 
-def choose_dtype(config: recipe.Train, device: torch.device) -> tuple[torch.dtype, str]:
+def choose_dtype(config: recipe.TrainConfig, device: torch.device) -> tuple[torch.dtype, str]:
     """The dtype of the matmuls and why. "auto" is bfloat16 only where the machine multiplies it in hardware.
 
     Raises TrainError for float32 matmuls of bfloat16 weights.

@@ -26,7 +26,7 @@ def main(path: Path) -> None:
     result, code = path.with_name(RESULT), 1
     try:
         see_the_gpu(job)
-        store.write_json(result, {"metrics": _work(job, recipe.Train.model_validate(job["config"]))})
+        store.write_json(result, {"metrics": _work(job, recipe.TrainConfig.model_validate(job["config"]))})
         code = 0
     except UserError as error:
         store.write_json(result, {"error": str(error)})

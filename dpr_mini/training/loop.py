@@ -34,7 +34,7 @@ from dpr_mini.training.track import Tracker, tracker
 from dpr_mini.types import Pack, from_row, seed_for
 
 
-def run(folder: Path, packs: Path, model_dir: Path, config: recipe.Train, seed: int) -> dict[str, Any]:
+def run(folder: Path, packs: Path, model_dir: Path, config: recipe.TrainConfig, seed: int) -> dict[str, Any]:
     """Train the causal LM in `model_dir` on `packs`/rows.jsonl; leave a Hugging Face folder in `folder`/model.
 
     `folder`/metrics.jsonl gets one row a step. Called again on a half-done folder it resumes. Runs in this process:
@@ -66,7 +66,7 @@ def run(folder: Path, packs: Path, model_dir: Path, config: recipe.Train, seed: 
     return summary(log, config) | {"dtype": _name(dtype), "dtype_reason": reason}
 
 
-def summary(log: Path, config: recipe.Train) -> dict[str, Any]:
+def summary(log: Path, config: recipe.TrainConfig) -> dict[str, Any]:
     """What a finished training's metrics.jsonl comes to, and the memory it took."""
     steps = list(store.read_rows(log))
     seconds = sum(s["seconds"] for s in steps)
@@ -91,7 +91,7 @@ def fit(
     rows: Sequence[Row],
     model: nn.Module,
     optimiser: Optimiser,
-    config: recipe.Train,
+    config: recipe.TrainConfig,
     seed: int,
     dtype: torch.dtype,
     done: int,
@@ -158,7 +158,7 @@ def _finite(value: float, what: str, step: int, samples: Sequence[str]) -> None:
         raise TrainError(f"step {step}: {what} is {value}; row of samples {', '.join(samples)}")
 
 
-def gradient_norm(parameters: Sequence[nn.Parameter], optimiser: Optimiser, config: recipe.Train) -> float:
+def gradient_norm(parameters: Sequence[nn.Parameter], optimiser: Optimiser, config: recipe.TrainConfig) -> float:
     """The norm of the step's whole gradient, which is clipped to `max_grad_norm` where the recipe wants that."""
     if optimiser.squares is not None:  # the gradients are gone already
         return optimiser.squares.sqrt().item()
@@ -190,7 +190,7 @@ class Row:
         return cls(pack.samples, ids, bounds.int(), position_ids, targets - 1, ids[targets])
 
 
-def row_loss(model: nn.Module, row: Row, normaliser: float, config: recipe.Train) -> Tensor:
+def row_loss(model: nn.Module, row: Row, normaliser: float, config: recipe.TrainConfig) -> Tensor:
     """Summed nll of the row's targets / normaliser. The head sees labelled positions only, never all logits at once."""
     device, lengths = next(model.parameters()).device, row.starts.diff()
     if config.backend == "unsloth":
@@ -215,7 +215,7 @@ def row_loss(model: nn.Module, row: Row, normaliser: float, config: recipe.Train
     return linear_cross_entropy(chosen, head, row.targets.to(device), normaliser=normaliser, chunk=chunk, impl=impl)
 
 
-def schedule(rows: int, config: recipe.Train, seed: int) -> Iterator[tuple[int, list[int]]]:
+def schedule(rows: int, config: recipe.TrainConfig, seed: int) -> Iterator[tuple[int, list[int]]]:
     """(epoch, row numbers) of every step. An epoch's order is a function of (seed, epoch) alone."""
     for epoch in range(config.epochs):
         order = list(range(rows))
@@ -224,7 +224,7 @@ def schedule(rows: int, config: recipe.Train, seed: int) -> Iterator[tuple[int, 
             yield epoch, order[at : at + config.rows_per_step]
 
 
-def learning_rate(step: int, steps: int, config: recipe.Train) -> float:
+def learning_rate(step: int, steps: int, config: recipe.TrainConfig) -> float:
     """Linear warm-up over `warmup_ratio` of the steps, then a cosine that ends at `min_lr_ratio` of the peak."""
     warm = round(steps * config.warmup_ratio)
     if step < warm:

@@ -42,7 +42,7 @@ class Optimiser:
     run rounds like an unbroken one. Raises TrainError where bitsandbytes is asked for and missing.
     """
 
-    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], config: recipe.Train, seed: int) -> None:
+    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], config: recipe.TrainConfig, seed: int) -> None:
         self.parts: dict[nn.Parameter, list[Part]] = {}
         for name, weight in named:
             decay = config.weight_decay if weight.ndim >= 2 else 0.0
@@ -134,7 +134,7 @@ def round_stochastically(x: Tensor, generator: torch.Generator) -> Tensor:
     return x.bfloat16()
 
 
-def _parts(name: str, weight: nn.Parameter, config: recipe.Train, decay: float) -> Iterator[Part]:
+def _parts(name: str, weight: nn.Parameter, config: recipe.TrainConfig, decay: float) -> Iterator[Part]:
     size = weight.numel()
     if weight.dtype == torch.float32:
         yield Part(name, weight, 0, size, weight, _library(weight, config, decay))
@@ -145,7 +145,7 @@ def _parts(name: str, weight: nn.Parameter, config: recipe.Train, decay: float) 
         yield Part(f"{name}[{begin}:]", weight, begin, min(begin + SLICE, size), stand_in, inner)
 
 
-def _library(weight: nn.Parameter, config: recipe.Train, decay: float) -> torch.optim.Optimizer:
+def _library(weight: nn.Parameter, config: recipe.TrainConfig, decay: float) -> torch.optim.Optimizer:
     options: dict[str, Any] = {"lr": config.learning_rate, "betas": config.betas, "weight_decay": decay}
     if config.optimiser == "adamw":
         return torch.optim.AdamW([weight], fused=True, **options)

@@ -35,7 +35,13 @@ SIGNALLED = 128  # a guard's exit code for a child that a signal ended: this and
 
 
 def train(
-    folder: Path, packs: Path, model_dir: Path, config: recipe.Train, seed: int, gpu: bool, need: float | None = None
+    folder: Path,
+    packs: Path,
+    model_dir: Path,
+    config: recipe.TrainConfig,
+    seed: int,
+    gpu: bool,
+    need: float | None = None,
 ) -> dict[str, Any]:
     """The training stage (stages/train.py) in a child process; its metrics. Called again, it resumes.
 
@@ -49,7 +55,7 @@ def train(
     return run(folder, job | {"config": config.model_dump(mode="json")}, config, gpu)
 
 
-def run(folder: Path, job: dict[str, Any], config: recipe.Train, gpu: bool) -> dict[str, Any]:
+def run(folder: Path, job: dict[str, Any], config: recipe.TrainConfig, gpu: bool) -> dict[str, Any]:
     """Run `job` for `folder` in the interpreter that `config` asks for; what the child returns. Raises TrainError."""
     python, environment = _interpreter(config, folder)
     store.write_json(folder / JOB, job | {"folder": str(folder), "gpu": gpu})
@@ -71,7 +77,7 @@ def run(folder: Path, job: dict[str, Any], config: recipe.Train, gpu: bool) -> d
     return result["metrics"]
 
 
-def _interpreter(config: recipe.Train, folder: Path) -> tuple[str, dict[str, str]]:
+def _interpreter(config: recipe.TrainConfig, folder: Path) -> tuple[str, dict[str, str]]:
     """(interpreter, its environment). Raises TrainError where Unsloth's is not there."""
     kernels = find_spec("dpr_kernels")  # found, not imported: it would load torch here
     package = find_spec("dpr_mini")

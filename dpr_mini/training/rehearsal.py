@@ -21,7 +21,7 @@ from typing import Any
 from dpr_mini import store
 from dpr_mini.models.resolve import EMBEDDED, local_folder
 from dpr_mini.models.shapes import config_for
-from dpr_mini.recipe import Recipe, Train
+from dpr_mini.recipe import Recipe, TrainConfig
 from dpr_mini.training import process
 from dpr_mini.types import Pack, UserError, to_row
 
@@ -52,7 +52,7 @@ def rehearse(recipe: Recipe, base: Path) -> None:
         )
 
 
-def rehearse_layer(recipe: Recipe, base: Path, name: str, section: Train) -> str:
+def rehearse_layer(recipe: Recipe, base: Path, name: str, section: TrainConfig) -> str:
     """The training stage on one layer of the model, loading, two steps and saving included; a line that says so.
 
     Raises RehearsalError for a model of unknown shape, and what the trainer raises.
@@ -67,7 +67,7 @@ def rehearse_layer(recipe: Recipe, base: Path, name: str, section: Train) -> str
     )
 
 
-def sections(recipe: Recipe) -> Iterator[tuple[str, Train]]:
+def sections(recipe: Recipe) -> Iterator[tuple[str, TrainConfig]]:
     """The training sections that this recipe uses; phase 2's only where it differs in what is set up."""
     if 1 in recipe.phases:
         yield "train", recipe.train
@@ -77,7 +77,7 @@ def sections(recipe: Recipe) -> Iterator[tuple[str, Train]]:
         yield "train_2", recipe.train_2
 
 
-def _child(recipe: Recipe, base: Path, section: Train, job: dict[str, Any]) -> dict[str, Any]:
+def _child(recipe: Recipe, base: Path, section: TrainConfig, job: dict[str, Any]) -> dict[str, Any]:
     """`steps` in a process of its own; its metrics."""
     name, local = recipe.model.name, local_folder(recipe.model.name, base)
     if local is None and config_for(_known(name)) is None:
@@ -98,7 +98,7 @@ def _known(name: str) -> str:
     return "smollm2-135m" if name == EMBEDDED else name
 
 
-def steps(folder: Path, job: dict[str, Any], config: Train) -> dict[str, Any]:
+def steps(folder: Path, job: dict[str, Any], config: TrainConfig) -> dict[str, Any]:
     """In the child: two optimiser steps; the metrics of the training stage, and the number of layers."""
     import torch
     from transformers import AutoConfig

@@ -17,7 +17,7 @@ from typing import Any
 from dpr_mini import recipe
 
 
-def load(model_dir: Path, config: recipe.Train, dtype: Any, longest: int) -> Any:
+def load(model_dir: Path, config: recipe.TrainConfig, dtype: Any, longest: int) -> Any:
     """The causal LM of `model_dir` as Unsloth makes it, adapters inside, for rows of up to `longest` tokens."""
     from unsloth import FastLanguageModel
 

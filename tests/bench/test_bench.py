@@ -72,7 +72,7 @@ def test_arms_train_one_model_on_one_row(arms: Any, tiny: Any, mode: str) -> Non
         assert row["mfu"] == pytest.approx(row["flop"] / row["step_s"] / row["matmul_flop_per_s"], rel=1e-2, abs=1e-4)
         assert row["flop"] == rows["plain"]["flop"]
         assert row["attention"] == ("sdpa" if arm == "plain" else "dpr_varlen (reference)")
-        train = recipe.Train(**row["train"])
+        train = recipe.TrainConfig(**row["train"])
         assert train.gradient_checkpointing and train.max_grad_norm is None
         assert train.offload_checkpoints == ("offload" in arm) and train.tiled_mlp == (3 if "tiled" in arm else None)
         assert train.backend == ("plain" if "plain" in arm else "dpr_kernels")

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from scripted import ScriptedEngine
 
 from dpr_mini.chat.conversation import FAILED, FAILURES, Conversation, Failure, converse, run_dialogues, usage
-from dpr_mini.chat.template import ChatError, Template, join_text, to_sample
-from dpr_mini.engines.base import EngineError, RequestError, Sampling, fan_out
+from dpr_mini.chat.template import Template, join_text, to_sample
+from dpr_mini.engines.base import EngineError, RequestError, SamplingParams, fan_out
 from dpr_mini.stages import dialogue as stage
 from dpr_mini.store import read_rows
-from dpr_mini.types import Dialogue, Problem, Turn
+from dpr_mini.types import Dialogue, Problem, Turn, UserError
 
-SAMPLING = Sampling(40)
+SAMPLING = SamplingParams(40)
 SCRIPT = (("solve", "the cat sat?"), ("verify", "check it"), ("backward", "go back"))
 
 
@@ -266,12 +266,13 @@ def test_templates_take_turns_over_problems_and_samples():
 
 
 def test_dialogue_stage_holds_every_sample_of_every_problem(template, tmp_path):
-    from dpr_mini.recipe import Dialogue as Section
-    from dpr_mini.recipe import prompts
+    from dpr_mini.recipe import DialogueConfig, prompts
 
     problems = [Problem(f"p{i}", "t", f"{i} and {i}", str(i)) for i in range(3)]
     with ScriptedEngine(lambda r: "ok", template.tokenizer) as engine:
-        told = staging.dialogue(tmp_path, problems, engine, template, Section(samples=4), prompts.TEMPLATES, seed=1)
+        told = staging.dialogue(
+            tmp_path, problems, engine, template, DialogueConfig(samples=4), prompts.TEMPLATES, seed=1
+        )
     rows = list(read_rows(tmp_path / "rows.jsonl"))
     assert told["dialogues"] == len(rows) == 12
     assert len({(r["problem_id"], r["turns"][1]["instruction"]) for r in rows}) == 12
@@ -323,7 +324,7 @@ def test_a_model_without_tokenizer_or_template_is_refused(tiny_model, tmp_path, 
     folder = tmp_path / "model"
     shutil.copytree(tiny_model(), folder)
     (folder / missing).unlink()
-    with pytest.raises(ChatError, match=missing):
+    with pytest.raises(UserError, match=missing):
         Template.load(folder)
 
 

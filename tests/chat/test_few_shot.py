@@ -13,8 +13,7 @@ from dpr_mini.chat.template import Template, to_sample
 from dpr_mini.grading.grader import Grader
 from dpr_mini.pipeline import build
 from dpr_mini.planning.capacity import shown
-from dpr_mini.recipe import Dialogue as Section
-from dpr_mini.recipe import Evaluate, Example, RecipeError, load, prompts
+from dpr_mini.recipe import DialogueConfig, EvaluateConfig, Example, RecipeError, load, prompts
 from dpr_mini.store import read_rows
 from dpr_mini.types import Dialogue, Problem, from_row, identity
 
@@ -33,7 +32,7 @@ def template(tiny_model):
 
 def ask(template, folder, problems, *examples, answer="ok"):
     """(rows, first requests by dialogue id) of a stage with two dialogues a problem: one verifies, one goes back."""
-    config = Section(samples=2, turns=TURNS, examples=examples)
+    config = DialogueConfig(samples=2, turns=TURNS, examples=examples)
     with ScriptedEngine(lambda r: answer, template.tokenizer) as engine:
         staging.dialogue(folder, problems, engine, template, config, prompts.TEMPLATES | TEMPLATES, seed=1)
     asked = {}
@@ -159,7 +158,7 @@ def test_an_evaluation_shows_them_only_where_it_says_so(template, tmp_path):
     templates = prompts.TEMPLATES | TEMPLATES
     for on in (False, True):
         (tmp_path / str(on)).mkdir()
-        asked = Evaluate(samples=1, greedy=False, examples=on)
+        asked = EvaluateConfig(samples=1, greedy=False, examples=on)
         with ScriptedEngine(lambda r: "ok", template.tokenizer) as engine:
             known = (TO_ALL, TO_HARD, TO_VERIFY)
             staging.answers(tmp_path / str(on), [EASY, HARD], engine, template, asked, templates, 1, known=known)
@@ -181,6 +180,6 @@ def test_showing_examples_that_are_not_there_is_refused():
 
 
 def test_an_evaluation_whose_problems_are_shown_none_is_refused(template, tmp_path):
-    asked = Evaluate(samples=1, greedy=False, examples=True)
+    asked = EvaluateConfig(samples=1, greedy=False, examples=True)
     with ScriptedEngine(lambda r: "ok", template.tokenizer) as engine, pytest.raises(RecipeError, match="levels: easy"):
         staging.answers(tmp_path, [EASY], engine, template, asked, prompts.TEMPLATES, 1, known=(TO_HARD,))

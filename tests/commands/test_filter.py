@@ -93,7 +93,7 @@ def mine(tmp_path):
     return path
 
 
-def talks(own: recipe.Dialogue) -> list[Dialogue]:
+def talks(own: recipe.DialogueConfig) -> list[Dialogue]:
     made = []
     text = {p.id: p.text for p in PROBLEMS}
     for number, (problem, texts, ends) in enumerate(TALKS):

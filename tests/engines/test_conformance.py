@@ -28,15 +28,17 @@ from scripted import ScriptedEngine
 from tokenizers import Tokenizer
 
 from dpr_mini.engines import open_engine
-from dpr_mini.engines.base import Completion, Engine, EngineError, Request, Sampling, fan_out, generate
+from dpr_mini.engines.base import Completion, Engine, EngineError, Request, SamplingParams, fan_out, generate
 from dpr_mini.engines.decode import Decoder
 from dpr_mini.engines.sglang.process import title
 from dpr_mini.machine import guard
-from dpr_mini.recipe import Server
+from dpr_mini.recipe import ServerConfig
 
-GREEDY = Sampling(24, temperature=0.0)
-HOT = Sampling(12, temperature=3.0, top_p=0.95)  # the small model is sure of itself: at 1 two samples may be equal
-BABBLE = Sampling(300, temperature=4.0)  # close to uniform: end tokens are rare, so requests run for seconds
+GREEDY = SamplingParams(24, temperature=0.0)
+HOT = SamplingParams(
+    12, temperature=3.0, top_p=0.95
+)  # the small model is sure of itself: at 1 two samples may be equal
+BABBLE = SamplingParams(300, temperature=4.0)  # close to uniform: end tokens are rare, so requests run for seconds
 ASK = "<|im_start|>user\nWhat is 2+3?<|im_end|>\n<|im_start|>assistant\n"
 AGAIN = "<|im_end|>\n<|im_start|>user\nCheck it another way.<|im_end|>\n<|im_start|>assistant\n"
 RULES = "Work in small steps. Check each one against the question. End with the number alone. "
@@ -94,7 +96,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         if kind == "scripted":
             return ScriptedEngine(babble, Tokenizer.from_file(str(folder / "tokenizer.json")))
         if kind == "sglang":
-            server = Server(python=python, arguments={"dtype": "float32"}, start_timeout=280)
+            server = ServerConfig(python=python, arguments={"dtype": "float32"}, start_timeout=280)
             return open_engine(kind, folder, window=window, server=server, logs=tmp_path_factory.mktemp("logs"))
         return open_engine(kind, folder, window=window, precision="f32")
 
@@ -292,7 +294,7 @@ def test_context_is_used_to_its_last_token(case):
     rooms = {str(n): n for n in (1, 2, 7, 20)}
     out = draw(
         case.engine,
-        *(Request(k, text[: case.decoder.context - n], Sampling(64, 4.0), 1) for k, n in rooms.items()),
+        *(Request(k, text[: case.decoder.context - n], SamplingParams(64, 4.0), 1) for k, n in rooms.items()),
     )
     # drawn without seeds, one of the thirty tokens may be the end token
     ended = {k for k, c in out.items() if c.finish == "stop"} if not case.engine.reproducible else set()
@@ -349,7 +351,7 @@ def crowd(case: Case, n: int) -> list[Request]:
         Request(
             f"r{i}",
             case.words(1000 + i, words.randint(1, 120 if limit == 24 else 24)),
-            Sampling(
+            SamplingParams(
                 words.randint(1, limit), words.choice([0.0, 0.7, 1.0]), words.choice([0.9, 1.0]), ("0.",)[: i % 2]
             ),
             i,

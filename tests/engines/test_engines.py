@@ -12,9 +12,9 @@ from scripted import ScriptedEngine
 from tokenizers import Tokenizer
 
 from dpr_mini.engines import choose, open_engine
-from dpr_mini.engines.base import Completion, Engine, EngineError, Request, Sampling, fan_out, generate
+from dpr_mini.engines.base import Completion, Engine, EngineError, Request, SamplingParams, fan_out, generate
 
-GREEDY = Sampling(24, temperature=0.0)
+GREEDY = SamplingParams(24, temperature=0.0)
 
 
 def draw(engine: Engine, *requests: Request) -> dict[str, Completion]:
@@ -62,7 +62,7 @@ def tokens(seed: int, n: int) -> tuple[int, ...]:
 
 def test_openvino_cached_tokens_are_those_not_computed(counted):
     """With one new token, a prompt takes ceil(computed / 32) steps: a measured count to hold the expected one to."""
-    one = Sampling(1, temperature=0.0)
+    one = SamplingParams(1, temperature=0.0)
     ids = tokens(0, 300)
     steps, out = steps_for(counted, Request("cold", ids, one, 0))
     assert (steps, out["cold"].cached_tokens) == (10, 0)
@@ -79,9 +79,9 @@ def test_openvino_cached_tokens_are_those_not_computed(counted):
 
 
 def test_openvino_answer_is_cached_for_the_next_turn(counted):
-    one, ids = Sampling(1, temperature=0.0), tokens(3, 64)
+    one, ids = SamplingParams(1, temperature=0.0), tokens(3, 64)
     counted.decoder.eos, eos = (999,), counted.decoder.eos  # random weights would end anywhere
-    first = draw(counted, Request("1", ids, Sampling(97, temperature=0.0), 0))["1"]
+    first = draw(counted, Request("1", ids, SamplingParams(97, temperature=0.0), 0))["1"]
     steps, out = steps_for(counted, Request("2", (*ids, *first.ids, *tokens(4, 30)), one, 0))
     counted.decoder.eos = eos
     assert out["2"].cached_tokens == 160  # 64 + 96 of 97: the last token drawn was never fed back
@@ -89,14 +89,14 @@ def test_openvino_answer_is_cached_for_the_next_turn(counted):
 
 
 def test_openvino_samples_of_a_new_prompt_share_its_computation(counted):
-    steps, out = steps_for(counted, *fan_out(Request("n", tokens(5, 256), Sampling(1), 3), 8))
+    steps, out = steps_for(counted, *fan_out(Request("n", tokens(5, 256), SamplingParams(1), 3), 8))
     assert [out[f"n.{i}"].cached_tokens for i in range(8)] == [0] + [255] * 7
     assert steps <= 8 + 1, "8 steps for the first, one for the other seven; each on its own would take 64"
 
 
 def test_openvino_forgets_as_its_cache_fills(counted):
     """More tokens than the cache holds: the ledger must not promise what was evicted."""
-    one, old = Sampling(1, temperature=0.0), tokens(6, 256)
+    one, old = SamplingParams(1, temperature=0.0), tokens(6, 256)
     draw(counted, Request("old", old, one, 0))
     capacity = counted._scheduler.num_kv_blocks * 32
     assert capacity < 10_000
@@ -133,7 +133,7 @@ def test_hf_draws_from_the_softmax():
     logits = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -2.0])
     for temperature, top_p in ((1.0, 1.0), (0.5, 1.0), (1.0, 0.7)):
         n = 6000
-        requests = [Request("", (1,), Sampling(1, temperature, top_p), seed) for seed in range(n)]
+        requests = [Request("", (1,), SamplingParams(1, temperature, top_p), seed) for seed in range(n)]
         picks = _Draw(requests, 6, torch.device("cpu"))(None, logits.expand(n, 6)).argmax(-1)
         wanted = (logits / temperature).softmax(-1)
         if top_p < 1:
@@ -166,7 +166,7 @@ def test_hf_ignores_the_folders_own_generation_settings(tiny_model):
     from dpr_mini.engines.hf import HfEngine
 
     folder = tiny_model()
-    request = Request("a", tuple(range(5, 25)), Sampling(20, 0.0), 0)
+    request = Request("a", tuple(range(5, 25)), SamplingParams(20, 0.0), 0)
     with HfEngine(folder) as engine:
         plain = draw(engine, request)["a"]
     path = folder / "generation_config.json"
@@ -180,7 +180,7 @@ def test_hf_runs_any_number_of_requests_in_small_batches(tiny_model):
 
     words = random.Random(1)
     requests = [
-        Request(str(i), tuple(words.randrange(3, 200) for _ in range(words.randint(1, 30))), Sampling(9), i)
+        Request(str(i), tuple(words.randrange(3, 200) for _ in range(words.randint(1, 30))), SamplingParams(9), i)
         for i in range(23)
     ]
     folder = tiny_model()
@@ -220,10 +220,10 @@ def test_auto_says_what_it_takes_and_why(tiny_model, capsys, monkeypatch):
 def test_scripted_shuffles_and_counts_its_cache(tiny_model):
     tokenizer = Tokenizer.from_file(str(tiny_model() / "tokenizer.json"))
     engine = ScriptedEngine(lambda r: ("the cat", "length") if r.id == "9" else "the cat sat", tokenizer, window=10)
-    out = list(generate(engine, [Request(str(i), (5, 6, 7, 8, 100 + i), Sampling(50), i) for i in range(10)]))
+    out = list(generate(engine, [Request(str(i), (5, 6, 7, 8, 100 + i), SamplingParams(50), i) for i in range(10)]))
     assert sorted(c.id for c in out) == [str(i) for i in range(10)] != [c.id for c in out]
     assert {c.id: c.finish for c in out}["9"] == "length"
     assert [c.cached_tokens for c in sorted(out, key=lambda c: c.id)] == [0] + [4] * 9
     answer = out[0]
     ids = (5, 6, 7, 8, 100 + int(answer.id), *answer.ids, 50)
-    assert draw(engine, Request("x", ids, Sampling(5), 0))["x"].cached_tokens == len(ids) - 1
+    assert draw(engine, Request("x", ids, SamplingParams(5), 0))["x"].cached_tokens == len(ids) - 1

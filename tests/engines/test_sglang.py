@@ -20,12 +20,12 @@ from places import RECIPES
 
 from dpr_mini import store
 from dpr_mini.chat.template import Template
-from dpr_mini.engines.base import EngineError, Request, Sampling, generate
+from dpr_mini.engines.base import EngineError, Request, SamplingParams, generate
 from dpr_mini.engines.hf import HfEngine
 from dpr_mini.engines.sglang.engine import SglangEngine
 from dpr_mini.engines.sglang.process import title
 from dpr_mini.machine import guard
-from dpr_mini.recipe import Server
+from dpr_mini.recipe import ServerConfig
 from dpr_mini.types import GREEDY
 
 pytestmark = pytest.mark.sglang
@@ -136,7 +136,7 @@ def test_each_phase_is_answered_by_its_own_weights(whole):
     for stage, model in models.items():
         template = Template.load(model)
         turns = {d["problem_id"]: d["turns"][0] for d in whole.rows(stage) if d["sample"] == GREEDY}
-        asked = [Request(i, template.opening(t["prompt"]), Sampling(112, 0.0), 0) for i, t in turns.items()]
+        asked = [Request(i, template.opening(t["prompt"]), SamplingParams(112, 0.0), 0) for i, t in turns.items()]
         with HfEngine(model, dtype="float32") as engine:
             wanted = {c.id: c.text for c in generate(engine, asked)}
         said[stage] = {i: t["text"] for i, t in turns.items()}
@@ -197,11 +197,11 @@ def test_kill_9_and_ctrl_c_of_the_client_leave_no_process_and_the_same_command_f
 @pytest.mark.timeout(600)
 def test_leaving_the_with_block_while_the_server_is_started_again_leaves_nothing(sglang_python, small_model, tmp_path):
     before = set(psutil.Process().children(recursive=True))
-    config = Server(python=sglang_python, arguments={"dtype": "float32"}, start_timeout=280)
+    config = ServerConfig(python=sglang_python, arguments={"dtype": "float32"}, start_timeout=280)
     with SglangEngine(small_model, config=config, logs=tmp_path) as engine:
         members = engine.fleet.process.pids()
         for i in range(32):
-            engine.submit(Request(str(i), tuple(range(5, 30 + i)), Sampling(300, 4.0), i))
+            engine.submit(Request(str(i), tuple(range(5, 30 + i)), SamplingParams(300, 4.0), i))
         engine.poll()
         os.kill(members[0], signal.SIGKILL)
         wait_until(lambda: engine.fleet.epoch == 1, 60)  # the new one is about to be started
@@ -211,7 +211,7 @@ def test_leaving_the_with_block_while_the_server_is_started_again_leaves_nothing
     assert not [p for p in psutil.process_iter() if str(tmp_path) in title(p.pid)]
     assert not [pid for pid in members if guard.lives(pid)]
     with pytest.raises(EngineError, match="with block"):
-        engine.submit(Request("a", (5,), Sampling(1), 0))
+        engine.submit(Request("a", (5,), SamplingParams(1), 0))
 
 
 def wait_until(true: Callable[[], bool], seconds: float) -> None:

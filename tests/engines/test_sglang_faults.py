@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from stand_in import Running, Stand, asks, times, until, whole
 
-from dpr_mini.engines.base import Completion, EngineError, Request, Sampling, fan_out, generate
+from dpr_mini.engines.base import Completion, EngineError, Request, SamplingParams, fan_out, generate
 from dpr_mini.engines.sglang import engine as engine_module
 from dpr_mini.engines.sglang.engine import SglangEngine
-from dpr_mini.recipe import Server
+from dpr_mini.recipe import ServerConfig
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -35,7 +35,7 @@ def client(model, tmp_path) -> Callable[..., SglangEngine]:
     def make(*servers: Running, window: int | None = 16, **config: Any) -> SglangEngine:
         urls = tuple(s.url for s in servers)
         settings = {"patience": 5, "request_timeout": 20, "check_cache": False} | config
-        return SglangEngine(model, window=window, config=Server(urls=urls, **settings), logs=tmp_path / "logs")
+        return SglangEngine(model, window=window, config=ServerConfig(urls=urls, **settings), logs=tmp_path / "logs")
 
     return make
 
@@ -342,9 +342,9 @@ def test_a_conversation_and_equal_prompts_stay_on_one_replica(serve, client):
     with client(*servers, window=12) as engine:
         first = asks(30)
         out = {c.id: c for c in generate(engine, first)}
-        second = [Request(r.id, (*r.ids, *out[r.id].ids, 7, 8), Sampling(8), 1) for r in first]
+        second = [Request(r.id, (*r.ids, *out[r.id].ids, 7, 8), SamplingParams(8), 1) for r in first]
         again = {c.id: c for c in generate(engine, second)}
-        samples = fan_out(Request("n", first[3].ids, Sampling(8), 5), 6)
+        samples = fan_out(Request("n", first[3].ids, SamplingParams(8), 5), 6)
         list(generate(engine, samples))
     homes = [{tuple(b["input_ids"]) for b in s.stand.seen} for s in servers]
     assert all(len(h) >= 10 for h in homes), "the work is shared"

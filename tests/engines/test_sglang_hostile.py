@@ -18,7 +18,7 @@ from stand_in import INFO, Running, Stand, asks, times, whole
 from dpr_mini.engines.base import EngineError, generate
 from dpr_mini.engines.sglang import calls, wire
 from dpr_mini.engines.sglang.engine import SglangEngine
-from dpr_mini.recipe import Server
+from dpr_mini.recipe import ServerConfig
 
 pytestmark = pytest.mark.timeout(90)
 ESCAPES = "\x1b[31mboom\x1b[0m\x1b]0;title\x07\r\n"
@@ -39,7 +39,7 @@ def serve(model, run_stand_in) -> Callable[..., Running]:
 def client(model, tmp_path) -> Callable[..., SglangEngine]:
     def make(*urls: str, **config: Any) -> SglangEngine:
         settings = {"patience": 0.5, "request_timeout": 20, "check_cache": False} | config
-        return SglangEngine(model, window=1, config=Server(urls=urls, **settings), logs=tmp_path / "logs")
+        return SglangEngine(model, window=1, config=ServerConfig(urls=urls, **settings), logs=tmp_path / "logs")
 
     return make
 

@@ -16,13 +16,13 @@ import pytest
 import stand_in
 from stand_in import POISON, asks, until, whole
 
-from dpr_mini.engines.base import EngineError, Request, Sampling, generate
+from dpr_mini.engines.base import EngineError, Request, SamplingParams, generate
 from dpr_mini.engines.sglang import engine as engine_module
 from dpr_mini.engines.sglang import fleet, launch
 from dpr_mini.engines.sglang.engine import SglangEngine
 from dpr_mini.engines.sglang.process import OURS, ServerProcess
 from dpr_mini.machine import guard
-from dpr_mini.recipe import Server
+from dpr_mini.recipe import ServerConfig
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -49,7 +49,7 @@ def own(model, tmp_path, monkeypatch) -> Iterator[Callable[..., SglangEngine]]:
 
         monkeypatch.setattr(launch, "command", command)
         settings = {"patience": 20, "request_timeout": 60} | config
-        return SglangEngine(model, window=window, config=Server(**settings), logs=tmp_path / "logs")
+        return SglangEngine(model, window=window, config=ServerConfig(**settings), logs=tmp_path / "logs")
 
     yield make
     for pid in pids(tmp_path):
@@ -89,7 +89,7 @@ def test_a_server_that_hangs_is_started_again(own, tmp_path, monkeypatch):
 
 def test_a_request_that_kills_servers_is_found_and_all_others_are_answered(own, tmp_path):
     requests = asks(40)
-    requests[13] = Request("bad", (5, POISON, 6), Sampling(8), 1)
+    requests[13] = Request("bad", (5, POISON, 6), SamplingParams(8), 1)
     with own("poison") as engine:
         out = list(generate(engine, requests))
         whole([r for r in requests if r.id != "bad"], [c for c in out if c.id != "bad"])

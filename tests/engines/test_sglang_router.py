@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from stand_in import Router, Stand, asks, whole
 
-from dpr_mini.engines.base import EngineError, Request, Sampling, generate
+from dpr_mini.engines.base import EngineError, Request, SamplingParams, generate
 from dpr_mini.engines.sglang.engine import SglangEngine
-from dpr_mini.recipe import Server
+from dpr_mini.recipe import ServerConfig
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -24,7 +24,7 @@ def model(tiny_model) -> Path:
 @pytest.fixture
 def client(model, tmp_path) -> Callable[..., SglangEngine]:
     def make(*urls: str, **config: Any) -> SglangEngine:
-        return SglangEngine(model, config=Server(urls=urls, patience=2, **config), logs=tmp_path / "logs")
+        return SglangEngine(model, config=ServerConfig(urls=urls, patience=2, **config), logs=tmp_path / "logs")
 
     return make
 
@@ -39,7 +39,7 @@ def test_a_routers_workers_are_asked_themselves(run_stand_in, client, model, cap
         out = list(generate(engine, first))
         whole(first, out)
         ids = {c.id: c.ids for c in out}
-        second = [Request(r.id, (*r.ids, *ids[r.id], 7, 8), Sampling(8), 1) for r in first]
+        second = [Request(r.id, (*r.ids, *ids[r.id], 7, 8), SamplingParams(8), 1) for r in first]
         again = {c.id: c for c in generate(engine, second)}
         assert all(again[r.id].cached_tokens >= len(r.ids) for r in first), "a conversation stays with its worker"
         facts = engine.facts()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dpr_mini.engines.base import EngineError, Request, Sampling
+from dpr_mini.engines.base import EngineError, Request, SamplingParams
 from dpr_mini.engines.decode import Decoder
 from dpr_mini.engines.sglang import wire
 
@@ -25,7 +25,7 @@ def words(decoder):
 
 
 def request(**sampling) -> Request:
-    return Request("r", (5, 6, 7, 8), Sampling(20, **sampling), 77)
+    return Request("r", (5, 6, 7, 8), SamplingParams(20, **sampling), 77)
 
 
 def reply(ids, reason, **meta):
@@ -379,4 +379,4 @@ def test_workers_that_cannot_be_asked_are_one_line(told, says):
 def test_decoder_room_refuses_what_would_end_a_server(decoder, tmp_path: Path):
     for ids in ((5, decoder.vocabulary), (-1, 5)):
         with pytest.raises(EngineError, match="outside the model's vocabulary"):
-            decoder.room(Request("r", ids, Sampling(4), 0))
+            decoder.room(Request("r", ids, SamplingParams(4), 0))

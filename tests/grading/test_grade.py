@@ -15,8 +15,8 @@ from places import SHARED_DATA
 
 from dpr_mini.commands.grade import grade_file
 from dpr_mini.grading import worker
-from dpr_mini.grading.answers import exact, number
-from dpr_mini.grading.grader import GradeError, Grader, extract, first_result, last_number
+from dpr_mini.grading.answers import exact, extract, first_result, last_number, number
+from dpr_mini.grading.grader import Grader
 from dpr_mini.types import UserError
 
 
@@ -283,7 +283,7 @@ def test_workers_end_with_the_block():
 
 
 def test_a_worker_that_cannot_start_is_an_error():
-    with Grader(workers=1, memory_mib=20) as g, pytest.raises(GradeError, match="did not start"):
+    with Grader(workers=1, memory_mib=20) as g, pytest.raises(UserError, match="did not start"):
         g.grade(r"\sin(2x)", r"\boxed{2\sin(x)\cos(x)}")
 
 

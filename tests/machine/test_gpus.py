@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from dpr_mini.machine import gpus, requirements
-from dpr_mini.recipe import Needs
+from dpr_mini.recipe import NeedsConfig
 
 LIST = """GPU 0: NVIDIA Test Card (UUID: GPU-a0)
   MIG 1g.10gb     Device  0: (UUID: MIG-11)
@@ -56,8 +56,8 @@ def test_a_mig_slice_has_the_size_of_its_name_and_nothing_is_known_to_be_free(dr
     driver.slices.write_text(LIST)
     assert gpus.first().uuid == "MIG-11" and gpus.first().total == 10.0 and gpus.first().free is None
     assert uuids(monkeypatch, "MIG-2") == ["MIG-22"] and gpus.first().total == 40.0
-    assert requirements.missing_for(Needs(gpu_gib=30), None) == ""
-    assert "here there is 40 GiB" in requirements.missing_for(Needs(gpu_gib=79), None)
+    assert requirements.missing_for(NeedsConfig(gpu_gib=30), None) == ""
+    assert "here there is 40 GiB" in requirements.missing_for(NeedsConfig(gpu_gib=79), None)
     assert gpus.lack(1000.0) == "", "unknown is not zero"
 
 
@@ -70,7 +70,7 @@ def test_a_card_in_mig_mode_whose_memory_is_stated_is_still_used_by_slices(drive
 def test_an_unknown_size_is_no_missing_gpu(driver):
     driver.show("[N/A]", total="[N/A]")
     assert gpus.first().total is None and "memory not known" in gpus.first().words()
-    assert requirements.missing_for(Needs(gpu_gib=79), None) == ""
+    assert requirements.missing_for(NeedsConfig(gpu_gib=79), None) == ""
 
 
 def test_needs_are_those_of_the_first_visible_card(driver, monkeypatch):
@@ -79,12 +79,12 @@ def test_needs_are_those_of_the_first_visible_card(driver, monkeypatch):
         "GPU-a0, Small, 24564, 24000, 580.1, 8.9, [N/A]\nGPU-b1, Large, 81559, 81000, 580.1, 9.0, Disabled\n"
     )
     assert "needs a GPU with 79 GiB of memory; here there is 24 GiB (Small)" in requirements.missing_for(
-        Needs(gpu_gib=79), None
+        NeedsConfig(gpu_gib=79), None
     )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
-    assert requirements.missing_for(Needs(gpu_gib=79), None) == ""
+    assert requirements.missing_for(NeedsConfig(gpu_gib=79), None) == ""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5")
-    assert "no NVIDIA GPU (CUDA_VISIBLE_DEVICES='5')" in requirements.missing_for(Needs(gpu_gib=79), None)
+    assert "no NVIDIA GPU (CUDA_VISIBLE_DEVICES='5')" in requirements.missing_for(NeedsConfig(gpu_gib=79), None)
 
 
 def test_a_tool_that_fails_or_hangs_is_no_gpu(driver, monkeypatch):

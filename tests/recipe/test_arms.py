@@ -220,7 +220,7 @@ class Letters:
 @pytest.mark.parametrize(("said", "left"), [("so it is 12 again", "......... So: 12."), ("12", " So: 12.")])
 def test_an_emptied_turn_keeps_its_length_and_its_answer(said, left):
     turns = tuple(Turn(n, "q", tuple(map(ord, t)), t, "stop") for n, t in (("solve", "12"), ("verify", said)))
-    filler = recipe.Filler(text=".", answer=" So: {answer}.")
+    filler = recipe.FillerConfig(text=".", answer=" So: {answer}.")
     emptied = pack.hollow(Dialogue("d", "p", 0, turns, "e", 0), "12", Letters(), filler)
     assert [t.text for t in emptied.turns] == ["12", left]
     assert len(emptied.turns[1].ids) == max(len(said), len(" So: 12."))
@@ -232,7 +232,7 @@ def test_pack_spends_its_budget_and_says_how_many_samples_that_are(tmp_path):
     (tmp_path / "kept").mkdir()
     (tmp_path / "out").mkdir()
     store.write_rows(tmp_path / "kept" / "rows.jsonl", rows)
-    settings = recipe.Pack(tokens_per_row=50)
+    settings = recipe.PackConfig(tokens_per_row=50)
     metrics = staging.pack(tmp_path / "out", tmp_path / "kept", settings, Letters(), {}, budget=20)
     assert (metrics["samples"], metrics["distinct_samples"], metrics["trained_tokens"]) == (5, 2, 20)
 
@@ -366,7 +366,7 @@ def test_an_evaluation_can_hold_a_dialogue_and_scores_its_last_turn(tmp_path):
 
     templates = {"solve": "{problem}", "x": "again x", "y": "again y"}
     problems = [Problem(i, "made", f"2+2?{i}", "4", split="sums") for i in "ab"]
-    settings = recipe.Evaluate(samples=2, greedy=True, turns=(("solve",), ("x", "y")), max_new_tokens=32)
+    settings = recipe.EvaluateConfig(samples=2, greedy=True, turns=(("solve",), ("x", "y")), max_new_tokens=32)
     with ScriptedEngine(answer, template.tokenizer) as engine:
         staging.answers(tmp_path, problems, engine, template, settings, templates, 0)
     metrics = staging.cards(tmp_path, tmp_path, problems, {}, settings.grader)

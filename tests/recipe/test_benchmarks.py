@@ -8,7 +8,7 @@ from places import SHARED_DATA, SMOKE_MODEL
 
 from dpr_mini import pipeline
 from dpr_mini.commands.eval import held_out
-from dpr_mini.recipe import Evaluate, Problems, RecipeError, load, parse, prompts
+from dpr_mini.recipe import EvaluateConfig, ProblemsConfig, RecipeError, load, parse, prompts
 from dpr_mini.recipe.benchmarks import BENCHMARKS, BOXED, PRESETS
 from dpr_mini.store import read_rows
 from dpr_mini.types import UserError
@@ -62,31 +62,31 @@ def test_a_benchmark_is_never_trained_on():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_presets_words_exist(name):
-    evaluate = Evaluate(preset=name)
+    evaluate = EvaluateConfig(preset=name)
     assert evaluate.template in prompts.TEMPLATES and "{problem}" in prompts.TEMPLATES[evaluate.template]
 
 
 def test_presets_are_the_fields_settings():
-    qwen, long, ours = (Evaluate(preset=n) for n in ("qwen-math", "long-cot", "ours"))
+    qwen, long, ours = (EvaluateConfig(preset=n) for n in ("qwen-math", "long-cot", "ours"))
     assert (qwen.temperature, qwen.samples, qwen.greedy, qwen.max_new_tokens) == (0, 1, False, 2048)
     assert qwen.system == BOXED and prompts.fill(prompts.TEMPLATES[qwen.template], "1 + 1?") == "1 + 1?"
     assert (long.temperature, long.top_p, long.max_new_tokens) == (0.6, 0.95, 32768)
     assert [long.k(b) for b in ("aime24", "aime25", "math500", "gsm8k")] == [64, 64, 4, 4]
-    assert ours == Evaluate()
+    assert ours == EvaluateConfig()
 
 
 def test_explicit_keys_win_over_the_preset():
-    own = Evaluate(preset="long-cot", temperature=1.0, samples_of={"aime24": 8})
+    own = EvaluateConfig(preset="long-cot", temperature=1.0, samples_of={"aime24": 8})
     assert (own.temperature, own.top_p, own.k("aime24"), own.k("aime25")) == (1.0, 0.95, 8, 4)
-    assert Evaluate(preset="long-cot", samples=2).k("aime24") == 2, "--k counts for every benchmark"
+    assert EvaluateConfig(preset="long-cot", samples=2).k("aime24") == 2, "--k counts for every benchmark"
 
 
 def test_a_presets_name_does_not_change_a_key_but_its_settings_do():
-    spelled = Evaluate(samples=1, greedy=False, temperature=0.0, top_p=1.0, max_new_tokens=2048, template="question",
-                       system=BOXED)  # fmt: skip
-    assert spelled.changes_answers() == Evaluate(preset="qwen-math").changes_answers()
-    assert Evaluate(grader={"timeout_s": 9}).changes_answers() == Evaluate().changes_answers()
-    assert Evaluate(system="Be brief.").changes_answers() != Evaluate().changes_answers()
+    spelled = EvaluateConfig(samples=1, greedy=False, temperature=0.0, top_p=1.0, max_new_tokens=2048,
+                             template="question", system=BOXED)  # fmt: skip
+    assert spelled.changes_answers() == EvaluateConfig(preset="qwen-math").changes_answers()
+    assert EvaluateConfig(grader={"timeout_s": 9}).changes_answers() == EvaluateConfig().changes_answers()
+    assert EvaluateConfig(system="Be brief.").changes_answers() != EvaluateConfig().changes_answers()
 
 
 def test_an_unknown_preset_and_an_unknown_benchmark_of_samples_of():
@@ -142,7 +142,7 @@ def test_a_missing_file_is_one_clear_line(tmp_path):
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no shared/data beside this checkout")
 def test_the_local_files_are_whole_and_labelled(tmp_path):
-    asked = Problems(train=[{"file": "none"}], held_out=held_out(list(BENCHMARKS), SHARED_DATA, None))
+    asked = ProblemsConfig(train=[{"file": "none"}], held_out=held_out(list(BENCHMARKS), SHARED_DATA, None))
     told = staging.problems(tmp_path, asked, Path(), train=False)
     assert told["splits"] == SIZES and told["dropped"] == {}
     rows = list(read_rows(tmp_path / "rows.jsonl"))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from rows import graded
 
-from dpr_mini.recipe import Evaluate
+from dpr_mini.recipe import EvaluateConfig
 from dpr_mini.reporting import words
 from dpr_mini.scoring.card import score
 from dpr_mini.scoring.stats import Difference
@@ -58,12 +58,12 @@ def test_a_card_as_a_cell_with_and_without_greedy_answers():
 def test_a_card_over_benchmarks_with_different_k_says_both():
     card = score([*ANSWERS, graded("c", 0, True, "other")])
     assert words.size(card) == "n=3, k=1 to 2"
-    lines = list(words.lines(card, Evaluate()))
+    lines = list(words.lines(card, EvaluateConfig()))
     assert lines[0].startswith("all: n=3, k=1 to 2, T=0.7") and not any("maj@" in x or "pass@2" in x for x in lines)
 
 
 def test_a_card_for_a_terminal_names_every_score():
-    lines = list(words.lines(score([*ANSWERS, *GREEDY_ANSWERS], "bench"), Evaluate(samples=2)))
+    lines = list(words.lines(score([*ANSWERS, *GREEDY_ANSWERS], "bench"), EvaluateConfig(samples=2)))
     assert lines[0] == "bench: n=2, k=2, T=0.7, top-p 0.95, at most 1024 tokens, preset ours"
     assert [x[2:13].strip() for x in lines[1:5]] == ["pass@1", "maj@2", "pass@2", "greedy, k=1"]
     assert lines[5].startswith("  tokens      mean 11 (right 11, wrong 10), median 11, p90 11; truncated 0.0%")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpr_mini.recipe import RecipeError, Sampling, parse
+from dpr_mini.recipe import RecipeError, SamplingConfig, parse
 from dpr_mini.sampling import budgets
 from dpr_mini.sampling.budgets import BudgetError, Counts
 
@@ -21,7 +21,7 @@ def probe(*right, samples=4):
 
 def first(found, **config):
     """The first round after a probe."""
-    return budgets.step(found, found, Sampling(**config))
+    return budgets.step(found, found, SamplingConfig(**config))
 
 
 def wanted(found, **config):
@@ -102,19 +102,19 @@ def test_gvm_by_hand():
     # 1/sqrt(p + 0.001/p): p = 0.25 1.98419, 0.5 1.41139, 1 0.99950; of 100: 45.146, 32.113, 22.741; none for p = 0
     found = probe(0, 1, 2, 4)
     assert draws(found, target="gvm", budget=16 + 100, dynamic=False) == [0, 45, 32, 23]
-    weight = budgets.gvm(found, Sampling(target="gvm", budget=1)).weight
+    weight = budgets.gvm(found, SamplingConfig(target="gvm", budget=1)).weight
     assert weight.tolist() == pytest.approx([0, 1.98419, 1.41139, 0.99950], abs=1e-5)
 
 
 def test_gvm_peaks_at_hard_but_solvable():
     found = probe(*range(0, 1001), samples=1000)
-    weight = budgets.gvm(found, Sampling(target="gvm", budget=1)).weight
+    weight = budgets.gvm(found, SamplingConfig(target="gvm", budget=1)).weight
     assert found.rate[weight.argmax()] == pytest.approx(math.sqrt(1e-3), abs=1e-3)
 
 
 def test_dynamic_gvm_draws_half_first_and_follows_the_pass_rates():
     begun = probe(1, 1)
-    config = Sampling(target="gvm", budget=8 + 40, max_tries=100)
+    config = SamplingConfig(target="gvm", budget=8 + 40, max_tries=100)
     assert budgets.step(begun, begun, config).draws.tolist() == [10, 10]
     # the first turns out to be solved nearly always: p = 11/14 against 1/14, weights 1.1272 and 3.4325
     now = begun.plus(np.array([10, 10]), np.array([10, 10]), np.array([10, 0]))
@@ -127,8 +127,8 @@ def test_dynamic_gvm_draws_half_first_and_follows_the_pass_rates():
 def test_dynamic_targets_follow_what_was_drawn():
     begun = probe(0, 2)
     now = begun.plus(np.array([4, 0]), np.array([4, 0]), np.array([4, 0]))  # 4 of 8: as hard as the other
-    assert budgets.step(begun, now, Sampling(quota=8, dynamic=True)).wanted.tolist() == [8, 8]
-    assert budgets.step(begun, now, Sampling(quota=8, dynamic=False)).wanted.tolist() == [8, 4]
+    assert budgets.step(begun, now, SamplingConfig(quota=8, dynamic=True)).wanted.tolist() == [8, 8]
+    assert budgets.step(begun, now, SamplingConfig(quota=8, dynamic=False)).wanted.tolist() == [8, 4]
 
 
 # ---------------------------------------------------------------- properties
@@ -182,7 +182,7 @@ def test_every_sampling_ends_within_its_limits(config, rates, seed):
     target, quota, tries, over, more = config
     over = over if over is not None or target not in ("boundary", "gvm") else 100
     budget = None if over is None else 4 * len(rates) + over
-    config = Sampling(target=target, quota=quota, max_tries=tries, budget=budget, **more)
+    config = SamplingConfig(target=target, quota=quota, max_tries=tries, budget=budget, **more)
     begun, now, step, rounds = play(rates, config, seed=seed)
     assert (now.asked <= np.maximum(tries, 4)).all()
     assert budget is None or now.asked.sum() <= budget
@@ -245,7 +245,7 @@ def test_patience_ends_where_the_chance_falls_below(a, b, tries, give_up):
 @pytest.mark.parametrize(("give_up", "share"), [(0.05, 0.90), (0.3, 0.49), (0.5, 0.25)])
 def test_where_a_problem_is_given_up(give_up, share):
     """With nothing right it is given up once it has had (1 - give_up)^2 of its tries, in one round up to there."""
-    config = Sampling(target="uniform", max_tries=1000, give_up=give_up)
+    config = SamplingConfig(target="uniform", max_tries=1000, give_up=give_up)
     _, now, step, _ = play([0.0], config)
     assert now.asked[0] == pytest.approx(1000 * share, rel=0.02) and step.stop.tolist() == ["gave_up"]
     assert exact_chance(0, now.asked[0], 1000 - now.asked[0]) < give_up
@@ -255,7 +255,7 @@ def test_where_a_problem_is_given_up(give_up, share):
 
 
 def test_a_right_answer_keeps_a_problem_going():
-    config = Sampling(target="uniform", quota=50, max_tries=100, give_up=0.3)
+    config = SamplingConfig(target="uniform", quota=50, max_tries=100, give_up=0.3)
     begun = probe(0, 1)
     now = begun.plus(*(np.array([60, 60]),) * 2, np.array([0, 3]))
     step = budgets.step(begun, now, config)
@@ -286,9 +286,9 @@ def test_what_shares_out_draws_must_be_given_some(target):
 
 
 def test_a_budget_shrinks_with_the_problems():
-    assert Sampling(budget=1000).scaled(0.15).budget == 150
-    assert Sampling(budget=2).scaled(0.1).budget == 1
-    assert Sampling().scaled(0.15) == Sampling()
+    assert SamplingConfig(budget=1000).scaled(0.15).budget == 150
+    assert SamplingConfig(budget=2).scaled(0.1).budget == 1
+    assert SamplingConfig().scaled(0.15) == SamplingConfig()
 
 
 @pytest.mark.parametrize(

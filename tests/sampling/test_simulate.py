@@ -11,7 +11,7 @@ from scripted import ScriptedEngine
 
 from dpr_mini import pipeline, recipe
 from dpr_mini.chat.template import Template
-from dpr_mini.recipe import Probe, Sampling
+from dpr_mini.recipe import ProbeConfig, SamplingConfig
 from dpr_mini.sampling import budgets, simulate
 from dpr_mini.sampling.budgets import TARGETS, Counts
 from dpr_mini.store import write_json, write_rows
@@ -28,7 +28,7 @@ def near(found, exact, sd=None, replicas=400):
 
 
 def forecast(rates=tuple(RATES), samples=4, **config):
-    return simulate.forecast(simulate.known(rates, samples), Sampling(**config), replicas=400)
+    return simulate.forecast(simulate.known(rates, samples), SamplingConfig(**config), replicas=400)
 
 
 # ---------------------------------------------------------------- exact expectations
@@ -100,7 +100,7 @@ def dart():
     start = simulate.assumed(14_973, 48)
 
     def play(**config):
-        return simulate.forecast(start, Sampling(dynamic=False, **config), replicas=4)
+        return simulate.forecast(start, SamplingConfig(dynamic=False, **config), replicas=4)
 
     return {
         "uniform": play(target="uniform", quota=40, max_tries=2048),
@@ -138,7 +138,7 @@ def test_dart_vanilla(dart):
 # ---------------------------------------------------------------- real sampling
 
 
-PROBE = Probe(samples=4, max_new_tokens=40)
+PROBE = ProbeConfig(samples=4, max_new_tokens=40)
 TRUE = [0.0, 0.03, 0.1, 0.25, 0.5, 0.75, 0.95] * 12
 PROBLEMS = [Problem(f"p{i}", "t", f"problem {i}", "7") for i in range(len(TRUE))]
 
@@ -165,7 +165,7 @@ def test_expected_counts_are_those_of_real_sampling(template, tmp_path, probed_f
         staging.probe(tmp_path, PROBLEMS, engine, template, PROBE, "{problem}", seed=3)
         start = simulate.read(tmp_path / "rates.jsonl", 4) if probed_first else simulate.known(TRUE, 4)
         for target in TARGETS:
-            config = Sampling(target=target, quota=4, max_tries=16, budget=1000)
+            config = SamplingConfig(target=target, quota=4, max_tries=16, budget=1000)
             told = staging.sample(
                 tmp_path / target, PROBLEMS, tmp_path, engine, template, config, PROBE, "{problem}", seed=3
             )
@@ -186,7 +186,7 @@ def test_expected_counts_are_those_of_real_sampling(template, tmp_path, probed_f
 
 def test_forecasts_from_a_probe_hold_for_different_problems():
     """Runs of problems whose pass rates the forecast never sees: about 90 % of them end inside the interval."""
-    config = Sampling(quota=4, max_tries=24)
+    config = SamplingConfig(quota=4, max_tries=24)
     inside = []
     for i in range(18):
         rng = np.random.default_rng(i)
@@ -217,7 +217,10 @@ def test_each_number_of_a_forecast_holds_by_itself(target):
     A 95 % interval that holds 35 of 40 is not refuted; one that holds 34 is (p < 0.04). The numbers of one run hang
     together, so that each is counted alone. How many draws are spent is skewed: bench/LOG.md has how often that holds.
     """
-    config, held = Sampling(target=target, quota=4, max_tries=12), dict.fromkeys(("right", "usable", "never_solved"), 0)
+    config, held = (
+        SamplingConfig(target=target, quota=4, max_tries=12),
+        dict.fromkeys(("right", "usable", "never_solved"), 0),
+    )
     for i in range(40):
         rng = np.random.default_rng((7, i))
         p = MADE[i % len(MADE)](rng)
@@ -288,17 +291,17 @@ def test_the_assumed_problems_are_as_many_as_asked():
 
 
 def test_the_table_has_every_strategy_at_equal_draws():
-    lines = simulate.table(simulate.assumed(100, 4), Sampling(quota=4, max_tries=16, budget=900))
+    lines = simulate.table(simulate.assumed(100, 4), SamplingConfig(quota=4, max_tries=16, budget=900))
     assert [line.split()[0] for line in lines[1:7]] == list(TARGETS)
     assert all(int(line.split()[1]) <= 900 for line in lines[1:7])
     assert "quota 4, at most 16 draws a problem" in lines[7] and "may draw 900 in all" in lines[7]
     assert max(map(len, lines)) <= 120
-    own = simulate.table(simulate.assumed(100, 4), Sampling(target="vrt", max_tries=9))
+    own = simulate.table(simulate.assumed(100, 4), SamplingConfig(target="vrt", max_tries=9))
     assert own[1].split()[:4] == ["vrt", "900", "±", "0"] and "may draw 900 in all" in own[7]
 
 
 def test_the_table_of_a_budget_below_the_probe_says_so():
-    assert simulate.table(simulate.assumed(100, 4), Sampling(budget=399)) == [
+    assert simulate.table(simulate.assumed(100, 4), SamplingConfig(budget=399)) == [
         "sample.budget: 399 draws in all, but the probe alone takes 400: raise it, or lower probe.samples"
     ]
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import SHARED_DATA
 
-from dpr_mini.recipe import Problems
+from dpr_mini.recipe import ProblemsConfig
 from dpr_mini.selection.overlap import (
     NearDuplicates,
     NGram,
@@ -161,7 +161,7 @@ def test_the_known_overlaps_of_math_and_gsm8k_are_found(tmp_path):
     """All 217 problems of train_exclude_overlap.json, and no other, by the stage as a recipe would run it."""
     train = ["train_math.jsonl.gz", "train_gsm8k.jsonl.gz"]
     held_out = {name.split(".")[0]: [{"file": f"eval_{name}"}] for name in EVAL}
-    config = Problems.model_validate({"train": [{"file": name} for name in train], "held_out": held_out})
+    config = ProblemsConfig.model_validate({"train": [{"file": name} for name in train], "held_out": held_out})
     staging.problems(tmp_path, config, SHARED_DATA)
     drops = list(read_rows(tmp_path / "drops.jsonl"))
     found = {d["dialogue_id"] for d in drops if d["rule"] in ("held_out", "decontaminated")}

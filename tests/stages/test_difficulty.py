@@ -7,7 +7,7 @@ from scripted import ScriptedEngine
 from dpr_mini.chat import conversation
 from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import EngineError
-from dpr_mini.recipe import Probe, Sampling
+from dpr_mini.recipe import ProbeConfig, SamplingConfig
 from dpr_mini.sampling.budgets import TARGETS, BudgetError
 from dpr_mini.store import read_rows
 from dpr_mini.types import Difficulty, Problem, seed_for
@@ -19,7 +19,7 @@ def test_difficulty_interval_is_wilsons():
     assert Difficulty("p", 0, 0).interval == (0.0, 1.0)
 
 
-PROBE = Probe(samples=4, max_new_tokens=40)
+PROBE = ProbeConfig(samples=4, max_new_tokens=40)
 PROBLEMS = [
     Problem(f"p{i}", "t", f"easy {i}" if i < 3 else f"hard {i}" if i < 6 else f"never {i}", "7") for i in range(8)
 ]
@@ -41,7 +41,7 @@ def go(folder, template, engine_seed=0, answers=answer, **config):
     probed, sampled = folder / "probe", folder / "sample"
     for f in (probed, sampled):
         f.mkdir(parents=True, exist_ok=True)
-    config = Sampling(**{"quota": 4, "max_tries": 12, **config})
+    config = SamplingConfig(**{"quota": 4, "max_tries": 12, **config})
     with ScriptedEngine(answers, template.tokenizer, seed=engine_seed) as engine:
         staging.probe(probed, PROBLEMS, engine, template, PROBE, "{problem}", seed=1)
         told = staging.sample(sampled, PROBLEMS, probed, engine, template, config, PROBE, "{problem}", seed=1)

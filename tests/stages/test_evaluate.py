@@ -15,7 +15,7 @@ from dpr_mini import engines, pipeline
 from dpr_mini.chat.template import Template
 from dpr_mini.commands import eval as evaluation
 from dpr_mini.grading.grader import Grader
-from dpr_mini.recipe import Evaluate, Grading, prompts
+from dpr_mini.recipe import EvaluateConfig, GraderConfig, prompts
 from dpr_mini.scoring import graded
 from dpr_mini.scoring.card import score, score_all
 from dpr_mini.stages import evaluate
@@ -23,7 +23,7 @@ from dpr_mini.store import StoreError, read_json, read_rows
 from dpr_mini.types import ALL, GREEDY, Dialogue, Problem, Turn, Verdict
 
 PROBLEMS = [Problem(f"p{i}", "made", f"{i} + {i}?", str(2 * i), ("easy", "hard")[i % 2], "bench") for i in range(6)]
-ASKED = Evaluate(samples=3, max_new_tokens=40, template="question")
+ASKED = EvaluateConfig(samples=3, max_new_tokens=40, template="question")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_k_samples_and_one_greedy_answer_of_each_problem(tmp_path, template):
 
 def test_a_benchmark_can_have_its_own_k_and_more_samples_are_more_of_the_same(tmp_path, template):
     both = [*PROBLEMS, Problem("q0", "made", "9 + 9?", "18", split="aime24")]
-    config = Evaluate(samples=1, samples_of={"aime24": 5}, greedy=False, template="question")
+    config = EvaluateConfig(samples=1, samples_of={"aime24": 5}, greedy=False, template="question")
     told, _ = ask(tmp_path / "few", template, config=config, problems=both)
     assert told["dialogues"] == 6 + 5
     ask(tmp_path / "many", template)
@@ -67,7 +67,7 @@ def test_a_benchmark_can_have_its_own_k_and_more_samples_are_more_of_the_same(tm
 
 
 def test_a_system_turn_stands_before_the_question(tmp_path, template):
-    config = Evaluate(preset="qwen-math", max_new_tokens=40)
+    config = EvaluateConfig(preset="qwen-math", max_new_tokens=40)
     _, engine = ask(tmp_path, template, config=config, problems=PROBLEMS[:1])
     (request,) = engine.seen
     whole = template.render([{"role": "system", "content": config.system}, {"role": "user", "content": "0 + 0?"}])
@@ -203,7 +203,7 @@ def test_one_benchmark_has_no_card_over_all():
 def test_answers_to_other_problems_are_refused(tmp_path, template):
     ask(tmp_path, template)
     with pytest.raises(StoreError, match=r"rows.jsonl: 1 problems are not held out here: p5"):
-        staging.cards(tmp_path, tmp_path, PROBLEMS[:5], {}, Grading())
+        staging.cards(tmp_path, tmp_path, PROBLEMS[:5], {}, GraderConfig())
 
 
 # ---------------------------------------------------------------- the command

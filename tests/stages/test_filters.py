@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 import staging
 
-from dpr_mini.recipe import Filter, RecipeError
+from dpr_mini.recipe import FilterConfig, RecipeError
 from dpr_mini.selection import behaviours, judging
 from dpr_mini.selection.arithmetic import false_equations
 from dpr_mini.selection.rules import RULES, Case, build_rules, kind_of
@@ -275,7 +275,7 @@ def stage(tmp_path):
 
 def test_stage_keeps_and_accounts_for_all(stage):
     folder, talks, problems = stage
-    config = Filter(rules=("answered", "answer_correct", "not_truncated", "false_arithmetic"))
+    config = FilterConfig(rules=("answered", "answer_correct", "not_truncated", "false_arithmetic"))
     metrics = staging.filtering(folder, talks, problems, config, BRIDGES)
     kept, drops = list(read_rows(folder / "rows.jsonl")), list(read_rows(folder / "drops.jsonl"))
     assert [r["id"] for r in kept] == ["p1#0", "p1#1", "p2#0"]
@@ -298,10 +298,10 @@ def test_stage_keeps_and_accounts_for_all(stage):
 
 def test_stage_limit_and_quota(stage, tmp_path):
     folder, talks, problems = stage
-    metrics = staging.filtering(folder, talks, problems, Filter(rules=("answer_correct",), limit=2), BRIDGES)
+    metrics = staging.filtering(folder, talks, problems, FilterConfig(rules=("answer_correct",), limit=2), BRIDGES)
     assert metrics["kept"] == 2 and metrics["drops"]["limit"] == 2
     write_rows(tmp_path / "budgets.jsonl", [{"problem_id": "p1", "wanted": 1}, {"problem_id": "p2", "wanted": 3}])
-    config = Filter(rules=("answer_correct",))
+    config = FilterConfig(rules=("answer_correct",))
     metrics = staging.filtering(folder, talks, problems, config, BRIDGES, quotas=tmp_path / "budgets.jsonl")
     assert metrics["kept"] == 2 and metrics["drops"] == {"answer_correct": 2, "quota": 2}
     assert metrics["problems_covered"] == 2
@@ -310,7 +310,7 @@ def test_stage_limit_and_quota(stage, tmp_path):
 def test_nothing_kept_is_one_line_and_leaves_the_ledger(stage):
     folder, talks, problems = stage
     with pytest.raises(StoreError) as error:
-        staging.filtering(folder, talks, problems, Filter(rules=({"length": {"min_tokens": 999}},)), BRIDGES)
+        staging.filtering(folder, talks, problems, FilterConfig(rules=({"length": {"min_tokens": 999}},)), BRIDGES)
     line = str(error.value)
     assert "none of 6 dialogues" in line and "length 6" in line and "dialogues are kept" in line and "\n" not in line
     assert len(list(read_rows(folder / "drops.jsonl"))) == 6 and not (folder / "rows.jsonl").exists()

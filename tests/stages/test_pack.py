@@ -94,7 +94,7 @@ def trained_text(row: Pack) -> str:
 def run(tmp_path, *dialogues, **config):
     folder = tmp_path / "pack"
     folder.mkdir()
-    settings = recipe.Pack(**{"tokens_per_row": ROOM, **config})
+    settings = recipe.PackConfig(**{"tokens_per_row": ROOM, **config})
     metrics = staging.pack(folder, kept(tmp_path / "kept", *dialogues), settings, Letters(), {"verify": "|"})
     rows = list(store.read_rows(folder / "rows.jsonl"))
     return metrics, rows, list(store.read_rows(folder / "drops.jsonl"))

@@ -8,9 +8,9 @@ import pytest
 import staging
 from places import ROOT
 
-from dpr_mini.recipe import Problems
+from dpr_mini.recipe import ProblemsConfig
 from dpr_mini.recipe import load as load_recipe
-from dpr_mini.stages.problems import ProblemError, bare, identity
+from dpr_mini.stages.problems import bare, identity
 from dpr_mini.store import StoreError, read_rows
 from dpr_mini.types import UserError
 
@@ -27,7 +27,9 @@ def item(text, answer="1", **more):
 def load(tmp_path, train, settings=None, scale=1.0, **held_out):
     out = tmp_path / "out"
     out.mkdir(exist_ok=True)
-    told = staging.problems(out, Problems(train=train, held_out=held_out, **(settings or {})), tmp_path, scale=scale)
+    told = staging.problems(
+        out, ProblemsConfig(train=train, held_out=held_out, **(settings or {})), tmp_path, scale=scale
+    )
     return told, list(read_rows(out / "rows.jsonl")), list(read_rows(out / "drops.jsonl"))
 
 
@@ -250,7 +252,7 @@ def test_a_malformed_row_is_named(tmp_path, text, message):
     ],
 )
 def test_a_source_that_cannot_be_read_is_named(tmp_path, source, message):
-    with pytest.raises(ProblemError, match=message):
+    with pytest.raises(UserError, match=message):
         load(tmp_path, [source])
 
 

@@ -119,7 +119,7 @@ def pack(folder, kept, config, template, bridges, budget: int | None = None) -> 
 
 
 def problems(
-    folder: Path, config: recipe.Problems, base: Path, train: bool = True, scale: float = 1.0
+    folder: Path, config: recipe.ProblemsConfig, base: Path, train: bool = True, scale: float = 1.0
 ) -> dict[str, Any]:
     config = config if train else config.model_copy(update={"train": ()})
     settings = problems_stage.ProblemsSettings(config, {}, base, scale)

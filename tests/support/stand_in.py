@@ -21,7 +21,7 @@ from typing import Any
 
 from aiohttp import web
 
-from dpr_mini.engines.base import Completion, Request, Sampling
+from dpr_mini.engines.base import Completion, Request, SamplingParams
 from dpr_mini.engines.sglang import launch
 from dpr_mini.engines.sglang.engine import SglangEngine
 from dpr_mini.engines.sglang.process import free_port
@@ -214,7 +214,7 @@ class Running:
 def asks(n: int, size: int = 20, room: int = 24, seed: int = 0) -> list[Request]:
     draw = random.Random(seed)
     return [
-        Request(f"q{i}", tuple(draw.randrange(3, 250) for _ in range(size)), Sampling(room), seed_)
+        Request(f"q{i}", tuple(draw.randrange(3, 250) for _ in range(size)), SamplingParams(room), seed_)
         for i, seed_ in enumerate(range(n))
     ]
 

@@ -147,7 +147,7 @@ def test_the_recipes_examples_are_the_tutors_and_not_held_out(smoke, maker, held
 
 @pytest.mark.parametrize("behind_examples", [False, True])
 def test_the_base_model_is_wrong_often_and_right_often(behind_examples, smoke, held_out):
-    from dpr_mini.engines.base import Request, Sampling, generate
+    from dpr_mini.engines.base import Request, SamplingParams, generate
     from dpr_mini.engines.hf import HfEngine
 
     template = Template.load(FOLDER)
@@ -157,7 +157,7 @@ def test_the_base_model_is_wrong_often_and_right_often(behind_examples, smoke, h
         Request(
             f"{p.id}#{i}",
             template.opening(p.text, said=shown),
-            Sampling(64, temperature=1.0),
+            SamplingParams(64, temperature=1.0),
             seed_for("smoke", p.id, i),
         )
         for p in chosen

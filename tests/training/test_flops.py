@@ -73,7 +73,7 @@ def test_no_row_and_no_training_reads_over_100_percent_also_when_it_is_resumed(m
     ids = tuple(range(16))
     rows = (Pack((f"s{i}",), ids, (True,) * 16, (0,)) for i in range(6))
     store.write_rows(packs / "rows.jsonl", ({"id": f"row-{i}", **asdict(r)} for i, r in enumerate(rows)))
-    config = recipe.Train(epochs=1, save_steps=3, dtype="float32")
+    config = recipe.TrainConfig(epochs=1, save_steps=3, dtype="float32")
     real = loop.learning_rate
 
     def dies(step, *rest):

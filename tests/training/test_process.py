@@ -29,7 +29,7 @@ def out(tmp_path, training_folder) -> Path:
 
 def settings(**keys):
     base = {"epochs": 2, "learning_rate": 1e-3, "dtype": "float32", "save_dtype": "float32", "save_steps": 4}
-    return recipe.Train(**{**base, **keys})
+    return recipe.TrainConfig(**{**base, **keys})
 
 
 def go(out, model, gpu=False, need=None, **keys):

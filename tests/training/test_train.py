@@ -73,7 +73,7 @@ def write(folder, rows):
 
 def settings(**keys):
     base = {"epochs": 3, "learning_rate": 5e-3, "rows_per_step": 2, "save_steps": 4}
-    return recipe.Train(**{**base, "dtype": "float32", "save_dtype": "float32", **keys})
+    return recipe.TrainConfig(**{**base, "dtype": "float32", "save_dtype": "float32", **keys})
 
 
 def go(folder, model_dir, rows, **keys):

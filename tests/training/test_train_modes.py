@@ -78,7 +78,7 @@ def rows(count, documents=3, length=12):
 
 def settings(**keys):
     base = {"epochs": 3, "learning_rate": 5e-3, "rows_per_step": 2, "save_steps": 4}
-    return recipe.Train(**{**base, "dtype": "float32", "save_dtype": "float32", **keys})
+    return recipe.TrainConfig(**{**base, "dtype": "float32", "save_dtype": "float32", **keys})
 
 
 def go(folder, model, packs, **keys):
@@ -334,7 +334,7 @@ def test_switches_that_do_not_fit_are_refused_in_the_recipe():
         ({"python": "x"}, "python is for backend: unsloth"),
     ):
         with pytest.raises(ValueError, match=why):
-            recipe.Train(**keys)
+            recipe.TrainConfig(**keys)
 
 
 def test_tensorboard_has_the_curve(folders, tmp_path):

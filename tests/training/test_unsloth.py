@@ -12,7 +12,7 @@ from dpr_mini.training import TrainError, loop, process
 
 def settings(python, **keys):
     base = {"backend": "unsloth", "python": python, "epochs": 2, "learning_rate": 1e-3}
-    return recipe.Train(**{**base, "dtype": "float32", "save_dtype": "float32", **keys})
+    return recipe.TrainConfig(**{**base, "dtype": "float32", "save_dtype": "float32", **keys})
 
 
 def test_without_an_interpreter_it_says_so(small_model, tmp_path, training_folder):

@@ -31,7 +31,7 @@ from dpr_mini.engines.decode import Decoder
 from dpr_mini.engines.sglang import launch, wire
 from dpr_mini.engines.sglang.calls import Lost, Refused
 from dpr_mini.engines.sglang.fleet import Fleet, Replica
-from dpr_mini.recipe import Server
+from dpr_mini.recipe import ServerConfig
 
 T = TypeVar("T")
 ALIVE_EVERY = 0.5  # seconds between two looks at the server's processes
@@ -63,10 +63,10 @@ class SglangEngine:
     """
 
     def __init__(
-        self, model_dir: Path, *, window: int | None = None, config: Server | None = None, logs: Path = Path(".")
+        self, model_dir: Path, *, window: int | None = None, config: ServerConfig | None = None, logs: Path = Path(".")
     ) -> None:
         self.model_dir, self._window, self.logs = Path(model_dir), window, Path(logs)
-        self.config = config or Server()
+        self.config = config or ServerConfig()
         self.decoder = Decoder(self.model_dir)
         self.fleet = Fleet(self.model_dir, self.decoder, self.config, self.logs)
         self.counts: Counter[str] = Counter()

@@ -12,13 +12,13 @@ from typing import Any
 
 import aiohttp
 
-from dpr_mini.engines.base import EngineError, Request, Sampling
+from dpr_mini.engines.base import EngineError, Request, SamplingParams
 from dpr_mini.engines.decode import Decoder
 from dpr_mini.engines.sglang import calls, launch, wire
 from dpr_mini.engines.sglang.calls import Absent, Lost, Refused
 from dpr_mini.engines.sglang.process import ServerProcess, free_port
 from dpr_mini.machine import gpus, requirements
-from dpr_mini.recipe import Server
+from dpr_mini.recipe import ServerConfig
 
 PROBE = "The cache keeps what it has read. A second turn begins where the first one ended. " * 6
 GPU_SLACK = 1.0  # GiB that may be missing: the driver's part, a context that is being taken down
@@ -39,7 +39,7 @@ class Fleet:
     Raises EngineError where the recipe's section asks for what is not there.
     """
 
-    def __init__(self, model_dir: Path, decoder: Decoder, config: Server, logs: Path) -> None:
+    def __init__(self, model_dir: Path, decoder: Decoder, config: ServerConfig, logs: Path) -> None:
         self.model_dir, self.decoder, self.config, self.logs = model_dir, decoder, config, logs
         self.urls = tuple(url.rstrip("/") for url in config.urls)
         self.replicas: list[Replica] = []
@@ -251,7 +251,7 @@ class Fleet:
             self._say_no_cache(replica)
             return
         ids = tuple(self.decoder.tokenizer.encode(PROBE, add_special_tokens=False).ids[:96])
-        draw = Sampling(8, temperature=0.0)
+        draw = SamplingParams(8, temperature=0.0)
         try:
             one = Request("probe-1", ids, draw, 0)
             answer = wire.drawn(one, await self._probe(replica, one, 8), self.decoder, 8)
