@@ -1,7 +1,7 @@
 """Put a finished run's numbers where the documentation shows them, so that no number is typed by hand.
 
     python tools/publish.py runs/smollm2-cpu [more runs ...]
-    python tools/publish.py runs/smollm2-cpu/comparison.json      (what `dpr-mini compare` wrote)
+    python tools/publish.py runs/smollm2-cpu/comparison.json 2026-11-25-mix     (of `dpr-mini compare`; the experiment)
 
 Copies a run's scorecards.json (numbers with their conditions) and its accuracy figure to bench/results/<name>.*, and
 rewrites the text between markers, where a file has them:
@@ -10,8 +10,10 @@ rewrites the text between markers, where a file has them:
     docs/results.md   <!-- dialogue -->    of the demo: one kept dialogue, drawn by a hash of its id
     README.md         <!-- result -->      of the demo: one row, pass@1 over all problems by phase
 
-each up to its `<!-- end ... -->`. Of a comparison: comparison.json, its figure, and the table of arms. Publishing again
-changes nothing.
+    docs/results.md   <!-- <experiment> --> of a comparison: the table of arms
+
+each up to its `<!-- end ... -->`. A comparison and its figure go to bench/results/<experiment>/. Publishing again changes
+nothing.
 """
 
 from __future__ import annotations
@@ -56,17 +58,18 @@ def publish(run: Path, root: Path = ROOT) -> None:
         fill(root / RESULTS_PAGE, "dialogue", example(list(results.kept("filter-1"))))
 
 
-def publish_comparison(file: Path, root: Path = ROOT) -> None:
-    """Write what `dpr-mini compare` wrote into the checkout `root`, and say where."""
-    numbers, name = store.read_json(file), file.stem
+def publish_comparison(file: Path, experiment: str, root: Path = ROOT) -> None:
+    """Write what `dpr-mini compare` wrote into the experiment's folder of the checkout `root`, and say where."""
+    numbers, name = store.read_json(file), f"{experiment}/{file.stem}"
     _write(root, name, numbers, file.with_suffix(".svg").read_text(encoding="utf-8"))
     table = comparison.arms(numbers)
     rows = [[cell.replace("\n", " ") for cell in row] for row in table.rows]
     figure = f"![difference to the baseline](../bench/results/{name}.svg)"
-    fill(root / RESULTS_PAGE, name, ["", *_table(table.head, rows), "", figure, ""])
+    fill(root / RESULTS_PAGE, experiment, ["", *_table(table.head, rows), "", figure, ""])
 
 
 def _write(root: Path, name: str, numbers: dict[str, Any], svg: str) -> None:
+    (root / "bench" / "results" / name).parent.mkdir(exist_ok=True)
     store.write_json(root / "bench" / "results" / f"{name}.json", numbers)
     store.write_text(root / "bench" / "results" / f"{name}.svg", svg)
     print(f"{name}: bench/results/{name}.json, .svg")
@@ -94,10 +97,11 @@ def one_row(results: Results, recipe: dict[str, Any]) -> list[str]:
     """The README's result: pass@1 over all problems by phase, with its conditions."""
     cards = {m.label: m.cards[results.overall] for m in results.models}
     first, last = results.models[0].label, results.models[-1].label
-    phases = " -> ".join(f"{label} {words.interval(card)}" for label, card in cards.items())
     change = words.change(results.difference(first, last, results.overall))
-    conditions = f"{words.size(cards[first])}, seed {recipe['seed']}; {last} - {first}, paired: {change}"
-    return ["", f"**pass@1, all held-out problems:** {phases}", f"({conditions}).", ""]
+    size = f"pass@1, all {cards[first].n} held-out problems"
+    model = f"{recipe['model']['name']}, k={cards[first].k}, seed {recipe['seed']}"
+    means = (f"{card.mean:.3f}" for card in cards.values())
+    return ["", *_table((size, *cards, f"{last} - {first}, paired"), [(model, *means, change)]), ""]
 
 
 def summary(results: Results, recipe: dict[str, Any], seconds: float) -> list[str]:
@@ -182,5 +186,10 @@ def one_line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    for path in map(Path, sys.argv[1:]):
-        publish_comparison(path) if path.suffix == ".json" else publish(path)
+    if len(sys.argv) == 3 and sys.argv[1].endswith(".json"):
+        publish_comparison(Path(sys.argv[1]), sys.argv[2])
+    elif len(sys.argv) > 1 and not any(argument.endswith(".json") for argument in sys.argv[1:]):
+        for argument in sys.argv[1:]:
+            publish(Path(argument))
+    else:
+        sys.exit(__doc__)

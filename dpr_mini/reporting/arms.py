@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -163,18 +164,24 @@ class Comparison:
             truncated=fmean(a.finish == "length" for a in sampled),
         )
 
-    def difference(self, arm: str, name: str, greedy: bool = False) -> ArmDifference | None:
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """(arm, the arm that it is compared with): every pair once, those with the baseline first."""
+        others = [name for name in self.arms if name != self.baseline]
+        return [(name, self.baseline) for name in others] + [(b, a) for a, b in combinations(others, 2)]
+
+    def difference(self, arm: str, baseline: str, name: str, greedy: bool = False) -> ArmDifference | None:
         """Arm - baseline on the same problems, over the seeds that both have; None where there is nothing."""
-        seeds = [s for s in self.arms[arm].runs if s in self.arms[self.baseline].runs]
+        seeds = [s for s in self.arms[arm].runs if s in self.arms[baseline].runs]
 
         def rates(chosen: Sequence[int]) -> tuple[dict[str, float], dict[str, float]]:
-            before, after = (self.rates(a, chosen, name, greedy) for a in (self.baseline, arm))
+            before, after = (self.rates(a, chosen, name, greedy) for a in (baseline, arm))
             return before, after
 
         before, after = rates(seeds)
         if not before and not after:
             return None
-        compared = paired(before, after, (self.baseline, arm))
+        compared = paired(before, after, (baseline, arm))
         each = {s: fmean(b.values()) - fmean(a.values()) for s in seeds for a, b in [rates([s])]}
         return ArmDifference(**asdict(compared), seeds=tuple(seeds), per_seed=each)
 
@@ -298,12 +305,11 @@ def summary(comparison: Comparison) -> dict[str, Any]:
             for name, arm in comparison.arms.items()
         },
         "differences": [
-            {"arm": name, "baseline": comparison.baseline, "on": s, "measure": measure, **asdict(difference)}
-            for name in comparison.arms
-            if name != comparison.baseline
+            {"arm": name, "baseline": other, "on": s, "measure": measure, **asdict(difference)}
+            for name, other in comparison.pairs
             for s in names
             for measure in ("pass@1", *(["greedy"] if s in comparison.benchmarks else []))
-            if (difference := comparison.difference(name, s, measure == "greedy"))
+            if (difference := comparison.difference(name, other, s, measure == "greedy"))
         ],
         "left_out": list(comparison.left_out),
         "conditions": conditions(comparison) | {"recipe": {**next(iter(first.runs.values())).recipe, "like": None}},

@@ -86,11 +86,12 @@ def _slices(numbers: Numbers) -> list[Block]:
     head = ("arm", *(f"{s}\nn={_score(numbers, numbers['baseline'], s).n}" for s in first))
     note = "; ".join(f"{name}: {text}" for name, text in numbers["bins"].items() if name in first) + "."
     blocks.append(Table(head, rows, "the same answers", note=note.capitalize()))
-    count = sum(d["measure"] == "pass@1" for d in numbers["differences"])
+    shown = [d for d in numbers["differences"] if d["baseline"] == numbers["baseline"]]
+    count = sum(d["measure"] == "pass@1" for d in shown)
     blocks.append(
         Text(
             f"Each of the {count} differences has a 95 % interval of its own: about {count * 0.05:.0f} of so many "
-            "would exclude zero by chance."
+            "would exclude zero by chance. comparison.json has those of every other pair of arms too."
         )
     )
     return blocks
@@ -165,6 +166,7 @@ def _score(numbers: Numbers, arm: str, on: str) -> ArmScore:
 
 def _difference(numbers: Numbers, arm: str, on: str, measure: str) -> ArmDifference | None:
     """Of one arm to the baseline; None for the baseline itself, and where nothing was compared."""
-    keys = (arm, on, measure)
-    row = next((d for d in numbers["differences"] if (d["arm"], d["on"], d["measure"]) == keys), None)
+    keys = (arm, numbers["baseline"], on, measure)
+    rows = ((tuple(d[k] for k in ("arm", "baseline", "on", "measure")), d) for d in numbers["differences"])
+    row = next((d for of, d in rows if of == keys), None)
     return row and from_row(ArmDifference, row)

@@ -55,7 +55,8 @@ def make(runs: Path, name: str, seed: int, evaluations: dict[str, list[Graded]],
     """A run of an experiment in `runs`/exp: its evaluations, and what training needs before them."""
     store = runs / "exp"
     store.mkdir(parents=True, exist_ok=True)
-    asked = {"name": name, "store": "exp", "seed": seed, "problems": {"train": [{"file": "none"}]}, **more}
+    asked = {"name": name, "store": "exp", "seed": seed, **more}
+    asked["problems"] = {"train": [{"file": "none"}], "held_out": {"one": [{"file": "none"}]}}
     made = recipes.parse(asked, "made").model_dump(mode="json")
     stages = {"problems": stage(store, "problems", {})}
     for title, graded in evaluations.items():
@@ -104,6 +105,18 @@ def test_known_values(runs: Path) -> None:
     assert by[HARD, "pass@1"]["n"] == by[EASY, "pass@1"]["n"] == 10 and by[HARD, "pass@1"]["mean"] == 0.5
 
 
+def test_every_pair_of_arms_is_compared_once_those_with_the_baseline_first(runs: Path, tmp_path: Path) -> None:
+    right = {p: [1, 1] for p in PROBLEMS}
+    for seed in (1, 2):
+        make(tmp_path, "best", seed, {"eval-0": answers(right), "eval-1": answers(right)}, phases=1)
+    comparison = arrange(collect([runs]))
+    assert comparison.pairs == [("best", "plain"), ("up", "plain"), ("up", "best")]
+    by = {(d["arm"], d["baseline"], d["on"], d["measure"]): d["mean"] for d in summary(comparison)["differences"]}
+    for on in comparison.slices:
+        one, other, both = (by[a, b, on, "pass@1"] for a, b in comparison.pairs)
+        assert both == pytest.approx(other - one)
+
+
 def test_costs_are_of_the_stages_that_lead_to_the_arm(runs: Path) -> None:
     arms = summary(arrange(collect([runs])))["arms"]
     assert arms["up"]["costs"] == {
@@ -117,7 +130,7 @@ def test_without_an_arm_of_its_own_the_untouched_model_comes_from_the_others(run
     found = arrange(collect([runs / "arms" / "up-seed1", runs / "arms" / "up-seed2"]))
     assert found.baseline == "base" and list(found.arms) == ["base", "up"]
     assert summary(found)["arms"]["base"]["scores"]["all"]["mean"] == 0.25
-    assert arrange(collect([runs]), "up").difference("plain", "one").mean == pytest.approx(-0.3)
+    assert arrange(collect([runs]), "up").difference("plain", "up", "one").mean == pytest.approx(-0.3)
 
 
 def test_only_seeds_that_both_have_are_compared(runs: Path, tmp_path: Path) -> None:
@@ -140,7 +153,9 @@ def test_bins_do_not_show_a_gain_where_nothing_changed(tmp_path: Path) -> None:
     make(tmp_path, "same", 0, {"eval-0": draw(), "eval-1": draw()}, phases=1)
     found = arrange(collect([tmp_path / "exp"]))
     for name in (HARD, EASY):
-        assert abs(found.difference("same", name).mean) < 0.04  # bins by the base's own samples: over 0.1
+        assert (
+            abs(found.difference("same", found.baseline, name).mean) < 0.04
+        )  # bins by the base's own samples: over 0.1
     assert found.scores("same", HARD).mean < 0.4 < 0.6 < found.scores("same", EASY).mean
 
 

@@ -23,9 +23,9 @@ between
 <!-- dialogue -->
 old
 <!-- end dialogue -->
-<!-- comparison -->
+<!-- 2026-11-25-mix -->
 old
-<!-- end comparison -->
+<!-- end 2026-11-25-mix -->
 after
 """
 RIGHT_OF_20 = {"eval-0": 4, "eval-1": 14, "eval-2": 16}
@@ -95,9 +95,10 @@ def between(page, name):
 def test_the_readme_has_one_row_with_intervals_and_conditions(publish, checkout, tmp_path):
     publish.publish(make_run(tmp_path / "run"), checkout)
     assert re.fullmatch(
-        r"\n\*\*pass@1, all held-out problems:\*\* base 0\.200 \[0\.\d{3}, 0\.\d{3}\] -> phase 1 0\.700 \[.*\] -> "
-        r"phase 2 0\.800 \[0\.\d{3}, 0\.\d{3}\]\n"
-        r"\(n=20, k=2, seed 0; phase 2 - base, paired: \+0\.600 \[\+0\.\d{3}, \+0\.\d{3}\]\)\.\n\n",
+        r"\n\| pass@1, all 20 held-out problems \| base \| phase 1 \| phase 2 \| phase 2 - base, paired \|\n"
+        r"\| --- \| --- \| --- \| --- \| --- \|\n"
+        r"\| smollm2-135m-instruct, k=2, seed 0 \| 0\.200 \| 0\.700 \| 0\.800 "
+        r"\| \+0\.600 \[\+0\.\d{3}, \+0\.\d{3}\] \|\n\n",
         between(checkout / "README.md", "result"),
     )
     assert (checkout / "README.md").read_text().endswith("\n\nkept as it is\n")
@@ -155,14 +156,15 @@ def test_another_recipe_leaves_the_demos_text_alone_and_missing_markers_are_said
 
 def test_a_comparison_is_filled_from_its_json(publish, checkout):
     """The committed comparison gives the committed numbers: nothing between the markers was typed."""
-    file = ROOT / "bench" / "results" / "comparison.json"
-    publish.publish_comparison(file, checkout)
-    block = between(checkout / "docs" / "results.md", "comparison")
+    file = ROOT / "bench" / "results" / "2026-11-25-mix" / "comparison.json"
+    publish.publish_comparison(file, "2026-11-25-mix", checkout)
+    block = between(checkout / "docs" / "results.md", "2026-11-25-mix")
+    assert block.strip() == between(ROOT / "docs" / "results.md", "2026-11-25-mix").strip()
     numbers = json.loads(file.read_text())
     assert [line.split(" | ")[0][2:] for line in block.splitlines()[3:] if line.startswith("| ")] == list(
         numbers["arms"]
     )
     overall = numbers["arms"]["base"]["scores"]["all"]
     assert f"| base | {overall['mean']:.3f} [{overall['low']:.3f}, {overall['high']:.3f}] |" in block
-    assert block.endswith("\n\n![difference to the baseline](../bench/results/comparison.svg)\n\n")
-    assert (checkout / "bench" / "results" / "comparison.json").read_text() == file.read_text()
+    assert block.endswith("\n\n![difference to the baseline](../bench/results/2026-11-25-mix/comparison.svg)\n\n")
+    assert (checkout / "bench" / "results" / "2026-11-25-mix" / "comparison.json").read_text() == file.read_text()
