@@ -23,6 +23,7 @@ from dpr_mini.scoring.stats import sign_test
 from dpr_mini.store import write_json, write_rows
 from dpr_mini.types import Graded, UserError
 
+PROBLEM_FILES = {"train": [{"file": "none"}], "held_out": {name: [{"file": "none"}] for name in ("one", "two")}}
 PROBLEMS = [f"{b}{i:02d}" for b in ("one", "two") for i in range(10)]
 
 
@@ -55,7 +56,7 @@ def make(runs: Path, name: str, seed: int, evaluations: dict[str, list[Graded]],
     """A run of an experiment in `runs`/exp: its evaluations, and what training needs before them."""
     store = runs / "exp"
     store.mkdir(parents=True, exist_ok=True)
-    asked = {"name": name, "store": "exp", "seed": seed, "problems": {"train": [{"file": "none"}]}, **more}
+    asked = {"name": name, "store": "exp", "seed": seed, "problems": PROBLEM_FILES, **more}
     made = recipes.parse(asked, "made").model_dump(mode="json")
     stages = {"problems": stage(store, "problems", {})}
     for title, graded in evaluations.items():
