@@ -12,8 +12,8 @@ rewrites the text between markers, where a file has them:
 
     docs/results.md   <!-- <experiment> --> of a comparison: the table of arms
 
-each up to its `<!-- end ... -->`. A comparison and its figure go to bench/results/<experiment>/. Publishing again changes
-nothing.
+each up to its `<!-- end ... -->`. A comparison and its figure go to bench/results/<experiment>/. Publishing again
+changes nothing.
 """
 
 from __future__ import annotations
