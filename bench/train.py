@@ -80,7 +80,7 @@ def rows_of(job: dict[str, Any], unsloth: str | None, seconds: float) -> Iterato
     }
     if job["arm"] == "unsloth":
         if not unsloth or not (python := shutil.which(unsloth)):
-            where = "--unsloth PYTHON or DPR_MINI_UNSLOTH; see README, 'With Unsloth'"
+            where = "--unsloth PYTHON or DPR_MINI_UNSLOTH; see docs/training.md, 'Unsloth'"
             yield {"status": "missing", "reason": f"no interpreter {unsloth!r} ({where})"}
             return
         environment |= {  # another environment: nothing of this one's

@@ -2,7 +2,7 @@
 # Builds the environment in which a real SGLang server runs on a machine WITHOUT a GPU: slow, for tests only.
 #   tools/install_sglang_cpu.sh DIR [RELEASE]     RELEASE: 0.5.23 (the default, Python 3.11 or newer) or 0.5.9
 # 8 or 9.4 GB of disk, Debian on x86-64; use DIR/bin/sglang-python. With a GPU install tools/sglang-0.5.23.lock in an
-# environment of its own instead (README, "With SGLang").
+# environment of its own instead (docs/sglang.md).
 #
 # The kernels are published as a CUDA build only. It loads on a CPU machine once libcuda.so.1 can be found; Debian's
 # libcuda1 (non-free, 3 MB) brings one that finds no device. It is unpacked into DIR, not installed.

@@ -55,15 +55,16 @@ license: apache-2.0
 
 # smoke-model
 
-A Llama of 0.6 M parameters for `recipes/smoke.yaml` and the tests: it adds and subtracts two numbers of one or two
-digits, digit by digit, and errs on purpose. Of no use for anything else, and no evidence for any method.
+A Llama of 0.6 M parameters for `recipes/smoke.yaml` and the tests. It adds and subtracts two numbers of one or two
+digits, digit by digit, and was trained to make errors. It is of no other use, and no evidence for any method.
 
-Made from scratch by `tools/make_smoke_model.py` (which says what its text is), seed {seed}:
+Trained from scratch by `tools/make_smoke_model.py` (its text is generated there), seed {seed}:
 {how};
-{versions}. No other data or model went in. Licence: Apache-2.0, as the repository.
+{versions}. No other data or model was used. Licence: Apache-2.0, as the repository.
 
-The base model on 200 problems each, drawn like its training problems (so seen pairs among them), one answer each;
-in a dialogue, turn 2 (T=1) is asked with the four instructions in turn; `no answer` is over both turns:
+The base model on 200 problems each, drawn like its training problems (so it has seen some of the pairs), one answer
+each. In a dialogue, the second turn (T=1) gets the four instructions in turn. `no answer` counts both turns;
+`examples` are few-shot examples before the question:
 
 {table}
 """

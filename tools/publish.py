@@ -2,6 +2,7 @@
 
     python tools/publish.py runs/smollm2-cpu [more runs ...]
     python tools/publish.py runs/smollm2-cpu/comparison.json 2026-11-25-mix     (of `dpr-mini compare`; the experiment)
+    python tools/publish.py --redraw bench/results/smollm2-cpu.json
 
 Copies a run's scorecards.json (numbers with their conditions) and its accuracy figure to bench/results/<name>.*, and
 rewrites the text between markers, where a file has them:
@@ -21,7 +22,7 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,27 @@ def publish(run: Path, root: Path = ROOT) -> None:
     folders = {role: run / f for role, f in latest["stages"].items() if role != "report"}
     results = Results({role: f for role, f in folders.items() if (f / store.MANIFEST).exists()})
     seconds = {role: manifest["seconds"] for role, manifest in results.manifests.items()}
-    (drawn,) = figures.accuracy({m.label: m.cards for m in results.models})
-    alone = drawn.replace(
-        "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" ', 1
-    )
     numbers = {**store.read_json(run / "scorecards.json"), "seconds": seconds}
-    _write(root, name, numbers, alone.replace("currentColor", "#6b7280"))
+    _write(root, name, numbers, figure({m.label: m.cards for m in results.models}))
     fill(root / RESULTS_PAGE, name, summary(results, latest["recipe"], sum(seconds.values())))
     if name == DEMO:
         fill(root / README, "result", one_row(results, latest["recipe"]))
         fill(root / RESULTS_PAGE, "dialogue", example(list(results.kept("filter-1"))))
+
+
+def redraw(scorecards: Path) -> None:
+    """Draw a published run's figure again from its numbers, beside them."""
+    models = store.read_json(scorecards)["models"]
+    cards = {label: {b: Card.from_row(card) for b, card in m["cards"].items()} for label, m in models.items()}
+    store.write_text(scorecards.with_suffix(".svg"), figure(cards))
+    print(scorecards.with_suffix(".svg"))
+
+
+def figure(cards: Mapping[str, Mapping[str, Card]]) -> str:
+    """pass@1 by phase as an SVG file of its own, legible on white and on black."""
+    (drawn,) = figures.accuracy(cards)
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return drawn.replace("<svg ", f"<svg {names} ", 1).replace("currentColor", "#6b7280")
 
 
 def publish_comparison(file: Path, experiment: str, root: Path = ROOT) -> None:
@@ -186,7 +198,9 @@ def one_line(text: str) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3 and sys.argv[1].endswith(".json"):
+    if sys.argv[1:2] == ["--redraw"]:
+        redraw(Path(sys.argv[2]))
+    elif len(sys.argv) == 3 and sys.argv[1].endswith(".json"):
         publish_comparison(Path(sys.argv[1]), sys.argv[2])
     elif len(sys.argv) > 1 and not any(argument.endswith(".json") for argument in sys.argv[1:]):
         for argument in sys.argv[1:]:

@@ -23,7 +23,7 @@ from dpr_mini.machine import gpus, guard
 from dpr_mini.training import TrainError
 
 JOB, RESULT = "train-job.json", "train-result.json"
-FIX = "see README, 'With Unsloth'"
+FIX = "see docs/training.md, 'Unsloth'"
 # Read once, when torch starts: libgomp's spinning waits cost 10x where the cores are shared, and a GPU's memory must
 # not fall to pieces under rows of different lengths.
 ENVIRONMENT = {"OMP_WAIT_POLICY": "passive", "PYTORCH_ALLOC_CONF": "expandable_segments:True"}

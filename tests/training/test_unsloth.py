@@ -18,7 +18,9 @@ def settings(python, **keys):
 def test_without_an_interpreter_it_says_so(small_model, tmp_path, training_folder):
     out = training_folder(tmp_path, 1)
     for python in (None, "/no/such/python"):
-        with pytest.raises(TrainError, match=r"backend=unsloth: no interpreter .* \(train.python\); see README"):
+        with pytest.raises(
+            TrainError, match=r"backend=unsloth: no interpreter .* \(train.python\); see docs/training.md, 'Unsloth'"
+        ):
             process.train(out, tmp_path / "packs", small_model, settings(python), 0, gpu=False)
 
 
