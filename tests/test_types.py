@@ -25,10 +25,11 @@ def test_graded_rows_of_every_version_are_read_and_keep_their_form(version, row)
     assert version < 4 or list(answer.to_row()) == list(row), "keys in the order in which they always were"
     assert (answer.verdict.status, answer.verdict.extracted) == (row["status"], row["extracted"])
     assert (answer.first, answer.last, answer.attempt) == (row["first_ok"], row["last_ok"], row["attempt_ok"])
+    assert answer.joined is row.get("joined_ok")
 
 
-def test_the_fixture_has_an_old_row_a_new_one_and_a_greedy_one():
-    assert {v for v, _ in ROWS} == {1, 3, 4} and "vote" not in ROWS[0][1]
+def test_the_fixture_has_old_rows_and_new_ones_a_greedy_one_and_a_dialogues():
+    assert {v for v, _ in ROWS} == {1, 3, 4} and "vote" not in ROWS[0][1] and ROWS[-1][1]["joined_ok"]
     greedy = Graded.from_row(next(r for _, r in ROWS if r["sample"] == GREEDY))
     assert greedy.greedy and greedy.sample is None and greedy.right and greedy.id.endswith("#-1")
 

@@ -103,6 +103,8 @@ def test_known_values(runs: Path) -> None:
     assert two["per_seed"] == {1: 0.0, 2: 1.0}
     assert by["all", "greedy"]["mean"] == pytest.approx((8 - 10 + 10 * 0.5) / 20)
     assert by[HARD, "pass@1"]["n"] == by[EASY, "pass@1"]["n"] == 10 and by[HARD, "pass@1"]["mean"] == 0.5
+    base = found["arms"]["plain"]["scores"]
+    assert [base[b]["greedy"] for b in (HARD, EASY)] == [0, 1] and [base[b]["mean"] for b in (HARD, EASY)] == [0, 0.5]
 
 
 def test_every_pair_of_arms_is_compared_once_those_with_the_baseline_first(runs: Path, tmp_path: Path) -> None:

@@ -186,13 +186,20 @@ def test_without_greedy_answers_nothing_is_said_of_them():
 
 
 def test_several_benchmarks_with_different_k_have_no_common_pass_at_k():
-    asked = [Problem("a", "made", "?", "1", split="x"), Problem("b", "made", "?", "2", split="y")]
+    asked = [Problem("a", "made", "?", "1", "easy", "x"), Problem("b", "made", "?", "2", "hard", "y")]
     given = [answer("a", 0, "= 1"), answer("b", 0, "= 2"), answer("b", 1, "= 3")]
     cards = score_all(graded.grade(given, asked, {}), ["y", "x"])
     assert list(cards) == ["y", "x", ALL], "in the recipe's order"
     both = cards[ALL]
     assert (both.k, both.k_most, both.pass_at, both.maj, both.by_level) == (1, 2, None, None, {})
     assert (both.mean, cards["x"].mean, cards["y"].mean) == (0.75, 1, 0.5)
+    assert cards["x"].by_level.keys() == {"easy"} and cards["y"].by_level.keys() == {"hard"}
+
+
+def test_timeouts_are_counted_among_greedy_answers_too():
+    late = Verdict("timeout", "x", "")
+    card = score([by_hand("a", 0, False, verdict=late), by_hand("a", 1, True), by_hand("a", None, False, verdict=late)])
+    assert card.timeouts == 2 and card.unparsed == 0 and card.mean == 0.5
 
 
 def test_one_benchmark_has_no_card_over_all():
