@@ -23,7 +23,7 @@ ALL = "all"  # in a benchmark's place: all benchmarks together
 
 
 class UserError(Exception):
-    """Something the user can mend: its text is the one line that the command line prints instead of a traceback."""
+    """Something the user can fix: its text is the one line that the command line prints instead of a traceback."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,6 @@ from typing import Any
 
 from dpr_mini.machine import gpus
 
-pass
-
 PACKAGES = ("dpr-mini", "torch", "transformers", "tokenizers", "openvino-genai", "math-verify", "reasoning-gym", "peft")
 
 

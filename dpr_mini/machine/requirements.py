@@ -16,8 +16,6 @@ from pathlib import Path
 from dpr_mini.machine import gpus
 from dpr_mini.recipe import NeedsConfig, Recipe, TrainConfig
 
-pass
-
 USUAL_CUDA = Path("/usr/local/cuda")  # where NVIDIA's installers put the toolkit
 TOOLKIT = (
     "tools/install_sglang.sh brings one into SGLang's environment; or apt-get install cuda-toolkit from NVIDIA's "

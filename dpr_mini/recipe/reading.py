@@ -16,8 +16,6 @@ from pydantic import BaseModel, ValidationError
 from dpr_mini.recipe.base import RecipeError
 from dpr_mini.recipe.sections import Recipe
 
-pass
-
 Origin = dict[tuple[Any, ...], str]  # key path -> "file:line" or the override that set it
 
 

@@ -87,7 +87,7 @@ def _costs(results: Results) -> list[Block]:
     head = "stage | turn | answers | prompt tokens | cached | new tokens | truncated | seconds"
     generated = f"{head} | tokens/s".split(" | ")
     note = "Seconds are the whole stage's, with loading and grading. "
-    note += "Cached: share of prompt tokens that the engine had (OpenVINO: as our ledger of its blocks expects)."
+    note += "Cached: share of prompt tokens that the engine had (OpenVINO: as our model of its block cache expects)."
     source, blocks = "stage.json of the stages named", []
     if turns:
         blocks.append(Table(generated, turns, source, "Generation", note))
