@@ -60,3 +60,19 @@ def test_the_readmes_recipe_is_valid() -> None:
 def test_the_readme_is_one_for_people() -> None:
     text = README.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 170 and len(text.split()) <= 1200
+
+
+def test_files_that_code_and_docs_name_are_there() -> None:
+    """A path in a comment survives a move without a complaint."""
+    pattern = re.compile(r"(?<![\w/.-])(?:tests|dpr_mini|tools|bench|docs)/[\w/.-]+\.(?:py|sh|md|lock)\b")
+    folders = ("dpr_mini", "kernels", "bench", "tools", "recipes", "docs")
+    files = [p for folder in folders for p in (ROOT / folder).rglob("*")]
+    sources = [p for p in files if p.suffix in (".py", ".sh", ".md", ".yaml") and p.name != "LOG.md"]
+    sources += [ROOT / name for name in ("README.md", "Makefile", "pyproject.toml", ".ci/run")]
+    assert len(sources) > 150
+    assert not [
+        f"{source.relative_to(ROOT)}: {name}"
+        for source in sources
+        for name in pattern.findall(source.read_text(encoding="utf-8"))
+        if "NAME" not in name and not (ROOT / name).exists()
+    ]

@@ -1,4 +1,4 @@
-"""OpenVINO GenAI's continuous batching on the CPU, fed with the F16 GGUF that export.py writes.
+"""OpenVINO GenAI's continuous batching on the CPU, fed with the F16 GGUF that models/gguf.py writes.
 
 `add_request(id, token ids, config)` + `step()`: every conversation advances on its own, and a prompt whose
 beginning was seen before is not computed again (blocks of 32 tokens). Two things it does not do are done here:
@@ -31,7 +31,7 @@ class BlockCache:
     """Which blocks of tokens the engine's prefix cache holds, by what it was given. Least recently used go first.
 
     An *expected* value: the engine reports none. It knows whole blocks only, so it never promises more than the
-    engine finds, except where the engine evicts in another order. tests/test_engines.py checks it against the
+    engine finds, except where the engine evicts in another order. tests/engines/test_engines.py checks it against the
     prefill steps that the engine then needs.
     """
 

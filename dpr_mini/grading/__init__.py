@@ -1,1 +1,1 @@
-"""What grade.py decides with: answers found in text, exact algebra of our own, structures, guards around the parser."""
+"""Is an answer right: grader.py decides, with answers found in text, exact algebra, structures and guards."""

@@ -110,7 +110,8 @@ def unsloth(python: str | None) -> str:
 def missing(recipe: Recipe, *, training: bool, problems: bool) -> list[str]:
     """A line for each thing that this recipe's stages want on a GPU and that is not here.
 
-    training: some of them train. problems: the problems have still to be read. What SGLang wants is fleet.py's to ask.
+    training: some of them train. problems: the problems have still to be read. What SGLang
+    wants is for engines/sglang/fleet.py to ask.
     """
     lines = []
     if training:

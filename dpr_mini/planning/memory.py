@@ -4,8 +4,8 @@ A step goes through moments: the loss (every activation is there), the backward 
 gradients and many activations, then the other way round), the embedding's gradient, the update. What lives at each is
 added up, and the largest sum is the peak. Activations are counted tensor by tensor: what dpr_kernels' operators give
 to save_for_backward, what transformers' own layers save (backend plain), and what their backwards allocate.
-tests/test_memory.py holds all this against counted bytes within 10 %, tests/test_memory_trace.py the shipped recipes
-against the real loop on fake CUDA tensors within 5 %.
+tests/planning/test_memory.py holds all this against counted bytes within 10 %, tests/bench/test_memory_trace.py the
+shipped recipes against the real loop on fake CUDA tensors within 5 %.
 
 Not counted tensor by tensor but taken from their sources: FlashAttention's backward (dq summed in float32, dk and dv a
 query head each where heads share keys: flash-attn's mha_varlen_bwd), bitsandbytes' 4-bit layers, Unsloth (as Liger).

@@ -127,7 +127,7 @@ class Killed(Exception):
     """Stands for a kill: nothing of the trainer may catch it."""
 
 
-@pytest.mark.parametrize("way", [w for w in WAYS if w not in ("float32", "lora")])  # those: tests/test_train.py
+@pytest.mark.parametrize("way", [w for w in WAYS if w not in ("float32", "lora")])  # those: test_train.py
 def test_resumed_run_ends_with_the_same_bits(folders, tmp_path, monkeypatch, way):
     keys, packs = {**WAYS[way], "weight_decay": 0.1}, rows(7)
     go(tmp_path / "whole", folders["qwen2"], packs, **keys)
