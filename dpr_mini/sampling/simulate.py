@@ -72,8 +72,8 @@ def known(rates: Sequence[float], samples: int) -> Start:
     p = np.asarray(rates, dtype=np.float64)
 
     def draw(rng: np.random.Generator) -> tuple[Floats, Counts]:
-        asked = np.full(len(p), samples, dtype=np.int64)
-        return p, Counts(asked, asked, rng.binomial(samples, p))
+        draws = np.full(len(p), samples, dtype=np.int64)
+        return p, Counts(draws, draws, rng.binomial(samples, p))
 
     return draw
 
@@ -88,14 +88,14 @@ def probed(difficulties: Sequence[Difficulty], samples: int) -> Start:
     outcomes, which = np.unique([(d.tried, d.correct) for d in difficulties], axis=0, return_inverse=True)
     which = which.ravel()
     tried, right = outcomes[which].T
-    counts, seen = Counts.of([samples] * len(which), tried, right), np.bincount(which)
-    again = np.random.default_rng(0).multinomial(len(which), seen / len(which), RESAMPLES)
+    counts, sizes = Counts.of([samples] * len(which), tried, right), np.bincount(which)
+    again = np.random.default_rng(0).multinomial(len(which), sizes / len(which), RESAMPLES)
     priors = [spread(outcomes, times) for times in again]
 
     def draw(rng: np.random.Generator) -> tuple[Floats, Counts]:
         p = np.empty(len(which))
         for i, weights in enumerate(likelihood(outcomes) * priors[rng.integers(RESAMPLES)]):
-            p[which == i] = rng.choice(GRID, seen[i], p=weights / weights.sum())
+            p[which == i] = rng.choice(GRID, sizes[i], p=weights / weights.sum())
         return p, counts
 
     return draw
@@ -183,18 +183,18 @@ def forecast(start: Start, config: SamplingConfig, replicas: int | None = None, 
 def played(start: Start, config: SamplingConfig, rng: np.random.Generator) -> dict[str, dict[str, float]]:
     """One run: sums by bin of the probe's pass rate, and over "all"."""
     p, first = start(rng)
-    now, wanted = budgets.play(p, first, config, rng)
+    now, quotas = budgets.play(p, first, config, rng)
     rates, where = np.unique(first.rate, return_inverse=True)
     label = np.array([bin_of(r) for r in rates])[where]
     columns = {
         "problems": np.ones(len(p)),
         "asked": now.asked,
         "right": now.right,
-        "usable": np.minimum(now.right, wanted),
+        "usable": np.minimum(now.right, quotas),
         "never": now.right == 0,
     }
-    found = {b: {k: float(v[label == b].sum()) for k, v in columns.items()} for b in np.unique(label)}
-    return {**found, "all": {k: float(v.sum()) for k, v in columns.items()}}
+    sums = {b: {k: float(v[label == b].sum()) for k, v in columns.items()} for b in np.unique(label)}
+    return {**sums, "all": {k: float(v.sum()) for k, v in columns.items()}}
 
 
 def table(start: Start, config: SamplingConfig, seed: int = 0) -> list[str]:
@@ -239,13 +239,13 @@ def planned(recipe: Recipe, stages: Mapping[str, Stage], root: Path) -> list[str
         n = sum(c for c in counts if c) if all(counts) else None
     if n is None and config.budget is not None:
         return ["sample-2: what to expect of sample.budget is known once the problems are: run --until problems"]
-    told = "for each 1,000 problems" if n is None else f"for {n:,} problems"
-    told += ", pass rates ASSUMED, a 7B model's on GSM8K and MATH: no probe yet"
-    return [f"sample-2, expected {told}:", *table(assumed(n or 1000, samples), config)]
+    conditions = "for each 1,000 problems" if n is None else f"for {n:,} problems"
+    conditions += ", pass rates ASSUMED, a 7B model's on GSM8K and MATH: no probe yet"
+    return [f"sample-2, expected {conditions}:", *table(assumed(n or 1000, samples), config)]
 
 
-def _cells(found: Forecast) -> Iterator[str]:
-    for e in (found.draws, found.usable):
+def _cells(outcome: Forecast) -> Iterator[str]:
+    for e in (outcome.draws, outcome.usable):
         yield f"{e.mean:,.0f} ± {1.96 * e.sd:,.0f}"
-    yield f"{found.hard.mean:.0%} ± {1.96 * found.hard.sd:.0%}"
-    yield f"{found.never_solved.mean:,.0f} ± {1.96 * found.never_solved.sd:,.0f}"
+    yield f"{outcome.hard.mean:.0%} ± {1.96 * outcome.hard.sd:.0%}"
+    yield f"{outcome.never_solved.mean:,.0f} ± {1.96 * outcome.never_solved.sd:,.0f}"
