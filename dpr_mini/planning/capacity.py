@@ -84,7 +84,7 @@ def sections(recipe: Recipe) -> dict[str, TrainConfig]:
 
 
 def trainings(recipe: Recipe, shape: Shape, gpu: bool, bf16: bool) -> list[Training]:
-    """One for each section that differs from the one before."""
+    """One for each training section of the recipe's phases; the first alone where both take the same memory."""
     rows = {"train": recipe.pack.tokens_per_row, "train_2": recipe.pack_2.tokens_per_row}
     candidates = [Training(n, Job(shape, train, rows[n], gpu=gpu, bf16=bf16)) for n, train in sections(recipe).items()]
     same = len({(t.peak, t.job.host()) for t in candidates}) == 1  # what differs, e.g. epochs, takes no memory

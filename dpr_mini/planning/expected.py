@@ -121,7 +121,7 @@ def _training(
 
 
 def _phase_2(recipe: Recipe, rates: budgets.Floats) -> tuple[int, int, float]:
-    """Draws of the probe, draws after it, samples kept: one play with coins for a model."""
+    """Draws of the probe, draws after it, samples kept: one simulated sampling."""
     rng = np.random.default_rng(0)
     probe_draws = np.full(len(rates), recipe.probe.samples)
     probe = budgets.Counts(probe_draws, probe_draws, rng.binomial(probe_draws, rates))

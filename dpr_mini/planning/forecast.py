@@ -104,7 +104,7 @@ def _training(stage: str, epochs: int, samples: int, tokens: int, packing: PackC
 
 
 def results(folder: Path = RESULTS) -> list[dict[str, Any]]:
-    """The measured results that there are."""
+    """Every result file of `folder`, by name: the JSON objects that say their conditions."""
     contents = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json")))
     return [r for r in contents if isinstance(r, dict) and isinstance(r.get("conditions"), dict)]
 

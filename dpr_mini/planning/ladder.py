@@ -84,8 +84,11 @@ def apply(train: TrainConfig, changes: Changes) -> TrainConfig | None:
 
 
 def fixes(trainings: list[Training], most: float) -> list[Fix]:
-    """The nearest at this row length; where that changes the result also the nearest with adapters, and the longest
-    row that fits by what takes time alone. `most`: bytes of the card. Empty where nothing helps."""
+    """Changes that make the trainings fit in `most` bytes of the card; [] where nothing helps.
+
+    First the cheapest at this row length. Where that changes the result, or there is none, two alternatives follow: the
+    cheapest with adapters, and the longest row that fits with changes that cost time only.
+    """
     tokens = trainings[0].job.tokens
     tried = [(cost, ch, changed) for cost, ch in combinations(tokens) if (changed := _changed(trainings, ch))]
     fitting = [Fix(cost, ch) for cost, ch, changed in tried if max(t.total for t in changed) <= most]
@@ -104,7 +107,7 @@ def fixes(trainings: list[Training], most: float) -> list[Fix]:
 
 
 def _changed(trainings: list[Training], changes: Changes) -> list[Training]:
-    """The trainings with the changes; none where one of them cannot have these."""
+    """The trainings with the changes; [] where one of them cannot have these, or all have this mode already."""
     if "mode" in changes and all(t.job.train.mode == changes["mode"] for t in trainings):
         return []
     pairs = [(t, apply(t.job.train, changes)) for t in trainings]
@@ -114,8 +117,8 @@ def _changed(trainings: list[Training], changes: Changes) -> list[Training]:
 def overrides(fix: Fix, recipe: Recipe, needs: float | None, load: Callable[[list[str]], Recipe]) -> list[str]:
     """Command-line overrides (section.key=value) that make the change.
 
-    `needs`: GiB to ask for instead of what the recipe asks for, or None. `load` gives the recipe with overrides: what
-    train_2 sets for itself does not follow `train`, and is named again.
+    `needs`: GiB to ask for instead of what the recipe asks for, or None. `load` gives the recipe with overrides: a
+    key that train_2 sets for itself is not inherited from `train`, and gets an override of its own.
     """
     before, texts = recipe.train.model_dump(), [] if needs is None else [f"needs.gpu_gib={needs:g}"]
     texts += [f"train.{key}={_text(value)}" for key, value in fix.changes.items() if before[key] != value]

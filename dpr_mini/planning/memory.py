@@ -148,8 +148,11 @@ class Job:
         return float(SLICE_BYTES * min(SLICE, max(self.trained))) if sliced else 0.0
 
     def gradients(self) -> dict[str, float]:
-        """Bytes at each moment. They come with the backward, head first, and all stay from one row of a step to the
-        next; updated in the backward they go as they come, but a tied head's waits for the embedding's."""
+        """Bytes of the gradients at each moment of a step.
+
+        The backward makes them from the head down, and they stay over all rows of a step. With update_in_backward each
+        is freed at once, but a tied head's waits for the embedding's.
+        """
         shape, every = self.shape, float(sum(self.trained)) * (self.weight if self.full else 4)
         head = float(self.weight * shape.head) if self.full else 0.0  # the embedding's is dense, and as large
         if self.train.update_in_backward:
@@ -291,7 +294,7 @@ class Job:
     # --- moments ------------------------------------------------------------------------------------------------------
 
     def moments(self) -> list[Moment]:
-        """What lives when, in a step that is not the first: the optimiser's moments are there already."""
+        """What is in memory when, in a step after the first: the optimiser's state is there already."""
         shape, tokens, gradients, optimiser = self.shape, self.tokens, self.gradients(), self.optimiser()
         weights = self.stored() + self.weight_copies()
         always = (2 * self.stream * shape.head_dim + 24) * tokens  # cos and sin; ids, positions, targets

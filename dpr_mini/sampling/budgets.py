@@ -176,9 +176,10 @@ def step(probe: Counts, now: Counts, config: SamplingConfig) -> Step:
 
 
 def play(p: Floats, probe: Counts, config: SamplingConfig, rng: np.random.Generator) -> tuple[Counts, Ints]:
-    """All rounds with coins that fall right with chance p (n,) for a model: the draws in the end, and what is wanted.
+    """All rounds, with binomial draws at pass rates `p` of shape (n,) in place of a model.
 
-    Raises BudgetError as `step` does.
+    Returns the final counts, and how many correct samples of each problem were wanted in the last round. Raises
+    BudgetError as `step` does.
     """
     now = probe
     while (next_ := step(probe, now, config)).draws.any():
@@ -187,7 +188,7 @@ def play(p: Floats, probe: Counts, config: SamplingConfig, rng: np.random.Genera
 
 
 def assumed(problems: int) -> Floats:
-    """So many pass rates, distributed as in ASSUMED."""
+    """`problems` pass rates, distributed as in ASSUMED: shape (problems,)."""
     shares = np.array(list(ASSUMED.values()), dtype=np.float64)
     return np.repeat(list(ASSUMED), share(problems, shares, np.full(len(shares), problems)))
 
@@ -238,9 +239,9 @@ def chance(right: Ints, tried: Ints, more: Ints) -> Floats:
 
 
 def patience(right: Ints, tried: Ints, tries: Ints, give_up: float) -> Ints:
-    """Wrong answers in a row after which a problem is given up; 0: now. `tries`: how many it may still have.
+    """Wrong answers in a row after which a problem stops early; 0: now. `tries`: how many it may still have.
 
-    Given up is where `chance` of one more correct answer within the tries that then remain is below `give_up` (ours).
+    It stops where `chance` of one more correct answer within the tries that then remain is below `give_up` (ours).
     A round never draws past that point. With nothing right of t, it comes when t exceeds about (1 - give_up)^2 of all
     tries: 0.05 gives up after 90 % of them, 0.3 after half.
     """

@@ -1,7 +1,7 @@
-"""What each sampling strategy would give and cost, before anything is spent: the real rounds with coins for a model.
+"""What each sampling strategy would give and cost, before anything is spent: the real rounds with simulated answers.
 
     start = read(Path("runs/mine/probe-2-.../rates.jsonl"), samples=8)
-    print(*table(start, Sampling(quota=8, max_tries=64)), sep="\n")
+    print(*table(start, SamplingConfig(quota=8, max_tries=64)), sep="\n")
 
 Each replica plays budgets.step to its end with binomial draws. Pass rates are known (`known`), or come from a finished
 probe (`probed`), whose few samples leave them uncertain: then each replica draws them anew. Not modelled: draws that
@@ -68,7 +68,7 @@ class Forecast:
 
 
 def known(rates: Sequence[float], samples: int) -> Start:
-    """Problems of these pass rates, of which a probe of `samples` draws each is played too."""
+    """A start from true pass rates; each replica also simulates a probe of `samples` draws a problem."""
     p = np.asarray(rates, dtype=np.float64)
 
     def draw(rng: np.random.Generator) -> tuple[Floats, Counts]:
@@ -79,7 +79,7 @@ def known(rates: Sequence[float], samples: int) -> Start:
 
 
 def probed(difficulties: Sequence[Difficulty], samples: int) -> Start:
-    """Problems whose probe is done: each replica draws their pass rates from what the probe says.
+    """A start from a finished probe: each replica draws every problem's pass rate from its posterior.
 
     A problem's pass rate has as prior the distribution of pass rates over all problems, which `spread` fits to a
     bootstrap resample of them: so replicas vary as the estimate does. How many draws the hardest would take is what a
@@ -102,7 +102,7 @@ def probed(difficulties: Sequence[Difficulty], samples: int) -> Start:
 
 
 def assumed(problems: int, samples: int) -> Start:
-    """So many problems with pass rates as in budgets.ASSUMED."""
+    """A start with `problems` pass rates distributed as in budgets.ASSUMED."""
     return known(budgets.assumed(problems), samples)
 
 
@@ -181,7 +181,7 @@ def forecast(start: Start, config: SamplingConfig, replicas: int | None = None, 
 
 
 def played(start: Start, config: SamplingConfig, rng: np.random.Generator) -> dict[str, dict[str, float]]:
-    """One run: sums by bin of the probe's pass rate, and over "all"."""
+    """One replica: sums by bin of the probe's pass rate, and over all problems under "all"."""
     p, first = start(rng)
     now, quotas = budgets.play(p, first, config, rng)
     rates, where = np.unique(first.rate, return_inverse=True)
@@ -223,7 +223,7 @@ def table(start: Start, config: SamplingConfig, seed: int = 0) -> list[str]:
 
 
 def planned(recipe: Recipe, stages: Mapping[str, Stage], root: Path) -> list[str]:
-    """What `dpr-mini plan` says of phase 2's strategies before the sampling is paid for; nothing once it is."""
+    """Lines of `dpr-mini plan` on phase 2's strategies; [] without phase 2, or once its sampling is complete."""
     sampling = stages.get("sample-2")
     if sampling is None or sampling.state(root) == "reuse":
         return []
