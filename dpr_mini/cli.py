@@ -50,8 +50,8 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def show_version(asked: bool) -> None:
-    if asked:
+def show_version(flag: bool) -> None:
+    if flag:
         from importlib.metadata import version
 
         print(f"dpr-mini {version('dpr-mini')}")
@@ -180,8 +180,8 @@ def eval(
     with one_line_errors():
         from dpr_mini.commands.eval import evaluate
 
-        given = {"preset": preset, "samples": k, "max_new_tokens": max_new_tokens, "temperature": temperature}
-        evaluate(model, on.split(","), runs, data, limit, engine, overrides or [], **given)
+        settings = {"preset": preset, "samples": k, "max_new_tokens": max_new_tokens, "temperature": temperature}
+        evaluate(model, on.split(","), runs, data, limit, engine, overrides or [], **settings)
 
 
 @app.command()

@@ -56,9 +56,9 @@ def build(recipe: Recipe, folder: Path) -> dict[str, Stage]:
         talk = DialogueSettings(r.dialogue, words.used(r.dialogue.turns), by_base)
         dialogues = add("dialogue-1", DIALOGUE, talk, problems=problems)
         rules = FilterSettings(r.filter, words.bridges)
-        kept = add("filter-1", FILTER, rules, like=r.filter.limit, dialogues=dialogues, problems=problems)
+        kept_dialogues = add("filter-1", FILTER, rules, like=r.filter.limit, dialogues=dialogues, problems=problems)
         packing = PackSettings(r.pack, words.bridges, base, r.train.epochs)
-        rows = add("pack-1", PACK, packing, like=r.pack.trained_tokens, kept=kept)
+        rows = add("pack-1", PACK, packing, like=r.pack.trained_tokens, kept=kept_dialogues)
         training = TrainSettings(r.train, r.seed, base, gpu, r.pack.tokens_per_row)
         sft, by_sft = add("train-1", TRAIN, training, packs=rows), replace(by_base, base=None)
         graph.evaluate(1, words, by_sft, problems=problems, model=sft)
@@ -71,9 +71,11 @@ def build(recipe: Recipe, folder: Path) -> dict[str, Stage]:
         quotas = SampleSettings(r.sample.scaled(r.scale), draw)
         sampled = add("sample-2", SAMPLE, quotas, problems=problems, probed=probe, model=sft)
         rules = FilterSettings(r.filter_2, words.bridges)
-        kept = add("filter-2", FILTER, rules, like=r.filter_2.limit, probed=probe, sampled=sampled, problems=problems)
+        kept_dialogues = add(
+            "filter-2", FILTER, rules, like=r.filter_2.limit, probed=probe, sampled=sampled, problems=problems
+        )
         packing = PackSettings(r.pack_2, words.bridges, base, r.train_2.epochs)
-        rows = add("pack-2", PACK, packing, like=r.pack_2.trained_tokens, kept=kept)
+        rows = add("pack-2", PACK, packing, like=r.pack_2.trained_tokens, kept=kept_dialogues)
         start = sft if r.train_2.init == "continue" else None
         training = TrainSettings(r.train_2, r.seed, None if start else base, gpu, r.pack_2.tokens_per_row)
         rej = add("train-2", TRAIN, training, packs=rows, model=start)

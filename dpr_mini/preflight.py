@@ -65,18 +65,18 @@ def disk(recipe: Recipe, base: Path, root: Path) -> list[str]:
     rows = parts.pop("rows")
     if parts["base model"] and _downloaded(recipe):
         parts["base model"] = 0.0
-    wanted, free = sum(parts.values()) - there, shutil.disk_usage(_existing(root)).free
-    said = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size)
+    need, free = sum(parts.values()) - there, shutil.disk_usage(_existing(root)).free
+    breakdown = ", ".join(f"{name} {size / GIB:.1f}" for name, size in parts.items() if size)
     there_ = f", {there / GIB:.1f} of them there already" if there else ""
-    if wanted > free:
+    if need > free:
         return [
-            f"{(wanted - free) / GIB:.1f} GiB of disk: {root} has {free / GIB:.1f} free and takes {said} GiB{there_}; "
-            "free some, or give --runs DIR on another disk"
+            f"{(need - free) / GIB:.1f} GiB of disk: {root} has {free / GIB:.1f} free and takes {breakdown} GiB"
+            f"{there_}; free some, or give --runs DIR on another disk"
         ]
-    if wanted + rows > free:
+    if need + rows > free:
         print(
-            f"disk: {free / GIB:.1f} GiB free; {said} GiB fit, and every answer at its limit would be {rows / GIB:.1f} "
-            "more. A full disk loses nothing: free some, run the same command"
+            f"disk: {free / GIB:.1f} GiB free; {breakdown} GiB fit, and every answer at its limit would be "
+            f"{rows / GIB:.1f} more. A full disk loses nothing: free some, run the same command"
         )
     return []
 

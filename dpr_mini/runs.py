@@ -25,7 +25,7 @@ class RunError(UserError):
 
 
 def home(runs: Path, recipe: Recipe, alone: bool) -> Path:
-    """The run's own folder, with latest.json and report: that of the stages, or one below it where runs share them."""
+    """Folder of latest.json and the report: the store's folder, or arms/<name>-seed<n> when several runs share it."""
     root = runs / recipe.folder
     return root if alone and recipe.name == recipe.folder else root / ARMS / f"{recipe.name}-seed{recipe.seed}"
 

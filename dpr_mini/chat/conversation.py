@@ -38,10 +38,10 @@ class Generation:
 
 @dataclass
 class Conversation:
-    """One dialogue under way. `script` is (instruction, what is said) per turn; `seed` is the dialogue's own.
+    """One dialogue under way. `script` is (instruction, prompt) per turn; `seed` is the dialogue's own.
 
-    `system` is the system turn before the first; "" leaves it to the chat template. `shown` are worked examples,
-    (what is said, answer) a turn, that the model sees before the first turn; they are no part of the dialogue.
+    `system` is the system turn before the first; "" leaves it to the chat template. `shown` are few-shot
+    examples, (prompt, answer) a turn, that the model sees before the first turn; they are no part of the dialogue.
     """
 
     problem_id: str
@@ -60,22 +60,22 @@ class Conversation:
 
     @property
     def over(self) -> bool:
-        """All turns said, or the last answer broke off: there is nothing to ask about half an answer."""
+        """True after the last turn, or when an answer was cut off: there is nothing to ask about half an answer."""
         return len(self.turns) == len(self.script) or bool(self.turns and self.turns[-1].finish != "stop")
 
     def request(self, template: Template) -> Request:
         """The next turn's request: the first prompt, or the token list so far + the next instruction."""
-        said = self.script[len(self.turns)][1]
+        prompt = self.script[len(self.turns)][1]
         if self.turns:
-            self.prefix = (*self.prefix, *self.turns[-1].ids, *template.follow_up(said))
+            self.prefix = (*self.prefix, *self.turns[-1].ids, *template.follow_up(prompt))
         else:
-            self.prefix = template.opening(said, self.system, self.shown)
+            self.prefix = template.opening(prompt, self.system, self.shown)
         return Request(self.id, self.prefix, self.sampling, seed_for(self.seed, len(self.turns)))
 
     def take(self, done: Completion) -> None:
-        instruction, said = self.script[len(self.turns)]
+        instruction, prompt = self.script[len(self.turns)]
         self.turns.append(
-            Turn(instruction, said, done.ids, done.text, done.finish, done.prompt_tokens, done.cached_tokens)
+            Turn(instruction, prompt, done.ids, done.text, done.finish, done.prompt_tokens, done.cached_tokens)
         )
 
     def dialogue(self, engine: str) -> Dialogue:
@@ -95,34 +95,34 @@ class Failure:
 def script(
     turns: Sequence[Sequence[str]], templates: Mapping[str, str], problem: str, turn_of: int
 ) -> tuple[tuple[str, str], ...]:
-    """(template name, what is said) for each turn; candidate number `turn_of` modulo their number is chosen."""
+    """(template name, prompt) for each turn, from candidate number `turn_of` modulo the number of candidates."""
     names = [candidates[turn_of % len(candidates)] for candidates in turns]
     return tuple((name, prompts.fill(templates[name], problem)) for name in names)
 
 
 def fits(example: Example, problem: Problem, names: Sequence[str]) -> bool:
-    """Whether a dialogue of these templates about `problem` is shown the example: not where it is that very problem."""
+    """True if the example applies to this problem and these templates; an example never applies to its own problem."""
     itself = identity(example.problem) == identity(problem.text)
     return example.level in (None, problem.level) and example.template in (None, *names) and not itself
 
 
 def examples(
-    known: Sequence[Example], problem: Problem, names: Sequence[str], templates: Mapping[str, str]
+    few_shot: Sequence[Example], problem: Problem, names: Sequence[str], templates: Mapping[str, str]
 ) -> tuple[tuple[str, str], ...]:
-    """(what is said, answer), turn by turn, of the examples that a dialogue of these templates is shown.
+    """(prompt, answer), turn by turn, of the examples that a dialogue of these templates is shown.
 
-    Each is told as far as the dialogue and its own answers go.
+    An example ends with the dialogue's last template or its own last answer, whichever comes first.
     """
     return tuple(
         (prompts.fill(templates[name], example.problem), answer)
-        for example in known
+        for example in few_shot
         if fits(example, problem, names)
         for name, answer in zip(names, example.answers, strict=False)
     )
 
 
 def converse(engine: Engine, template: Template, waiting: Iterable[Conversation]) -> Iterator[Dialogue | Failure]:
-    """Hold all conversations; dialogues come in the order they end. The engine's window is kept full."""
+    """Run all conversations; dialogues come in the order they end. The engine's window is kept full."""
     queue, talking = iter(waiting), dict[str, Conversation]()
 
     def ask(conversation: Conversation) -> Iterator[Failure]:
@@ -160,28 +160,28 @@ def run_dialogues(
     path: Path,
     engine: Engine,
     template: Template,
-    wanted: Iterable[Conversation],
+    conversations: Iterable[Conversation],
     title: str,
     whole: bool = False,
     earlier: tuple[int, int] = (0, 0),
 ) -> dict[str, Dialogue]:
-    """Hold the conversations that `path` does not have yet, append each as it ends, and return all wanted ones.
+    """Run the conversations that `path` does not have yet, append each as it ends, and return all of `conversations`.
 
     The bar shows dialogues, time left, tokens per second and the share of prompt tokens that were cached. A dialogue
     that the engine fails is a line of `failed.jsonl` beside `path`, and not in what is returned. Raises EngineError
-    where more than FAILED of those wanted fail (of those without room for a turn, REFUSED), or any one with `whole`;
-    the same command asks those again. A stage that asks in rounds gives (asked, failed) of its `earlier` ones: the
+    where more than the share FAILED of all fail (of those without room for a turn, REFUSED), or any one with `whole`;
+    the same command asks those again. A stage that asks in rounds passes (total, failed) of its `earlier` rounds: the
     share is over all rounds, so that one failure in a small last round does not stop it.
     """
-    wanted = list(wanted)
-    asked, failed = len(wanted) + earlier[0], earlier[1]
+    conversations = list(conversations)
+    total, failed = len(conversations) + earlier[0], earlier[1]
     failures: list[Failure] = []
     with (
         Rows(path) as rows,
-        progress.bar(total=len(wanted), desc=title, unit="dialogue") as bar,
+        progress.bar(total=len(conversations), desc=title, unit="dialogue") as bar,
     ):
-        missing = list(rows.todo(wanted, key=lambda c: c.id))
-        bar.update(len(wanted) - len(missing))
+        missing = list(rows.todo(conversations, key=lambda c: c.id))
+        bar.update(len(conversations) - len(missing))
         bar.initial = bar.n
         generated = prompted = cached = 0
         for dialogue in converse(engine, template, missing):
@@ -198,17 +198,18 @@ def run_dialogues(
             bar.set_postfix_str(f"{generated / spent:.0f} tok/s, {cached / max(prompted, 1):.0%} cached", refresh=False)
     refused = sum(f.refused for f in failures)
     failed += len(failures) - refused
-    if failures and (whole or failed > FAILED * asked or refused > REFUSED * asked):
+    if failures and (whole or failed > FAILED * total or refused > REFUSED * total):
         raise EngineError(
-            f"{title}: {len(failures)} of {len(wanted)} failed ({path.with_name(FAILURES)}), e.g. {failures[0].id}: "
-            f"{failures[0].error}; what was done is kept, the same command asks for the rest again"
+            f"{title}: {len(failures)} of {len(conversations)} failed ({path.with_name(FAILURES)}), "
+            f"e.g. {failures[0].id}: {failures[0].error}; "
+            "what was done is kept, the same command asks for the rest again"
         )
-    ids = {c.id for c in wanted}
+    ids = {c.id for c in conversations}
     return {row["id"]: from_row(Dialogue, row) for row in read_rows(path) if row["id"] in ids}
 
 
-def usage(dialogues: Iterable[Dialogue], asked: int) -> dict[str, Any]:
-    """Tokens asked, cached and generated, per turn: what a manifest records of a stage that asked for so many.
+def usage(dialogues: Iterable[Dialogue], total: int) -> dict[str, Any]:
+    """Tokens of prompts, cached and generated, per turn: what a manifest records of a stage that ran `total` dialogues.
 
     `known_tokens` of a later turn's prompt were read or written before in the same dialogue: all that a prefix cache
     can give it, and `cached_of_known` is the share that it gave. The rest of the prompt is the new instruction.
@@ -217,23 +218,23 @@ def usage(dialogues: Iterable[Dialogue], asked: int) -> dict[str, Any]:
     count = 0
     for dialogue in dialogues:
         count += 1
-        known = 0
+        known_tokens = 0
         for i, turn in enumerate(dialogue.turns):
             if i == len(turns):
                 turns.append(Counter())
             turns[i].update(
                 answers=1,
                 prompt_tokens=turn.prompt_tokens,
-                known_tokens=known,
+                known_tokens=known_tokens,
                 cached_tokens=turn.cached_tokens,
-                cached_known_tokens=min(turn.cached_tokens, known),
+                cached_known_tokens=min(turn.cached_tokens, known_tokens),
                 tokens=len(turn.ids),
                 truncated=turn.finish == "length",
             )
-            known = turn.prompt_tokens + len(turn.ids)
+            known_tokens = turn.prompt_tokens + len(turn.ids)
     return {
         "dialogues": count,
-        "failed": asked - count,  # each a line of failed.jsonl
+        "failed": total - count,  # each a line of failed.jsonl
         "tokens": sum(t["tokens"] for t in turns),
         "turns": [_shares(t) for t in turns],
     }

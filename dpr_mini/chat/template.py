@@ -86,13 +86,13 @@ class Template:
         except TemplateError as error:
             raise UserError(f"{self.folder}: the chat template refused the dialogue: {error}") from None
 
-    def opening(self, text: str, system: str = "", said: Sequence[tuple[str, str]] = ()) -> tuple[int, ...]:
+    def opening(self, text: str, system: str = "", turns: Sequence[tuple[str, str]] = ()) -> tuple[int, ...]:
         """Prompt ids of the first turn, the generation prompt included. Without `system` it is the template's own.
 
-        `said` are (user, assistant) turns that stand before it.
+        `turns` are (user, assistant) texts that stand before it.
         """
         messages = [{"role": "system", "content": system}] if system else []
-        for user, assistant in said:
+        for user, assistant in turns:
             messages += [{"role": "user", "content": user}, {"role": "assistant", "content": assistant}]
         return self.encode(self.render([*messages, {"role": "user", "content": text}]))
 
@@ -100,9 +100,9 @@ class Template:
         """Ids that close the assistant's turn, say `text`, and open the next one. They begin with `end`."""
         talk = [("user", "x"), ("assistant", _MARK), ("user", text)]
         whole = self.render([{"role": role, "content": content} for role, content in talk])
-        _, found, suffix = whole.rpartition(_MARK)
+        _, mark, suffix = whole.rpartition(_MARK)
         ids = self.encode(suffix)
-        if not found or not ids or ids[0] != self.end:
+        if not mark or not ids or ids[0] != self.end:
             raise UserError(f"{self.folder}: the chat template does not close an assistant turn with the eos token")
         return ids
 

@@ -47,8 +47,10 @@ def examine() -> bool:
     for name, use in DEMO.items():
         print(f"{'ok' if version(name) else 'MISSING':8} {name} {version(name) or ''} ({use})")
     for name in (*OPTIONAL, *GPU_PACKAGES, *requirements.TRACKERS):
-        found = version(name)
-        print(f"{'ok':8} {name} {found} ({use_of(name)})" if found else f"{'absent':8} {requirements.package(name)}")
+        release = version(name)
+        print(
+            f"{'ok':8} {name} {release} ({use_of(name)})" if release else f"{'absent':8} {requirements.package(name)}"
+        )
     print(unsloth())
     for what, lack in (
         ("gcc and Python.h", requirements.c_compiler() or requirements.python_headers()),
@@ -89,9 +91,9 @@ def cuda_of_torch() -> str:
     """The CUDA release that torch was built for, without loading it; "" for a build without."""
     if (spec := find_spec("torch")) is None or not spec.origin:
         return ""
-    said = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
-    found = re.search(r"^cuda\b[^=]*= '([\d.]+)'", said, re.MULTILINE)
-    return found[1] if found else ""
+    source = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
+    match = re.search(r"^cuda\b[^=]*= '([\d.]+)'", source, re.MULTILINE)
+    return match[1] if match else ""
 
 
 def use_of(name: str) -> str:

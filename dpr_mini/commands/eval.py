@@ -29,10 +29,10 @@ def evaluate(
     """Score one model on named benchmarks (from the hub, or from the folder `data`) or local files, and print it.
 
     `settings` are keys of a recipe's `evaluate` section (None: not given), `overrides` any `section.key=value`. The
-    same command again resumes, or finds all done; with another `evaluate.grader` it re-grades the saved answers.
+    same command again resumes, or reuses every stage; with another `evaluate.grader` it re-grades the saved answers.
     Raises UserError for whatever the user can fix.
     """
-    asked = {
+    raw = {
         "name": "eval-" + re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-."),
         "model": {"name": model},
         "engine": {"kind": engine},
@@ -42,8 +42,8 @@ def evaluate(
     }
     origin: reading.Origin = {}
     for override in overrides:
-        reading.override(asked, override, origin)
-    recipe = recipes.parse(asked, "eval", origin)
+        reading.override(raw, override, origin)
+    recipe = recipes.parse(raw, "eval", origin)
     root = runs / recipe.name
     stages = pipeline.build(recipe, Path())
     with pipeline.Machine.of(recipe, Path(), root / "logs") as machine, lock(root):

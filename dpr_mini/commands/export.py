@@ -95,11 +95,11 @@ def _dialogues(lineage: Lineage, stage: str) -> list[dict[str, Any]]:
     by_id = {p.id: p for row in store.read_rows(problems / "rows.jsonl") if (p := from_row(Problem, row))}
     rows = []
     for row in store.read_rows(folder / "rows.jsonl"):
-        kept: Kept = from_row(Kept, row)
-        problem = by_id[kept.problem_id]
+        case: Kept = from_row(Kept, row)
+        problem = by_id[case.problem_id]
         rows.append(
             {
-                "id": kept.id,
+                "id": case.id,
                 "problem_id": problem.id,
                 "stage": stage,
                 "source": problem.source,
@@ -107,11 +107,11 @@ def _dialogues(lineage: Lineage, stage: str) -> list[dict[str, Any]]:
                 "subject": problem.subject,
                 "problem": problem.text,
                 "answer": problem.answer,
-                "kind": kept.kind,
-                "statuses": [v.status for v in kept.verdicts],
+                "kind": case.kind,
+                "statuses": [v.status for v in case.verdicts],
                 "messages": [
-                    {"role": "user", "content": kept.dialogue.turns[0].prompt},
-                    {"role": "assistant", "content": join_text(kept.dialogue, bridges)},
+                    {"role": "user", "content": case.dialogue.turns[0].prompt},
+                    {"role": "assistant", "content": join_text(case.dialogue, bridges)},
                 ],
             }
         )

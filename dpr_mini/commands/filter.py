@@ -65,29 +65,33 @@ def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | 
     problems = {r.problem.id: r.problem for r in rows}
     drops = verdicts(judge([r.dialogue for r in rows], problems, bridges), built)
     write_rows(out, (_verdict(row, drops[row.dialogue.id]) for row in rows))
-    counts = Counter(found[0][0] for found in drops.values() if found)
-    told = ", ".join(f"{name} {n}" for name, n in counts.most_common()) or "nothing"
-    print(f"kept {len(rows) - counts.total()} of {len(rows)}; dropped by {told} -> {out}")
+    counts = Counter(row_drops[0][0] for row_drops in drops.values() if row_drops)
+    dropped_by_rule = ", ".join(f"{name} {n}" for name, n in counts.most_common()) or "nothing"
+    print(f"kept {len(rows) - counts.total()} of {len(rows)}; dropped by {dropped_by_rule} -> {out}")
     return {"rows": len(rows), "kept": len(rows) - counts.total(), **counts}
 
 
 def verdicts(cases: Sequence[Case], rules: Sequence[tuple[str, Rule]]) -> dict[str, list[tuple[str, str]]]:
     """{dialogue id: (rule, evidence) of every rule that objects}; a case is kept where that is empty.
 
-    What was kept before says nothing about a case that is dropped anyway: a `Memory` is only named where it is first.
+    A `Memory` compares with cases that were kept before, so it is named only where it is the first that objects.
     """
     memories = {name for name, rule in rules if isinstance(rule, Memory)}
-    found = {}
+    drops = {}
     for case in in_order(cases):
         first, *more = [*objections(case, rules)] or [None]
-        found[case.dialogue.id] = [first, *(m for m in more if m[0] not in memories)] if first else []
+        drops[case.dialogue.id] = [first, *(m for m in more if m[0] not in memories)] if first else []
         if not first:
             remember(case, rules)
-    return found
+    return drops
 
 
 def _verdict(row: Row, drops: list[tuple[str, str]]) -> dict[str, Any]:
-    return {"id": row.id, "keep": not drops, "drops": [{"rule": rule, "evidence": seen} for rule, seen in drops]}
+    return {
+        "id": row.id,
+        "keep": not drops,
+        "drops": [{"rule": rule, "evidence": evidence} for rule, evidence in drops],
+    }
 
 
 # ---------------------------------------------------------------- reading
@@ -103,9 +107,9 @@ def read(path: Path, own: recipes.DialogueConfig) -> list[Row]:
         gold, problem = row.problem.answer, row.problem.id
         if (before := ids.setdefault(row.dialogue.id, where)) != where:
             raise UserError(f"{where}: id {row.id!r} stands in {before} already")
-        known, at = golds.setdefault(problem, (gold, where))
-        if known != gold:
-            raise UserError(f"{where}: gold is {gold!r:.60}, for the same problem in {at} it is {known!r:.60}")
+        first_gold, at = golds.setdefault(problem, (gold, where))
+        if first_gold != gold:
+            raise UserError(f"{where}: gold is {gold!r:.60}, for the same problem in {at} it is {first_gold!r:.60}")
         rows.append(row)
     if not rows:
         raise UserError(f"{path}: no rows")
@@ -120,16 +124,16 @@ def _row(where: str, raw: Mapping[str, Any], own: recipes.DialogueConfig) -> Row
             raise UserError(f"{where}: {key} must be a string or a number, got {type(raw[key]).__name__}")
     texts = raw.get("turns", [raw.get("text")])
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
-        wanted = "turns must be a list of strings" if "turns" in raw else "text must be a string"
-        raise UserError(f"{where}: {wanted}")
-    n, known = len(texts), raw.get("tokens")
+        message = "turns must be a list of strings" if "turns" in raw else "text must be a string"
+        raise UserError(f"{where}: {message}")
+    n, token_counts = len(texts), raw.get("tokens")
     last = raw.get("finish", "stop")
     finish = _each(where, "finish", last if isinstance(last, list) else ["stop"] * (n - 1) + [last], n, str)
     if wrong := [f for f in finish if f not in get_args(Finish)]:
         raise UserError(f"{where}: finish is one of {', '.join(get_args(Finish))}, got {wrong[0]!r}")
     sizes = [len(t.split()) for t in texts]
-    if known is not None:
-        sizes = _each(where, "tokens", known if isinstance(known, list) else [known], n, int)
+    if token_counts is not None:
+        sizes = _each(where, "tokens", token_counts if isinstance(token_counts, list) else [token_counts], n, int)
         if min(sizes) < 0:
             raise UserError(f"{where}: tokens must be 0 or more")
     named = _each(where, "instructions", raw.get("instructions", [""] * n), n, str)
@@ -143,7 +147,7 @@ def _row(where: str, raw: Mapping[str, Any], own: recipes.DialogueConfig) -> Row
     group = _sound(str(raw.get("problem_id", ""))) or (digest(question)[:16] if question else f"gold {gold}")
     problem = Problem(group, "file", question, gold)
     dialogue = Dialogue(_sound(str(raw["id"])), group, 0, turns, "file", 0)
-    return Row(raw["id"], dialogue, problem, bool(question or raw.get("problem_id")), known is not None)
+    return Row(raw["id"], dialogue, problem, bool(question or raw.get("problem_id")), token_counts is not None)
 
 
 def _each(where: str, key: str, values: Any, n: int, kind: type) -> list[Any]:

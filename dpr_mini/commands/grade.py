@@ -31,14 +31,14 @@ def grade_file(cases: Path, out: Path, **options: Any) -> dict[str, int]:
     """
     from dpr_mini.machine import progress
 
-    found = read_cases(cases)
-    rows: list[dict[str, Any]] = [{} for _ in found]
+    triples = read_cases(cases)
+    rows: list[dict[str, Any]] = [{} for _ in triples]
     counts: dict[str, int] = {}
     with Grader(**options) as grader:
-        numbered = ((i, gold, pred) for i, (_, gold, pred) in enumerate(found))
-        bar = progress.bar(iterable=grader._many(numbered), total=len(found), desc="grade", unit="answer")
+        numbered = ((i, gold, pred) for i, (_, gold, pred) in enumerate(triples))
+        bar = progress.bar(iterable=grader._many(numbered), total=len(triples), desc="grade", unit="answer")
         for i, verdict, ms in bar:
-            rows[i] = {"id": found[i][0], "status": verdict.status, "extracted": verdict.extracted}
+            rows[i] = {"id": triples[i][0], "status": verdict.status, "extracted": verdict.extracted}
             rows[i] |= {"how": verdict.how, "ms": round(ms, 3)}
             counts[verdict.status] = counts.get(verdict.status, 0) + 1
     write_rows(out, rows)

@@ -29,45 +29,46 @@ def run(
     if seeds is not None and any(o.startswith("seed=") for o in overrides):
         raise RunError("give --seeds or seed=, not both")
     turns = [[f"seed={seed}"] for seed in seeds] if seeds is not None else [[]]
-    asked = [(path, recipes.load(path, [*overrides, *turn])) for turn in turns for path in paths]
-    if not asked:
+    queue = [(path, recipes.load(path, [*overrides, *turn])) for turn in turns for path in paths]
+    if not queue:
         raise RunError("no recipe given; e.g. dpr-mini run recipes/smollm2-cpu.yaml")
     homes: dict[Path, Path] = {}
-    for path, recipe in asked:
+    for path, recipe in queue:
         if lack := requirements.missing_for(recipe.needs, None):
             raise RunError(f"{path} {lack}; without one, run: dpr-mini run {recipe.needs.instead}")
-        if (at := home(runs, recipe, len(asked) == 1)) in homes:
+        if (at := home(runs, recipe, len(queue) == 1)) in homes:
             raise RunError(f"{homes[at]} and {path} are both {recipe.name} with seed {recipe.seed}; name them apart")
         homes[at] = path
-    _preflight(asked, runs, until)
+    _preflight(queue, runs, until)
     failed = []
-    for number, (path, recipe) in enumerate(asked, 1):
-        if len(asked) == 1:
+    for number, (path, recipe) in enumerate(queue, 1):
+        if len(queue) == 1:
             _run(path, recipe, runs, until, home(runs, recipe, True))
             return
-        print(f"== {number}/{len(asked)}: {recipe.name}, seed {recipe.seed}")
+        print(f"== {number}/{len(queue)}: {recipe.name}, seed {recipe.seed}")
         try:
             _run(path, recipe, runs, until, home(runs, recipe, False))
         except UserError as error:
             failed.append(f"{recipe.name}, seed {recipe.seed}")
             print(f"{failed[-1]}: {error}")
-    for root in sorted({runs / recipe.folder for _, recipe in asked}):
+    for root in sorted({runs / recipe.folder for _, recipe in queue}):
         print(f"compare them: dpr-mini compare {root}")
     if failed:
-        raise RunError(f"{len(failed)} of {len(asked)} runs are not complete: {'; '.join(failed)} (reasons above)")
+        raise RunError(f"{len(failed)} of {len(queue)} runs are not complete: {'; '.join(failed)} (reasons above)")
 
 
-def _preflight(asked: Sequence[tuple[Path, Recipe]], runs: Path, until: str | None) -> None:
-    """Before the first recipe spends anything: what the recipes need of this machine, each set of needs once."""
-    seen = []
-    for path, recipe in asked:
+def _preflight(queue: Sequence[tuple[Path, Recipe]], runs: Path, until: str | None) -> None:
+    """Check what the recipes need of this machine before any starts; recipes that differ only in name or seed, once."""
+    checked_recipes = []
+    for path, recipe in queue:
         if not recipe.needs.gpu_gib:
             continue
         stages = pipeline.build(recipe, path.parent)
         alike = recipe.model_copy(update={"seed": 0, "name": "", "like": None})
-        if alike not in seen and (until is None or until in stages):  # else `_run` says which stages there are
+        # with an `until` that is no stage, `_run` says which stages there are
+        if alike not in checked_recipes and (until is None or until in stages):
             preflight.check(recipe, path.parent, runs / recipe.folder, stages, until)
-            seen.append(alike)
+            checked_recipes.append(alike)
 
 
 def _run(path: Path, recipe: Recipe, runs: Path, until: str | None, at: Path) -> None:

@@ -54,9 +54,9 @@ def show_stage(root: Path, name: str, count: int, seed: int | None) -> None:
 def _readable(row: dict[str, Any]) -> str:
     """A dialogue as a conversation, with its verdicts where the rules kept it; anything else as JSON."""
     if "dialogue" in row:
-        kept: Kept = from_row(Kept, row)
-        shown = ", ".join(f"{name} {n}" for name, n in kept.behaviours.items() if n) or "none"
-        return "\n".join([*_turns(kept.dialogue, kept.verdicts), f"[kind] {kept.kind}", f"[behaviours] {shown}"])
+        case: Kept = from_row(Kept, row)
+        shown = ", ".join(f"{name} {n}" for name, n in case.behaviours.items() if n) or "none"
+        return "\n".join([*_turns(case.dialogue, case.verdicts), f"[kind] {case.kind}", f"[behaviours] {shown}"])
     if "turns" in row:
         return "\n".join(_turns(from_row(Dialogue, row)))
     short = {k: v if len(str(v)) < 300 else f"({len(v)} items)" for k, v in row.items()}

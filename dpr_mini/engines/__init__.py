@@ -71,6 +71,7 @@ def open_engine(
         if precision:
             options["dtype"] = DTYPES[precision]
         engine = HfEngine(Path(model_dir), **options)
-    asked = picked == "sglang" and window is None  # then the server tells, once it is there
-    print(f"engine {engine.name}{'' if asked else f', window {engine.window}'}: {why}", file=sys.stderr, flush=True)
+    window_from_server = picked == "sglang" and window is None  # printed once the server is up
+    size = "" if window_from_server else f", window {engine.window}"
+    print(f"engine {engine.name}{size}: {why}", file=sys.stderr, flush=True)
     return engine

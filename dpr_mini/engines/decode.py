@@ -42,31 +42,31 @@ class Decoder:
         end = next((i for i, token in enumerate(ids) if token in self.eos), len(ids))
         ended = end < len(ids)
         text = self.text(ids[:end])
-        found = [at for s in stop if (at := text.find(s)) >= 0]
-        if found:
-            kept, ended = text[: min(found)], True
-            low, high = 0, end  # the longest prefix of tokens whose text lies within `kept`
+        starts = [at for s in stop if (at := text.find(s)) >= 0]
+        if starts:
+            prefix, ended = text[: min(starts)], True
+            low, high = 0, end  # the longest prefix of tokens whose text lies within `prefix`
             while low < high:
                 mid = (low + high + 1) // 2
-                low, high = (mid, high) if len(self.text(ids[:mid])) <= len(kept) else (low, mid - 1)
+                low, high = (mid, high) if len(self.text(ids[:mid])) <= len(prefix) else (low, mid - 1)
             end = low
-            while end and not kept.startswith(self.text(ids[:end])):  # a cut multi-byte character
+            while end and not prefix.startswith(self.text(ids[:end])):  # a cut multi-byte character
                 end -= 1
             text = self.text(ids[:end])
         return tuple(ids[:end]), text, ended
 
     def room(self, request: Request) -> int:
-        """Tokens that may be drawn: max_new_tokens, less where the context ends. Raises RequestError for none."""
-        size, wanted = len(request.ids), request.sampling.max_new_tokens
+        """Tokens that may be generated: max_new_tokens, or what the context has left. Raises RequestError for none."""
+        size, limit = len(request.ids), request.sampling.max_new_tokens
         if not size:
             raise RequestError(f"request {request.id}: the prompt is empty")
         if not 0 <= min(request.ids) <= max(request.ids) < self.vocabulary:
             # an index outside the embedding ends an SGLang server, and on a GPU the whole process
             raise RequestError(f"request {request.id}: a token id outside the model's vocabulary of {self.vocabulary}")
-        if wanted < 1:
-            raise RequestError(f"request {request.id}: max_new_tokens must be at least 1, got {wanted}")
+        if limit < 1:
+            raise RequestError(f"request {request.id}: max_new_tokens must be at least 1, got {limit}")
         if size >= self.context:
             raise RequestError(
                 f"request {request.id}: the prompt's {size} tokens leave no room in a context of {self.context}"
             )
-        return min(wanted, self.context - size)
+        return min(limit, self.context - size)

@@ -43,15 +43,15 @@ class Gpu:
 def visible() -> list[Gpu]:
     """The GPUs that CUDA would show here, in its order; [] without one, or without the driver's tool."""
     cards = _cards()
-    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if asked is None:
+    setting = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if setting is None:
         return [slices[0] if (slices := _slices(card)) else card for card in cards]
-    found: list[Gpu] = []
-    for word in (part.strip() for part in asked.split(",")):
-        if (one := _find(word, cards)) is None or one in found:
+    gpus: list[Gpu] = []
+    for word in (part.strip() for part in setting.split(",")):
+        if (one := _find(word, cards)) is None or one in gpus:
             break
-        found.append(one)
-    return found
+        gpus.append(one)
+    return gpus
 
 
 def first() -> Gpu | None:
@@ -78,32 +78,32 @@ def _find(word: str, cards: list[Gpu]) -> Gpu | None:
         card = cards[int(word)]
         return next(iter(_slices(card)), card)
     every = [s for card in cards for s in _slices(card)] if word.startswith("MIG-") else cards
-    found = [one for one in every if word.startswith(("MIG-", "GPU-")) and one.uuid.startswith(word)]
-    return found[0] if len(found) == 1 else None  # a beginning that two share names none
+    matches = [one for one in every if word.startswith(("MIG-", "GPU-")) and one.uuid.startswith(word)]
+    return matches[0] if len(matches) == 1 else None  # a beginning that two share names none
 
 
 def _cards() -> list[Gpu]:
     rows = _ask(f"--query-gpu={','.join(FIELDS)}", "--format=csv,noheader,nounits")
-    found = []
+    cards = []
     for row in rows:
         values = [part.strip() for part in row.split(",")]
         if len(values) == len(FIELDS):
             uuid, name, total, free, driver, capability, mode = values
-            found.append(Gpu(uuid, name, _gib(total), _gib(free), driver, capability, mode == "Enabled"))
-    return found
+            cards.append(Gpu(uuid, name, _gib(total), _gib(free), driver, capability, mode == "Enabled"))
+    return cards
 
 
 def _slices(card: Gpu) -> list[Gpu]:
-    """The slices of a card in MIG mode. Their size stands in their name; what is free of it, nowhere."""
+    """The slices of a card in MIG mode. Their name gives their size; what is free of it is not reported: None."""
     if not card.mig:
         return []
-    found, inside = [], False
+    slices, inside = [], False
     for line in _ask("-L"):
         if line.startswith("GPU "):
             inside = card.uuid in line
         elif inside and (slice_ := MIG.match(line)):
-            found.append(replace(card, uuid=slice_["uuid"], total=float(slice_["gib"]), free=None))
-    return found
+            slices.append(replace(card, uuid=slice_["uuid"], total=float(slice_["gib"]), free=None))
+    return slices
 
 
 def _gib(mib: str) -> float | None:

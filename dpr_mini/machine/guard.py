@@ -45,17 +45,17 @@ def _alive_in(pid: int) -> int | None:
 
 
 def end(sid: int, grace: float = GRACE) -> list[int]:
-    """SIGTERM to a session, SIGKILL to what is left after `grace` seconds; what even that did not end."""
+    """SIGTERM to a session, SIGKILL to what is left after `grace` seconds; returns the pids that even that left."""
     for number, patience in ((signal.SIGTERM, grace), (signal.SIGKILL, 10.0)):
-        told: set[int] = set()
+        signalled_pids: set[int] = set()
         deadline = time.monotonic() + patience
         while left := session(sid):
-            for pid in set(left) - told:  # one that was forked since the last look is told too
+            for pid in set(left) - signalled_pids:  # one that was forked since the last look, too
                 try:
                     os.kill(pid, number)
                 except ProcessLookupError:
                     continue
-            told.update(left)
+            signalled_pids.update(left)
             if time.monotonic() >= deadline:
                 break
             time.sleep(0.02)

@@ -48,8 +48,8 @@ def find_nvcc() -> Path | None:
     for name in ("CUDA_HOME", "CUDA_PATH"):
         if home := os.environ.get(name):
             return _program(Path(home) / "bin/nvcc")
-    found = shutil.which("nvcc")
-    return Path(found) if found else _program(USUAL_CUDA / "bin/nvcc")
+    path = shutil.which("nvcc")
+    return Path(path) if path else _program(USUAL_CUDA / "bin/nvcc")
 
 
 def cuda_compiler(home: Path | None = None) -> str:
@@ -58,10 +58,10 @@ def cuda_compiler(home: Path | None = None) -> str:
     home: a toolkit that its own environment has.
     """
     if find_nvcc() is None and home is None:
-        given = next(
+        setting = next(
             (f"{n}={os.environ[n]} has no bin/nvcc; " for n in ("CUDA_HOME", "CUDA_PATH") if n in os.environ), ""
         )
-        return f"nvcc is missing: SGLang compiles its rotary kernel at first use; {given}{TOOLKIT}"
+        return f"nvcc is missing: SGLang compiles its rotary kernel at first use; {setting}{TOOLKIT}"
     if shutil.which((os.environ.get("CXX", "").split() or ["g++"])[0]) is None:  # the build takes CXX="ccache g++", too
         return "g++ is missing: nvcc, with which SGLang compiles its rotary kernel, needs it; apt-get install g++"
     return ""
@@ -97,11 +97,11 @@ def unsloth(python: str | None) -> str:
     fix = "python3 -m venv .unsloth && .unsloth/bin/pip install unsloth, then train.python=.unsloth/bin/python"
     if not python:
         return f"unsloth is missing: train.python names no interpreter; {fix}"
-    if not (found := shutil.which(python)):
+    if not (interpreter := shutil.which(python)):
         return f"unsloth is missing: train.python: there is no {python}; {fix}"
     code = "import importlib.metadata as m; m.version('unsloth')"
     try:
-        done = subprocess.run([found, "-I", "-c", code], capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run([interpreter, "-I", "-c", code], capture_output=True, text=True, check=False, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"unsloth is missing: {python} does not run ({error}); {fix}"
     return "" if done.returncode == 0 else f"unsloth is missing from {python}; {python} -m pip install unsloth"
@@ -153,12 +153,12 @@ def missing_for(needs: NeedsConfig, planned_gib: float | None) -> str:
     """What a recipe needs and this machine (or the planned card) has not; "" where nothing is lacking."""
     if not needs.gpu_gib:
         return ""
-    wanted = f"needs a GPU with {needs.gpu_gib:.0f} GiB of memory"
+    message = f"needs a GPU with {needs.gpu_gib:.0f} GiB of memory"
     if planned_gib is not None:
-        return "" if planned_gib >= needs.gpu_gib else f"{wanted}; this is {planned_gib:.0f} GiB"
+        return "" if planned_gib >= needs.gpu_gib else f"{message}; this is {planned_gib:.0f} GiB"
     if (card := gpus.first()) is None:
         hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-        return f"{wanted}; here there is no NVIDIA GPU" + (f" (CUDA_VISIBLE_DEVICES={hidden!r})" if hidden else "")
+        return f"{message}; here there is no NVIDIA GPU" + (f" (CUDA_VISIBLE_DEVICES={hidden!r})" if hidden else "")
     if card.total is None or card.total >= needs.gpu_gib:
         return ""
-    return f"{wanted}; here there is {card.total:.0f} GiB ({card.name})"
+    return f"{message}; here there is {card.total:.0f} GiB ({card.name})"

@@ -69,15 +69,15 @@ def model_digest(folder: Path) -> str:
     Per-file digests are kept in cache_dir()/digests.json by (real path, size, mtime_ns): a second call only stats.
     """
     book = cache_dir() / "digests.json"
-    known: dict[str, str] = _read_json(book)
+    digests: dict[str, str] = _read_json(book)
     total, fresh = hashlib.sha256(), {}
     for path in sorted({p for pattern in DIGEST_FILES for p in Path(folder).glob(pattern)}):
         real = path.resolve()
         stat = real.stat()
         key = f"{real}|{stat.st_size}|{stat.st_mtime_ns}"
-        if key not in known:
-            known[key] = fresh[key] = file_digest(real)
-        total.update(f"{path.name}\x1f{known[key]}\x1e".encode())
+        if key not in digests:
+            digests[key] = fresh[key] = file_digest(real)
+        total.update(f"{path.name}\x1f{digests[key]}\x1e".encode())
     if fresh:
         book.parent.mkdir(parents=True, exist_ok=True)
         temp = book.with_name(f".digests-{os.getpid()}.json")
@@ -122,9 +122,9 @@ def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    wanted = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "merges.txt", "vocab.txt"]
+    patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "merges.txt", "vocab.txt"]
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         why = str(error).strip().splitlines()[0][:160]
         raise UserError(

@@ -74,7 +74,7 @@ class Shape:
     def config(self) -> dict[str, Any]:
         """Arguments of transformers' AutoConfig.for_model, for a model of random weights. Rotary base and norm eps are
         the family's defaults, not the published model's: they change no shape."""
-        given = {
+        arguments = {
             "model_type": self.family,
             "vocab_size": self.vocab,
             "hidden_size": self.hidden,
@@ -85,7 +85,7 @@ class Shape:
             "max_position_embeddings": self.context,
             "tie_word_embeddings": self.tied,
         }
-        return given if self.family == "qwen2" else given | {"head_dim": self.head_dim}
+        return arguments if self.family == "qwen2" else arguments | {"head_dim": self.head_dim}
 
 
 SHAPES = {

@@ -19,7 +19,8 @@ CONTEXT = 0.5 * GIB  # of the card: CUDA context and library workspaces
 SLACK = 0.05  # of what is counted: blocks that the caching allocator holds and nobody uses
 PROCESS = {True: 2.5 * GIB, False: 0.5 * GIB}  # host: Python and torch, with CUDA's libraries or without
 PROMPT, INSTRUCTION = 512, 128  # tokens of a question with its template; of each further turn's instruction
-CHARACTERS, MESSAGE = 2, 8  # of an example's text in a token, few since digits stand alone; tokens around a message
+CHARACTERS = 2  # characters per token of an example (low: digits are single tokens)
+MESSAGE = 8  # chat-template tokens per message
 WINDOWS = {"hf": 32, "openvino": 64}  # requests in flight: the engines' own defaults; SGLang's: launch.window
 OPENVINO_CACHE = 2 * GIB  # its prefix cache
 ROW_BYTES = 12  # disk: a generated token as text and as an id
@@ -83,11 +84,11 @@ def sections(recipe: Recipe) -> dict[str, TrainConfig]:
 
 
 def trainings(recipe: Recipe, shape: Shape, gpu: bool, bf16: bool) -> list[Training]:
-    """One for each section that differs from the one before."""
+    """One for each training section of the recipe's phases; the first alone where both take the same memory."""
     rows = {"train": recipe.pack.tokens_per_row, "train_2": recipe.pack_2.tokens_per_row}
-    found = [Training(n, Job(shape, train, rows[n], gpu=gpu, bf16=bf16)) for n, train in sections(recipe).items()]
-    same = len({(t.peak, t.job.host()) for t in found}) == 1  # what differs, e.g. epochs, takes no memory
-    return found[:1] if same else found
+    candidates = [Training(n, Job(shape, train, rows[n], gpu=gpu, bf16=bf16)) for n, train in sections(recipe).items()]
+    same = len({(t.peak, t.job.host()) for t in candidates}) == 1  # what differs, e.g. epochs, takes no memory
+    return candidates[:1] if same else candidates
 
 
 @dataclass(frozen=True)
@@ -134,14 +135,16 @@ class Serving:
 
 
 def conversation(recipe: Recipe) -> int:
-    """Tokens of the longest conversation that any stage holds."""
+    """Tokens of the longest conversation of any stage."""
     d, e = recipe.dialogue, recipe.evaluate
-    asked = [(len(d.turns), d.max_new_tokens, shown(d))] if 1 in recipe.phases else []
-    asked += (
+    conversations = [(len(d.turns), d.max_new_tokens, shown(d))] if 1 in recipe.phases else []
+    conversations += (
         [(len(e.turns or "1"), e.max_new_tokens, shown(d) if e.examples else 0)] if recipe.problems.held_out else []
     )
-    asked += [(1, recipe.probe.max_new_tokens, 0)] if 2 in recipe.phases else []
-    return max((PROMPT + more + (turns - 1) * INSTRUCTION + turns * new for turns, new, more in asked), default=PROMPT)
+    conversations += [(1, recipe.probe.max_new_tokens, 0)] if 2 in recipe.phases else []
+    return max(
+        (PROMPT + more + (turns - 1) * INSTRUCTION + turns * new for turns, new, more in conversations), default=PROMPT
+    )
 
 
 def shown(dialogue: DialogueConfig) -> int:
@@ -151,7 +154,7 @@ def shown(dialogue: DialogueConfig) -> int:
     tokens = Counter[str | None]()
     for example in dialogue.examples:
         turns = list(zip(longest, example.answers, strict=False))
-        texts = [text for said, answer in turns for text in (prompts.fill(said, example.problem), answer)]
+        texts = [text for template, answer in turns for text in (prompts.fill(template, example.problem), answer)]
         tokens[example.level] += sum(len(text) // CHARACTERS + 1 for text in texts) + MESSAGE * len(texts)
     return tokens.pop(None, 0) + max(tokens.values(), default=0)
 
@@ -160,7 +163,7 @@ def serving(recipe: Recipe, shape: Shape, card: Card) -> Serving:
     """bfloat16 weights and cache on a GPU, float32 on a CPU. `auto` is hf on a GPU, OpenVINO elsewhere."""
     engine, room = recipe.engine, card.bytes
     kind = engine.kind if engine.kind != "auto" else ("hf" if card.gpu else "openvino")
-    given = {name.replace("-", "_"): value for name, value in engine.arguments.items()}
+    arguments = {name.replace("-", "_"): value for name, value in engine.arguments.items()}
     if kind == "openvino":
         room = None  # it computes on the host
     elif kind == "sglang" and room is not None:
@@ -173,8 +176,8 @@ def serving(recipe: Recipe, shape: Shape, card: Card) -> Serving:
     if window is None:
         # as the engine asks its server; on a CPU the cache is CPU_FLAGS' own
         pool = launch.CPU_FLAGS["max_total_tokens"] if room is None else max(0.0, room - weights) / token
-        asked = given.get("max_running_requests")
-        window = launch.window(int(pool), asked if type(asked) is int else launch.RUNNING)
+        limit = arguments.get("max_running_requests")
+        window = launch.window(int(pool), limit if type(limit) is int else launch.RUNNING)
     return Serving(
         kind,
         weights=weights,

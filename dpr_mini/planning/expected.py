@@ -38,26 +38,26 @@ def expected(
                for name, group in groups.items()}  # fmt: skip
     problems, d, probe = sum(sizes[None]), recipe.dialogue, recipe.probe
     one = sum(n * tokens for n, tokens in answers.pop(None)) / problems
-    rates, found = budgets.assumed(problems), {"eval-0-answers": _evaluating(recipe.evaluate, answers, 1)}
+    rates, stages = budgets.assumed(problems), {"eval-0-answers": _evaluating(recipe.evaluate, answers, 1)}
     taught = 1  # turns that one answer has
     try:
         if 1 in recipe.phases:
             taught = len(d.turns)
-            found["dialogue-1"] = _generating(problems * d.samples * taught, one, d.max_new_tokens, taught)
-            kept = right(assumed.PASSED * rates, d.samples, at_most(recipe.filter, d.samples))
+            stages["dialogue-1"] = _generating(problems * d.samples * taught, one, d.max_new_tokens, taught)
+            kept_samples = right(assumed.PASSED * rates, d.samples, at_most(recipe.filter, d.samples))
             chain = min(one, d.max_new_tokens) * taught
-            found["train-1"] = _training(recipe.filter, recipe.pack, recipe.train, kept, chain, other)
-            found["eval-1-answers"] = _evaluating(recipe.evaluate, answers, taught)
+            stages["train-1"] = _training(recipe.filter, recipe.pack, recipe.train, kept_samples, chain, other)
+            stages["eval-1-answers"] = _evaluating(recipe.evaluate, answers, taught)
         if 2 in recipe.phases:
-            probed, drawn, usable = _phase_2(recipe, rates)
-            found["probe-2"] = _generating(probed, one * taught, probe.max_new_tokens)
-            found["sample-2"] = _generating(drawn, one * taught * assumed.HARDER, probe.max_new_tokens)
+            probed, draws, usable = _phase_2(recipe, rates)
+            stages["probe-2"] = _generating(probed, one * taught, probe.max_new_tokens)
+            stages["sample-2"] = _generating(draws, one * taught * assumed.HARDER, probe.max_new_tokens)
             chain = min(one * taught, probe.max_new_tokens)
-            found["train-2"] = _training(recipe.filter_2, recipe.pack_2, recipe.train_2, usable, chain, other)
-            found["eval-2-answers"] = _evaluating(recipe.evaluate, answers, taught)
+            stages["train-2"] = _training(recipe.filter_2, recipe.pack_2, recipe.train_2, usable, chain, other)
+            stages["eval-2-answers"] = _evaluating(recipe.evaluate, answers, taught)
     except _Unknown:
         return {}
-    return found
+    return stages
 
 
 class _Unknown(Exception):
@@ -85,14 +85,14 @@ def _generating(items: float, tokens: float, limit: int, turns: int = 1) -> Expe
 
 
 def _evaluating(
-    asked: EvaluateConfig, answers: Mapping[str | None, Sequence[tuple[int, int]]], taught: int
+    config: EvaluateConfig, answers: Mapping[str | None, Sequence[tuple[int, int]]], taught: int
 ) -> Expected:
     """`answers`: (problems, tokens of an untaught answer) of each benchmark's sources."""
-    turns, items, tokens = len(asked.turns or "1"), 0, 0.0
+    turns, items, tokens = len(config.turns or "1"), 0, 0.0
     for name, sources in answers.items():
         for problems, one in sources:
-            draws = problems * (asked.k(str(name)) + asked.greedy) * turns
-            items, tokens = items + draws, tokens + draws * min(one * taught, asked.max_new_tokens)
+            draws = problems * (config.k(str(name)) + config.greedy) * turns
+            items, tokens = items + draws, tokens + draws * min(one * taught, config.max_new_tokens)
     return Expected(items, tokens, assumed.QUESTION + turns * tokens / max(1, items))
 
 
@@ -100,11 +100,14 @@ def _training(
     rules: FilterConfig,
     packing: PackConfig,
     train: TrainConfig,
-    kept: float,
+    samples: float,
     chain: float,
     other: Mapping[str, Expected],
 ) -> Expected:
-    """`kept` samples with answers of `chain` tokens, within the limits that the recipe or the run `like` sets."""
+    """What training on `samples` kept answers of `chain` tokens takes, within the limits of the recipe or its `like`.
+
+    Raises _Unknown where `other`, what is expected of the run `like`, lacks a stage that sets a limit.
+    """
     limit, total = rules.limit, packing.trained_tokens
     named = [limit.replace("filter", "train")] if isinstance(limit, str) else []
     if not other.keys() >= {*named, *(total if isinstance(total, tuple) else ())}:
@@ -112,20 +115,20 @@ def _training(
     most = other[named[0]].items if named else limit or math.inf
     if isinstance(total, tuple):
         total = sum(other[name].labelled for name in total)
-    labelled = total or min(kept, most) * chain * train.epochs
+    labelled = total or min(samples, most) * chain * train.epochs
     sample = assumed.QUESTION + chain
     return Expected(labelled / chain / train.epochs, labelled / chain * sample, sample, labelled)
 
 
 def _phase_2(recipe: Recipe, rates: budgets.Floats) -> tuple[int, int, float]:
-    """Draws of the probe, draws after it, samples kept: one play with coins for a model."""
+    """Draws of the probe, draws after it, samples kept: one simulated sampling."""
     rng = np.random.default_rng(0)
-    asked = np.full(len(rates), recipe.probe.samples)
-    probe = budgets.Counts(asked, asked, rng.binomial(asked, rates))
+    probe_draws = np.full(len(rates), recipe.probe.samples)
+    probe = budgets.Counts(probe_draws, probe_draws, rng.binomial(probe_draws, rates))
     try:
-        now, wanted = budgets.play(rates, probe, recipe.sample.scaled(recipe.scale), rng)
+        now, quotas = budgets.play(rates, probe, recipe.sample.scaled(recipe.scale), rng)
     except budgets.BudgetError:  # the lines on sample-2 say so
         raise _Unknown from None
     each = at_most(recipe.filter_2, recipe.sample.max_tries)
-    usable = np.minimum(np.minimum(now.right, wanted), each).sum()
-    return int(asked.sum()), int(now.asked.sum() - asked.sum()), float(usable)
+    usable = np.minimum(np.minimum(now.right, quotas), each).sum()
+    return int(probe_draws.sum()), int(now.asked.sum() - probe_draws.sum()), float(usable)

@@ -63,32 +63,32 @@ def work(recipe: Recipe, base: Path) -> list[Work] | None:
     sizes = {name: [count(s, recipe, base, name is None) for s in group] for name, group in groups.items()}
     if any(None in counts for counts in sizes.values()):
         return None
-    held = {name: sum(filter(None, counts)) for name, counts in sizes.items()}
-    problems, e = held.pop(None), recipe.evaluate
-    scored = sum(n * (e.k(name) + e.greedy) for name, n in held.items()) * len(e.turns or "1")
+    held_out = {name: sum(filter(None, counts)) for name, counts in sizes.items()}
+    problems, e = held_out.pop(None), recipe.evaluate
+    scored = sum(n * (e.k(name) + e.greedy) for name, n in held_out.items()) * len(e.turns or "1")
     dialogue, probe, turns = recipe.dialogue, recipe.probe, len(recipe.dialogue.turns)
 
     def evaluation(number: int) -> Work:
         longest = PROMPT + len(e.turns or "1") * e.max_new_tokens
         return Work(f"eval-{number}-answers", "generate", scored, scored * e.max_new_tokens, longest)
 
-    found = [evaluation(0)]
+    stages = [evaluation(0)]
     if 1 in recipe.phases:
         answers = problems * dialogue.samples * turns
-        kept, whole = _kept(recipe.filter, problems, dialogue.samples), turns * dialogue.max_new_tokens + PROMPT
-        found.append(Work("dialogue-1", "generate", answers, answers * dialogue.max_new_tokens, whole))
-        found += [_training("train-1", recipe.train.epochs, kept, whole, recipe.pack), evaluation(1)]
+        kept_samples, whole = _kept(recipe.filter, problems, dialogue.samples), turns * dialogue.max_new_tokens + PROMPT
+        stages.append(Work("dialogue-1", "generate", answers, answers * dialogue.max_new_tokens, whole))
+        stages += [_training("train-1", recipe.train.epochs, kept_samples, whole, recipe.pack), evaluation(1)]
     if 2 in recipe.phases:
         probed, budget = problems * probe.samples, recipe.sample.scaled(recipe.scale).budget
-        drawn = max(0, recipe.sample.max_tries - probe.samples) * problems
-        drawn = drawn if budget is None else max(0, min(drawn, budget - probed))
-        kept, whole = _kept(recipe.filter_2, problems, recipe.sample.quota), probe.max_new_tokens + PROMPT
-        found.append(Work("probe-2", "generate", probed, probed * probe.max_new_tokens, whole))
-        found.append(Work("sample-2", "generate", drawn, drawn * probe.max_new_tokens, whole))
-        found += [_training("train-2", recipe.train_2.epochs, kept, whole, recipe.pack_2), evaluation(2)]
+        draws = max(0, recipe.sample.max_tries - probe.samples) * problems
+        draws = draws if budget is None else max(0, min(draws, budget - probed))
+        kept_samples, whole = _kept(recipe.filter_2, problems, recipe.sample.quota), probe.max_new_tokens + PROMPT
+        stages.append(Work("probe-2", "generate", probed, probed * probe.max_new_tokens, whole))
+        stages.append(Work("sample-2", "generate", draws, draws * probe.max_new_tokens, whole))
+        stages += [_training("train-2", recipe.train_2.epochs, kept_samples, whole, recipe.pack_2), evaluation(2)]
     like = work(recipe.like, base) if recipe.like else None
     likely = expected(recipe, sizes, {w.stage: w.expected for w in like or () if w.expected})
-    return [replace(w, expected=likely.get(w.stage)) for w in found if w.items]
+    return [replace(w, expected=likely.get(w.stage)) for w in stages if w.items]
 
 
 def _kept(rules: FilterConfig, problems: int, each: int) -> int:
@@ -104,9 +104,9 @@ def _training(stage: str, epochs: int, samples: int, tokens: int, packing: PackC
 
 
 def results(folder: Path = RESULTS) -> list[dict[str, Any]]:
-    """The measured results that there are."""
-    found = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json")))
-    return [r for r in found if isinstance(r, dict) and isinstance(r.get("conditions"), dict)]
+    """Every result file of `folder`, by name: the JSON objects that say their conditions."""
+    contents = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json")))
+    return [r for r in contents if isinstance(r, dict) and isinstance(r.get("conditions"), dict)]
 
 
 def same_stage(folders: Mapping[str, str], card: Card, measured: list[dict[str, Any]]) -> dict[str, float]:
@@ -114,13 +114,13 @@ def same_stage(folders: Mapping[str, str], card: Card, measured: list[dict[str, 
 
     `folders`: stage -> its folder's name, which has the stage's key: equal keys are equal work.
     """
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
     for run in measured:
         machine = str(run["conditions"].get("machine"))
         if card.name and card.name in machine and "stages" in run:
             taken = {folder: run["seconds"][role] for role, folder in run["stages"].items() if role in run["seconds"]}
-            found |= {stage: taken[folder] for stage, folder in folders.items() if folder in taken}
-    return found
+            seconds |= {stage: taken[folder] for stage, folder in folders.items() if folder in taken}
+    return seconds
 
 
 def training_rate(training: Training, card: Card, measured: list[dict[str, Any]]) -> float | None:

@@ -64,10 +64,10 @@ def rungs(tokens: int) -> tuple[tuple[tuple[int, Changes], ...], ...]:
 
 def combinations(tokens: int) -> list[tuple[int, Changes]]:
     """(cost, changes) of every combination, cheapest first."""
-    found: list[tuple[int, Changes]] = [(0, {})]
+    pairs: list[tuple[int, Changes]] = [(0, {})]
     for group in rungs(tokens):
-        found = [(cost + more, {**changes, **extra}) for cost, changes in found for more, extra in group]
-    return sorted(found, key=lambda item: (item[0], len(item[1])))
+        pairs = [(cost + more, {**changes, **extra}) for cost, changes in pairs for more, extra in group]
+    return sorted(pairs, key=lambda item: (item[0], len(item[1])))
 
 
 def apply(train: TrainConfig, changes: Changes) -> TrainConfig | None:
@@ -84,48 +84,51 @@ def apply(train: TrainConfig, changes: Changes) -> TrainConfig | None:
 
 
 def fixes(trainings: list[Training], most: float) -> list[Fix]:
-    """The nearest at this row length; where that changes the result also the nearest with adapters, and the longest
-    row that fits by what takes time alone. `most`: bytes of the card. Empty where nothing helps."""
+    """Changes that make the trainings fit in `most` bytes of the card; [] where nothing helps.
+
+    First the cheapest at this row length. Where that changes the result, or there is none, two alternatives follow: the
+    cheapest with adapters, and the longest row that fits with changes that cost time only.
+    """
     tokens = trainings[0].job.tokens
     tried = [(cost, ch, changed) for cost, ch in combinations(tokens) if (changed := _changed(trainings, ch))]
     fitting = [Fix(cost, ch) for cost, ch, changed in tried if max(t.total for t in changed) <= most]
-    found = fitting[:1]
-    if found and found[0].cost < RESULT:
-        return found
-    if not found or "mode" not in found[0].changes:
-        found += [m for m in fitting if "mode" in m.changes][:1]
+    nearest_fixes = fitting[:1]
+    if nearest_fixes and nearest_fixes[0].cost < RESULT:
+        return nearest_fixes
+    if not nearest_fixes or "mode" not in nearest_fixes[0].changes:
+        nearest_fixes += [m for m in fitting if "mode" in m.changes][:1]
     rows = [
         Fix(cost + SHORTER, ch, min(t.longest_row(most) for t in changed))
         for cost, ch, changed in tried
         if cost < RESULT
     ]
     longest = max(rows, key=lambda m: (m.tokens or 0, -m.cost))
-    return found + ([longest] if LEAST_ROW <= (longest.tokens or 0) < tokens else [])
+    return nearest_fixes + ([longest] if LEAST_ROW <= (longest.tokens or 0) < tokens else [])
 
 
 def _changed(trainings: list[Training], changes: Changes) -> list[Training]:
-    """The trainings with the changes; none where one of them cannot have these."""
+    """The trainings with the changes; [] where one of them cannot have these, or all have this mode already."""
     if "mode" in changes and all(t.job.train.mode == changes["mode"] for t in trainings):
         return []
-    found = [(t, apply(t.job.train, changes)) for t in trainings]
-    return [Training(t.section, replace(t.job, train=c)) for t, c in found if c] if all(c for _, c in found) else []
+    pairs = [(t, apply(t.job.train, changes)) for t in trainings]
+    return [Training(t.section, replace(t.job, train=c)) for t, c in pairs if c] if all(c for _, c in pairs) else []
 
 
 def overrides(fix: Fix, recipe: Recipe, needs: float | None, load: Callable[[list[str]], Recipe]) -> list[str]:
-    """key=value texts that make the change, to be put behind the command.
+    """Command-line overrides (section.key=value) that make the change.
 
-    `needs`: GiB to ask for instead of what the recipe asks for, or None. `load` gives the recipe with overrides: what
-    train_2 sets for itself does not follow `train`, and is named again.
+    `needs`: GiB to ask for instead of what the recipe asks for, or None. `load` gives the recipe with overrides: a
+    key that train_2 sets for itself is not inherited from `train`, and gets an override of its own.
     """
-    before, found = recipe.train.model_dump(), [] if needs is None else [f"needs.gpu_gib={needs:g}"]
-    found += [f"train.{key}={_text(value)}" for key, value in fix.changes.items() if before[key] != value]
+    before, texts = recipe.train.model_dump(), [] if needs is None else [f"needs.gpu_gib={needs:g}"]
+    texts += [f"train.{key}={_text(value)}" for key, value in fix.changes.items() if before[key] != value]
     if 2 in recipe.phases:
         try:
-            after = load(found).train_2.model_dump()
+            after = load(texts).train_2.model_dump()
         except RecipeError:  # half of the change does not go together with the rest of train_2
             after = {}
-        found += [f"train_2.{k}={_text(v)}" for k, v in fix.changes.items() if k not in after or after[k] != v]
-    return found + ([] if fix.tokens is None else [f"pack.tokens_per_row={fix.tokens}"])
+        texts += [f"train_2.{k}={_text(v)}" for k, v in fix.changes.items() if k not in after or after[k] != v]
+    return texts + ([] if fix.tokens is None else [f"pack.tokens_per_row={fix.tokens}"])
 
 
 def _text(value: Any) -> str:

@@ -130,8 +130,8 @@ class Job:
         return values * self.weight + (0.0 if self.full else 4.0 * sum(self.trained))
 
     def weight_copies(self) -> float:
-        """What autocast keeps of float32 weights from their first use to the end of the step; the head is not among
-        them: the loss makes a copy of its own."""
+        """Low-precision weight copies that autocast caches during a step, without the head, which the loss casts
+        itself; bytes."""
         if self.low == 4 or (self.full and self.weight == 2):
             return 0.0
         return 2.0 * (self.shape.parameters("linear", "bias") if self.full else sum(self.trained))
@@ -148,8 +148,11 @@ class Job:
         return float(SLICE_BYTES * min(SLICE, max(self.trained))) if sliced else 0.0
 
     def gradients(self) -> dict[str, float]:
-        """Bytes at each moment. They come with the backward, head first, and all stay from one row of a step to the
-        next; updated in the backward they go as they come, but a tied head's waits for the embedding's."""
+        """Bytes of the gradients at each moment of a step.
+
+        The backward makes them from the head down, and they stay over all rows of a step. With update_in_backward each
+        is freed at once, but a tied head's waits for the embedding's.
+        """
         shape, every = self.shape, float(sum(self.trained)) * (self.weight if self.full else 4)
         head = float(self.weight * shape.head) if self.full else 0.0  # the embedding's is dense, and as large
         if self.train.update_in_backward:
@@ -157,11 +160,11 @@ class Job:
             return {"loss": 0.0, "last": waits, "first": waits, "embedding": waits + head, "update": 0.0}
         lone = 0.0 if shape.tied else head
         # A later row's gradients are added up one by one, but a tied head's waits for the embedding's.
-        kept = every + (head if shape.tied else 0.0) if self.train.rows_per_step > 1 else 0.0
-        last = max(kept, head + (every - head - lone) / shape.layers)
-        first = max(kept, every - lone)
+        kept_bytes = every + (head if shape.tied else 0.0) if self.train.rows_per_step > 1 else 0.0
+        last = max(kept_bytes, head + (every - head - lone) / shape.layers)
+        first = max(kept_bytes, every - lone)
         return {
-            "loss": every if kept else 0.0,
+            "loss": every if kept_bytes else 0.0,
             "last": last,
             "first": first,
             "embedding": first + head,
@@ -200,12 +203,12 @@ class Job:
         saved += 0 if self.full else 4 * low * self.train.lora_rank
         if not self.flash or (self.copies and not self.full):
             saved += low * q  # o reads a copy: the documents' outputs put together, or peft's
-        made = low * (2 * q + 2 * kv)  # gradients of the output and of q, k, v
+        backward_bytes = low * (2 * q + 2 * kv)  # gradients of the output and of q, k, v
         if self.flash:
-            made += 4 * q + (2 * low * q if shape.heads != shape.kv_heads else 0)
+            backward_bytes += 4 * q + (2 * low * q if shape.heads != shape.kv_heads else 0)
         else:
-            made += low * (q + 2 * kv)  # those of the documents, before they are put together
-        return Part(saved, saved + made)
+            backward_bytes += low * (q + 2 * kv)  # those of the documents, before they are put together
+        return Part(saved, saved + backward_bytes)
 
     def mlp(self) -> Part:
         """Norm, gate, up, SwiGLU, down. In tiles the norm's output is kept and the rest lives a tile at a time."""
@@ -214,20 +217,23 @@ class Job:
         inputs = low * shape.hidden * (2 if self.copies else 1)
         inputs += 0 if self.full else 3 * low * self.train.lora_rank
         wide = 4 if self.style == "reference" else low
-        kept = (2 if self.style == "fused" else 3) * wide * inner  # gate and up; eager: the activation's output too
+        # gate and up; eager: the activation's output too
+        kept_bytes = (2 if self.style == "fused" else 3) * wide * inner
         product = low * inner
         if self.copies and not self.full:
-            made = 4 * low * inner + 2 * low * shape.hidden  # down runs: its output; peft's copies of its input
+            # down runs: its output; peft's copies of its input
+            backward_bytes = 4 * low * inner + 2 * low * shape.hidden
         elif self.style == "fused":
             in_place = self.train.backend in ("liger", "unsloth")
-            made = (2 if in_place else 3) * low * inner  # the product's gradient, and gate's and up's
+            backward_bytes = (2 if in_place else 3) * low * inner  # the product's gradient, and gate's and up's
         else:
-            made = 3 * wide * inner
+            backward_bytes = 3 * wide * inner
         if tiles := self.train.tiled_mlp:
             tile = -(-self.tokens // tiles) / self.tokens
             saved = norm + self.stream * shape.hidden
-            return Part(saved, saved + (low + self.stream) * shape.hidden + tile * (inputs + kept + made))
-        return Part(norm + inputs + kept + product, norm + inputs + kept + made)
+            tiled = tile * (inputs + kept_bytes + backward_bytes)
+            return Part(saved, saved + (low + self.stream) * shape.hidden + tiled)
+        return Part(norm + inputs + kept_bytes + product, norm + inputs + kept_bytes + backward_bytes)
 
     @cached_property
     def layer(self) -> Part:
@@ -288,7 +294,7 @@ class Job:
     # --- moments ------------------------------------------------------------------------------------------------------
 
     def moments(self) -> list[Moment]:
-        """What lives when, in a step that is not the first: the optimiser's moments are there already."""
+        """What is in memory when, in a step after the first: the optimiser's state is there already."""
         shape, tokens, gradients, optimiser = self.shape, self.tokens, self.gradients(), self.optimiser()
         weights = self.stored() + self.weight_copies()
         always = (2 * self.stream * shape.head_dim + 24) * tokens  # cos and sin; ids, positions, targets
@@ -301,7 +307,7 @@ class Job:
         backward = weights
         if self.train.gradient_checkpointing:  # the first recomputation to end empties autocast's cache
             backward -= self.weight_copies() * (1 - 1 / shape.layers)
-        found = [
+        moments = [
             Moment("loss", weights, gradients["loss"], optimiser, saved, self.loss()),
             Moment("backward of the last layer", backward, gradients["last"], optimiser, others + running, 0.0),
             Moment("backward of the first layer", backward, gradients["first"], optimiser, running, 0.0),
@@ -310,8 +316,8 @@ class Job:
         ]
         if self.train.gradient_checkpointing:
             again = others + self.layer.saved * tokens + flow
-            found.append(Moment("the last layer once more", weights, gradients["last"], optimiser, again, 0.0))
-        return found
+            moments.append(Moment("the last layer once more", weights, gradients["last"], optimiser, again, 0.0))
+        return moments
 
     def peak(self) -> Moment:
         return max(self.moments(), key=lambda m: m.total)

@@ -105,10 +105,10 @@ class Plan:
         size = self.card.bytes / GIB
         needs = float(int(size * 10) / 10) if self.recipe.needs.gpu_gib > size else None
         if self.worst and self.worst.total > self.card.bytes:
-            found = ladder.fixes(self.trainings, self.card.bytes)
+            fixes = ladder.fixes(self.trainings, self.card.bytes)
         else:
-            found = [ladder.Fix(0, {})]
-        sets = [ladder.overrides(fix, self.recipe, needs, load) for fix in found]
+            fixes = [ladder.Fix(0, {})]
+        sets = [ladder.overrides(fix, self.recipe, needs, load) for fix in fixes]
         if self.engine and not self.engine.fits:
             if not (window := self.engine.window_that_fits()):
                 return []
@@ -120,8 +120,8 @@ class Plan:
     def lines(self, stages: Mapping[str, str]) -> list[str]:
         """The whole text. `stages`: the folder's name of every stage that has still to run."""
         if self.shape is None:
-            known = f"known are a folder with a config.json of llama, qwen2 or qwen3, and {', '.join(SHAPES)}"
-            return [f"memory   not planned: no shape is known for {self.recipe.model.name}; {known}"]
+            choices = f"known are a folder with a config.json of llama, qwen2 or qwen3, and {', '.join(SHAPES)}"
+            return [f"memory   not planned: no shape is known for {self.recipe.model.name}; {choices}"]
         return [*self.table(), self.serving(), *self.storage(), *self.tokens(stages)]
 
     def table(self) -> list[str]:
@@ -166,8 +166,8 @@ class Plan:
     def storage(self) -> list[str]:
         """Host memory beside a card; disk."""
         parts = self.disk()
-        told = ", ".join(f"{name} {_gib(size)}" for name, size in parts.items() if size)
-        lines = [f"disk     at most {_gib(sum(parts.values()))} GiB: {told}"]
+        breakdown = ", ".join(f"{name} {_gib(size)}" for name, size in parts.items() if size)
+        lines = [f"disk     at most {_gib(sum(parts.values()))} GiB: {breakdown}"]
         if self.card.gpu and self.trainings:
             most = max(self.trainings, key=Training.host)
             away = f"checkpoints {_gib(most.job.host())}, " if most.job.host() else ""
@@ -184,15 +184,15 @@ class Plan:
         if not waiting:
             return []
         measured = forecast.results()
-        known = forecast.same_stage(stages, self.card, measured)
-        told = ["tokens   at most: every answer at its limit, everything kept"]
+        earlier_seconds = forecast.same_stage(stages, self.card, measured)
+        lines = ["tokens   at most: every answer at its limit, everything kept"]
         if likely := all(w.expected for w in waiting):
-            told = [f"{told[0]:68}expected: by assumed lengths and pass rates"]
+            lines = [f"{lines[0]:68}expected: by assumed lengths and pass rates"]
         sums = {"generate": _Sum(), "train": _Sum()}
         timed, sources = 0, set()
         for w in waiting:
             mean = w.expected.tokens if w.expected else None
-            took, (slow, _) = known.get(w.stage), self.rate(w, measured, w.length)
+            took, (slow, _) = earlier_seconds.get(w.stage), self.rate(w, measured, w.length)
             rate, source = self.rate(w, measured, w.expected.length if w.expected else w.length)
             text = f"  {w.stage:15}{w.items:10d} {'answers' if w.kind == 'generate' else 'samples'}"
             if took:
@@ -206,21 +206,21 @@ class Plan:
             shown = (None, None) if took else seconds
             text += _amount(w.tokens, shown[0])
             text += f"{w.expected.items:12.0f}{_amount(mean, shown[1])}" if likely and w.expected else ""
-            told.append(f"{text}   {how}".rstrip())
+            lines.append(f"{text}   {how}".rstrip())
             sums[w.kind].add(w.tokens, mean, *seconds)
             timed += seconds[0] is not None
         for words, total in zip(("generated", "trained"), sums.values(), strict=True):
-            told.append(f"  {words:33}{total.told(likely)}".rstrip())
+            lines.append(f"  {words:33}{total.told(likely)}".rstrip())
         if timed < len(waiting):
             what = "this card" if self.card.gpu else "this machine"
-            told.append(f"  {'for the others no' if timed else 'no'} measured rate for {what} in bench/results")
+            lines.append(f"  {'for the others no' if timed else 'no'} measured rate for {what} in bench/results")
         elif self.card.gpu:
             starts = assumed.START * self.starts(stages)
             whole = sums["generate"].plus(sums["train"], starts)
-            told.append(f"  {f'all, with {_time(starts)} of starts':33}{whole.told(likely, tokens=False)}".rstrip())
+            lines.append(f"  {f'all, with {_time(starts)} of starts':33}{whole.told(likely, tokens=False)}".rstrip())
         if "assumed" in sources and (card := assumed.spec(self.card)):
-            told += [f"  {line}" for line in assumed.told(card, likely)]
-        return told + self.shares()
+            lines += [f"  {line}" for line in assumed.told(card, likely)]
+        return lines + self.shares()
 
     def shares(self) -> list[str]:
         """What `scale` shrinks."""
@@ -228,8 +228,8 @@ class Plan:
             return []
         whole = [n for n, group in self.recipe.problems.held_out.items() if any(s.count is None for s in group)]
         share = f"scale={self.recipe.scale:g}"
-        told = [f"  {share}: so much of the training problems, chosen by hash where a source has no count"]
-        return told + ([f"  whole all the same, so that scores compare: {', '.join(whole)}"] if whole else [])
+        lines = [f"  {share}: so much of the training problems, chosen by hash where a source has no count"]
+        return lines + ([f"  whole all the same, so that scores compare: {', '.join(whole)}"] if whole else [])
 
     def starts(self, stages: Mapping[str, str]) -> int:
         """Trainings, and servers: one before the first training and one after each."""

@@ -124,22 +124,22 @@ def sources(source: Any) -> list[Any]:
     """
     if not isinstance(source, Mapping) or "benchmark" not in source:
         return [source]
-    given = {k: v for k, v in source.items() if k not in ("benchmark", "folder")}
-    found = known("benchmark", str(source["benchmark"]), BENCHMARKS)
+    overrides = {k: v for k, v in source.items() if k not in ("benchmark", "folder")}
+    name = known("benchmark", str(source["benchmark"]), BENCHMARKS)
     if folder := source.get("folder"):
-        return [{"file": f"{folder}/{BENCHMARKS[found].file}", **given}]
-    return [{**each, **given} for each in BENCHMARKS[found].hub]
+        return [{"file": f"{folder}/{BENCHMARKS[name].file}", **overrides}]
+    return [{**each, **overrides} for each in BENCHMARKS[name].hub]
 
 
-def preset(given: Mapping[str, Any]) -> dict[str, Any]:
-    """An `evaluate` section with the preset that it names filled in under the keys that it gives itself.
+def preset(section: Mapping[str, Any]) -> dict[str, Any]:
+    """An `evaluate` section on top of the preset that it names: the section's own keys win.
 
-    `samples` given by itself counts for every benchmark. Raises RecipeError for a name that does not exist.
+    `samples` in the section holds for every benchmark. Raises RecipeError for a name that does not exist.
     """
-    chosen = PRESETS[known("preset", str(given.get("preset", "ours")), PRESETS)]
-    if "samples" in given:
+    chosen = PRESETS[known("preset", str(section.get("preset", "ours")), PRESETS)]
+    if "samples" in section:
         chosen = {k: v for k, v in chosen.items() if k != "samples_of"}
-    return {**chosen, **given}
+    return {**chosen, **section}
 
 
 def known(kind: str, name: str, names: Iterable[str]) -> str:

@@ -51,8 +51,8 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
 
 
 def _neighbours(path: Path) -> str:
-    found = sorted(p.as_posix() for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.as_posix(), found, 1, 0.5)
+    paths = sorted(p.as_posix() for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.as_posix(), paths, 1, 0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -60,15 +60,15 @@ def _lines(node: yaml.Node | None, at: tuple[Any, ...] = ()) -> dict[tuple[Any, 
     """Key path -> line number (from 1) of every node in the file."""
     if node is None:
         return {}
-    found = {at: node.start_mark.line + 1}
+    lines = {at: node.start_mark.line + 1}
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            found |= _lines(value, (*at, key.value))
-            found[(*at, key.value)] = key.start_mark.line + 1
+            lines |= _lines(value, (*at, key.value))
+            lines[(*at, key.value)] = key.start_mark.line + 1
     elif isinstance(node, yaml.SequenceNode):
         for i, value in enumerate(node.value):
-            found |= _lines(value, (*at, i))
-    return found
+            lines |= _lines(value, (*at, i))
+    return lines
 
 
 def override(raw: dict[str, Any], text: str, origin: Origin) -> None:
@@ -86,8 +86,8 @@ def override(raw: dict[str, Any], text: str, origin: Origin) -> None:
         at[last] = yaml.safe_load(value)
     except yaml.YAMLError:
         raise RecipeError(f"override {text!r}: the value is not valid YAML") from None
-    for known in [k for k in origin if k[: len(path)] == path]:
-        del origin[known]
+    for old_path in [k for k in origin if k[: len(path)] == path]:
+        del origin[old_path]
     origin[path] = f"override {text!r}"
 
 
@@ -106,9 +106,9 @@ def load(path: str | Path, overrides: Iterable[str] = (), _above: tuple[Path, ..
     for text in overrides:
         override(raw, text, origin)
     if isinstance(other := raw.get("like"), str):
-        if (target := Path(path).parent / other).resolve() in (seen := (*_above, Path(path).resolve())):
+        if (target := Path(path).parent / other).resolve() in (recipe_chain := (*_above, Path(path).resolve())):
             raise RecipeError(f"{origin[('like',)]}: {target} is measured against itself")
-        raw["like"] = load(target, [o for o in overrides if not o.startswith(("like=", "name="))], seen)
+        raw["like"] = load(target, [o for o in overrides if not o.startswith(("like=", "name="))], recipe_chain)
     return parse(raw, str(path), origin)
 
 
@@ -131,8 +131,8 @@ def _explain(error: ValidationError, origin: Origin, recipe: str) -> str:
     loc = tuple(p for p in place if not (isinstance(p, str) and p.startswith(("str", "dict["))))
     if loc and loc not in origin and loc[0] in INHERIT:
         loc = (INHERIT[loc[0]], *loc[1:])
-    known = next((loc[:n] for n in range(len(loc), -1, -1) if loc[:n] in origin), ())
-    where, name = origin.get(known, recipe), ".".join(map(str, loc))
+    prefix = next((loc[:n] for n in range(len(loc), -1, -1) if loc[:n] in origin), ())
+    where, name = origin.get(prefix, recipe), ".".join(map(str, loc))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         valid = _fields_at(loc[:-1])

@@ -61,17 +61,17 @@ class EngineConfig(ServerConfig):
 
     @model_validator(mode="after")
     def _server_or_urls(self) -> EngineConfig:
-        given = [name for name in ServerConfig.model_fields if name in self.model_fields_set]
-        if given and self.kind != "sglang":
-            raise ValueError(f"{given[0]} is for kind: sglang, not {self.kind}")
+        server_keys = [name for name in ServerConfig.model_fields if name in self.model_fields_set]
+        if server_keys and self.kind != "sglang":
+            raise ValueError(f"{server_keys[0]} is for kind: sglang, not {self.kind}")
         if self.python and self.urls:
             raise ValueError("give python or urls, not both")
         return self
 
     def changes_samples(self) -> Any:
         """What of this section a sample depends on, for stage keys: not where or how fast it is drawn."""
-        given = {name.replace("-", "_"): value for name, value in self.arguments.items()}
-        numeric = {name: given[name] for name in NUMERIC if name in given}
+        arguments = {name.replace("-", "_"): value for name, value in self.arguments.items()}
+        numeric = {name: arguments[name] for name in NUMERIC if name in arguments}
         if self.deterministic:
             numeric["deterministic"] = True
         return {"kind": self.kind, **numeric} if numeric else self.kind
@@ -81,7 +81,7 @@ class Example(Section):
     """A few-shot example: a dialogue written by hand, before the question while phase 1 samples, never trained on."""
 
     problem: str
-    answers: Annotated[tuple[str, ...], Field(min_length=1)]  # turn by turn, each to the dialogue's own template there
+    answers: Annotated[tuple[str, ...], Field(min_length=1)]  # one answer per turn
     level: str | None = None  # for problems of this level; none = for all
     template: str | None = None  # for dialogues that have this template; none = for all
 
@@ -96,7 +96,7 @@ class DialogueConfig(Section):
     turns: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)] = (
         ("solve",),
         ("verify", "backtrack", "subgoals", "backward"),
-    )  # per turn, the templates that take turns over samples (ours)
+    )  # candidate templates of each turn; samples rotate through them (ours)
     templates: dict[str, str] = Field({})  # name -> text, over the ones in prompts.py
     bridges: dict[str, str] = Field({})  # name -> sentence that joins a turn to what came before
     examples: tuple[Example, ...] = ()  # before every question, in order; STaR's few-shot sampling (arXiv 2203.14465)
@@ -287,10 +287,10 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _samples_of_what_is_there(self) -> Recipe:
-        known = {*self.problems.held_out, *benchmarks.BENCHMARKS}
-        if unknown := sorted(self.evaluate.samples_of.keys() - known):
+        names = {*self.problems.held_out, *benchmarks.BENCHMARKS}
+        if unknown := sorted(self.evaluate.samples_of.keys() - names):
             raise Misplaced(
-                f"no benchmark {unknown[0]!r}; there are: {', '.join(sorted(known))}", "evaluate", "samples_of"
+                f"no benchmark {unknown[0]!r}; there are: {', '.join(sorted(names))}", "evaluate", "samples_of"
             )
         return self
 
@@ -305,9 +305,9 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _templates_are_there(self) -> Recipe:
         templates = self.dialogue.words().templates
-        asked = [("dialogue", "turns", name) for turn in self.dialogue.turns for name in turn]
-        asked += [("evaluate", "turns", name) for turn in self.evaluate.turns or () for name in turn]
-        for section, key, name in [*asked, ("evaluate", "template", self.evaluate.template)]:
+        uses = [("dialogue", "turns", name) for turn in self.dialogue.turns for name in turn]
+        uses += [("evaluate", "turns", name) for turn in self.evaluate.turns or () for name in turn]
+        for section, key, name in [*uses, ("evaluate", "template", self.evaluate.template)]:
             if name not in templates:
                 raise Misplaced(f"no template {name!r}; there are: {', '.join(sorted(templates))}", section, key)
         for section, turns in (("dialogue", self.dialogue.turns), ("evaluate", self.evaluate.turns or ())):

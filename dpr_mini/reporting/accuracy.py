@@ -155,12 +155,12 @@ def _split(results: Results, before: str, after: str) -> str:
     if official.verdict not in CHANGED:
         return f"{head}: no change is shown, so there is nothing to divide."
     what = CHANGED[official.verdict]
-    seen = [
+    clauses = [
         f"the {NAMES[m]} sees {change(by[m].difference)}"
         + (f", {_ratio(by[m], official):.0%} of it" if by[m].verdict == official.verdict else f": no {what} shown")
         for m in ("last_number", "first_result")
     ]
-    return f"{head}; {'; '.join(seen)}. So {origin(by)} (format {change(by['format'].difference)})."
+    return f"{head}; {'; '.join(clauses)}. So {origin(by)} (format {change(by['format'].difference)})."
 
 
 def by_scorer(results: Results, before: str, after: str) -> dict[str, Change]:

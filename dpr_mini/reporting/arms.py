@@ -216,8 +216,8 @@ def costs(run: Run, evaluation: str) -> dict[str, float]:
 def collect(folders: Sequence[Path]) -> list[Run]:
     """The runs in some folders: a run's own, or an experiment's, whose arms stand below it. In order, each once.
 
-    An experiment's own latest.json gives way to an arm of the same name and seed. Raises RunError for a folder that is
-    neither, and for two runs that would be one arm's with the same seed.
+    If the store's latest.json and an arm have the same name and seed, the arm wins. Raises RunError for a folder that
+    is neither, and for two runs that would be one arm's with the same seed.
     """
     homes: dict[tuple[str, int], Path] = {}
     for folder in folders:

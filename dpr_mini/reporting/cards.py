@@ -252,10 +252,10 @@ def _data(lineage: Lineage) -> list[Block]:
             rule, config = "equal to a held-out one", lineage.recipe["problems"]["decontaminate"]
             if config:
                 rule += f", or with {config['share']:.0%} of its {config['ngram']}-grams,"
-            held = sorted(lineage.recipe["problems"]["held_out"])
+            held_out = sorted(lineage.recipe["problems"]["held_out"])
             dropped = flat(m["metrics"]["dropped"]) or "none"
-            text = f"Held out: {', '.join(held) or 'nothing'}. A training problem {rule} is dropped. Dropped, by rule: "
-            blocks.append(Text(f"{text}{dropped}."))
+            text = f"Held out: {', '.join(held_out) or 'nothing'}. A training problem {rule} is dropped."
+            blocks.append(Text(f"{text} Dropped, by rule: {dropped}."))
         elif "drops" in m["metrics"]:
             share = f"{m['stage']}: {m['metrics']['kept']} of {m['metrics']['dialogues']} dialogues kept"
             blocks.append(Text(f"{share}. Dropped, by rule: {flat(m['metrics']['drops']) or 'none'}."))

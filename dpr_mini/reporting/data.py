@@ -100,11 +100,11 @@ def _costs(results: Results) -> list[Block]:
 def difficulty(results: Results, to: Link) -> Section:
     if not results.bins:
         return Section("Difficulty (phase 2)")
-    plain, kept = sum(b.plain for b in results.bins), sum(b.kept for b in results.bins)
+    plain, kept_count = sum(b.plain for b in results.bins), sum(b.kept for b in results.bins)
     rows = []
     for b in results.bins:
         counts = [getattr(b, f.name) for f in fields(Bin)[1:]]
-        shares = (f"{b.plain / max(plain, 1):.0%}", f"{b.kept / max(kept, 1):.0%}")
+        shares = (f"{b.plain / max(plain, 1):.0%}", f"{b.kept / max(kept_count, 1):.0%}")
         rows.append((b.label, *map(str, counts), *shares))
     total = [sum(getattr(b, f.name) for b in results.bins) for f in fields(Bin)[1:]]
     rows.append(("all", *map(str, total), "", ""))

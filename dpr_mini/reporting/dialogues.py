@@ -95,11 +95,11 @@ def _talk(
 ) -> Talk:
     """A dialogue turn by turn with each turn's verdict; `end` is why it was dropped."""
     grades = [f", {v.status} ({v.extracted or 'no answer'})" for v in verdicts]
-    said = []
+    passages = []
     for i, turn in enumerate(dialogue.turns):
         grade = grades[i] if i < len(grades) else ""
-        said.append(("asked", f"asked ({turn.instruction})", turn.prompt))
-        said.append(("model", f"model, {len(turn.ids)} tokens, {turn.finish}{grade}", turn.text))
-    said += [("evidence", "dropped because", end)] if end else []
+        passages.append(("asked", f"asked ({turn.instruction})", turn.prompt))
+        passages.append(("model", f"model, {len(turn.ids)} tokens, {turn.finish}{grade}", turn.text))
+    passages += [("evidence", "dropped because", end)] if end else []
     expected = golds.get(dialogue.problem_id, "not known")
-    return Talk(title, said, f"{dialogue.id}, expected answer: {expected}. {note}", source, folded)
+    return Talk(title, passages, f"{dialogue.id}, expected answer: {expected}. {note}", source, folded)

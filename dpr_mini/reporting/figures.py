@@ -129,15 +129,15 @@ def tall(series: int, groups: Sequence[str], notes: Sequence[str] = ()) -> float
 
 
 def grouped(on: Axes, series: Sequence[Bars], groups: Sequence[str], notes: Sequence[str] = ()) -> np.ndarray:
-    """Draw lying bars, a group under the other; returns each group's middle on the y axis, in bars.
+    """Draw horizontal bars, one group below the other; returns each group's middle on the y axis, in bars.
 
     `notes` are small second lines under the groups' names.
     """
     middles = np.arange(len(groups)) * pitch(len(series), groups, notes)
     for i, bars in enumerate(series):
         at = middles + i - (len(series) - 1) / 2
-        drawn = on.barh(at, [v or 0 for v in bars.values], 0.92, color=bars.colour, label=bars.label)
-        for patch, url in zip(drawn, bars.links, strict=bool(bars.links)):
+        patches = on.barh(at, [v or 0 for v in bars.values], 0.92, color=bars.colour, label=bars.label)
+        for patch, url in zip(patches, bars.links, strict=bool(bars.links)):
             if url:
                 patch.set_url(url)
         for y, value, span in zip(at, bars.values, bars.spans, strict=bool(bars.spans)):

@@ -180,13 +180,13 @@ class Results:
         if not {"sample-2", "filter-2"} <= self.at.keys():
             return []
         budgets = list(self.rows("sample-2", "budgets.jsonl"))
-        kept = Counter(case.problem_id for case in self.kept("filter-2"))
+        kept_counts = Counter(case.problem_id for case in self.kept("filter-2"))
         return [
             Bin(
                 label,
                 len(inside),
                 *(sum(b[name] for b in inside) for name in ("tried", "correct", "wanted", "drawn", "right")),
-                kept=sum(kept[b["problem_id"]] for b in inside),
+                kept=sum(kept_counts[b["problem_id"]] for b in inside),
                 never=sum(b["right"] == 0 for b in inside),
             )
             for label in self.metrics("sample-2")["bins"]

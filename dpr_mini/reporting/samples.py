@@ -59,14 +59,14 @@ def _answers(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
 
 def _dropped(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
     groups: dict[Key, Samples] = {}
-    for role, drawn in (("filter-1", ["dialogue-1"]), ("filter-2", ["probe-2", "sample-2"])):
-        if role not in results.at or not set(drawn) <= results.at.keys():
+    for role, stages in (("filter-1", ["dialogue-1"]), ("filter-2", ["probe-2", "sample-2"])):
+        if role not in results.at or not set(stages) <= results.at.keys():
             continue
         evidence: dict[str, dict[str, str]] = defaultdict(dict)  # rule -> dialogue id -> what the rule saw
         for drop in results.dropped(role):
             evidence[drop.rule][drop.dialogue_id] = drop.evidence
         chosen = {rule: by_hash(by)[:SHOWN] for rule, by in evidence.items()}
-        talks = _read(results, drawn, {i for ids in chosen.values() for i in ids})
+        talks = _read(results, stages, {i for ids in chosen.values() for i in ids})
         for rule, by in evidence.items():
             shown = [_talk(talks[i], golds, end=f"{rule}: {by[i]}") for i in chosen[rule]]
             title, source = f"Dropped in phase {role[-1]} by {rule}", results.source(role, "drops.jsonl")
@@ -79,13 +79,13 @@ def _by_difficulty(results: Results, golds: Mapping[str, str]) -> dict[Key, Samp
     if not results.bins or "probe-2" not in results.at:
         return groups
     rates = {b["problem_id"]: b["rate"] for b in results.rows("sample-2", "budgets.jsonl")}
-    kept = {case.id: case.problem_id for case in results.kept("filter-2")}
-    probed = {row["id"]: row["problem_id"] for row in results.rows("probe-2")}
-    for word, problems, title in (("kept", kept, "kept"), ("probed", probed, "drawn by the probe")):
-        drawn = ["probe-2", "sample-2"] if word == "kept" else ["probe-2"]
+    kept_problems = {case.id: case.problem_id for case in results.kept("filter-2")}
+    probed_problems = {row["id"]: row["problem_id"] for row in results.rows("probe-2")}
+    for word, problems, title in (("kept", kept_problems, "kept"), ("probed", probed_problems, "drawn by the probe")):
+        stages = ["probe-2", "sample-2"] if word == "kept" else ["probe-2"]
         inside = {b.label: [i for i, p in problems.items() if inside_bin(b.label, rates[p])] for b in results.bins}
         chosen = {label: by_hash(ids)[:SHOWN] for label, ids in inside.items()}
-        talks = _read(results, drawn, {i for ids in chosen.values() for i in ids})
+        talks = _read(results, stages, {i for ids in chosen.values() for i in ids})
         for label, ids in inside.items():
             shown = [_talk(talks[i], golds) for i in chosen[label]]
             source = results.source("filter-2" if word == "kept" else "probe-2", "rows.jsonl")
@@ -108,15 +108,15 @@ def _read(results: Results, roles: Iterable[str], ids: set[str]) -> dict[str, Di
 
 
 def _talk(dialogue: Dialogue, golds: Mapping[str, str], verdict: Verdict | None = None, end: str = "") -> Sample:
-    said = []
+    passages = []
     for turn in dialogue.turns:
-        said.append(("asked", f"asked ({turn.instruction})", _cut(turn.prompt)))
-        said.append(("model", f"model, {len(turn.ids)} tokens, {turn.finish}", _cut(turn.text)))
+        passages.append(("asked", f"asked ({turn.instruction})", _cut(turn.prompt)))
+        passages.append(("model", f"model, {len(turn.ids)} tokens, {turn.finish}", _cut(turn.text)))
     if verdict:
         text = f"{verdict.extracted or 'no answer'} ({verdict.how})"
-        said.append(("correct" if verdict.ok else "evidence", f"graded {verdict.status}", text))
-    said += [("evidence", "dropped because", end)] if end else []
-    return Sample(f"{dialogue.id}, expected answer: {golds.get(dialogue.problem_id, 'not known')}", said)
+        passages.append(("correct" if verdict.ok else "evidence", f"graded {verdict.status}", text))
+    passages += [("evidence", "dropped because", end)] if end else []
+    return Sample(f"{dialogue.id}, expected answer: {golds.get(dialogue.problem_id, 'not known')}", passages)
 
 
 def _cut(text: str) -> str:

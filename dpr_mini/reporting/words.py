@@ -90,11 +90,11 @@ def full_cell(card: Card | None) -> str:
     return f"{interval(card)}{greedy}\n{card.tokens_mean:.0f} tokens, {card.truncated:.1%} truncated"
 
 
-def lines(card: Card, asked: EvaluateConfig) -> Iterator[str]:
+def lines(card: Card, config: EvaluateConfig) -> Iterator[str]:
     """A score card for a terminal: every score with its n, k and 95 % interval over problems."""
     yield (
-        f"{card.benchmark}: {size(card)}, T={asked.temperature:g}, top-p {asked.top_p:g}, "
-        f"at most {asked.max_new_tokens} tokens, preset {asked.preset}"
+        f"{card.benchmark}: {size(card)}, T={config.temperature:g}, top-p {config.top_p:g}, "
+        f"at most {config.max_new_tokens} tokens, preset {config.preset}"
     )
     yield f"  pass@1      {estimate(card.estimate)}"
     several = card.k > 1

@@ -76,60 +76,60 @@ class Step:
     stop: NDArray[np.str_]
 
 
-def vrt(known: Counts, config: SamplingConfig) -> Target:
+def vrt(counts: Counts, config: SamplingConfig) -> Target:
     """Every correct answer of equally many draws M: E[kept_i] = M p_i, so easy problems dominate.
 
     Rejection-sampling fine-tuning (arXiv 2308.01825: M = 100), the "vanilla" baseline of DART-Math (arXiv 2407.13690:
     M = 52). M is max_tries, or what an equal share of the budget comes to.
     """
-    return Target(np.full_like(known.asked, config.max_tries), np.ones(len(known.asked)))
+    return Target(np.full_like(counts.asked, config.max_tries), np.ones(len(counts.asked)))
 
 
-def cap(known: Counts, config: SamplingConfig) -> Target:
+def cap(counts: Counts, config: SamplingConfig) -> Target:
     """At most `quota` correct answers of equally many draws M: E[kept_i] = E[min(Binomial(M, p_i), quota)].
 
     ReST-EM (arXiv 2312.06585) keeps 10 of 32 draws of a MATH problem. As there, all M are drawn even where the quota
     is met before: the filter's rules choose among more. `uniform` with the same numbers stops early.
     """
-    return Target(np.full_like(known.asked, config.quota), np.ones(len(known.asked)))
+    return Target(np.full_like(counts.asked, config.quota), np.ones(len(counts.asked)))
 
 
-def uniform(known: Counts, config: SamplingConfig) -> Target:
+def uniform(counts: Counts, config: SamplingConfig) -> Target:
     """`quota` correct answers of every problem: about quota / p_i draws. DARS-Uniform (arXiv 2407.13690: 40)."""
-    return Target(np.full_like(known.asked, config.quota))
+    return Target(np.full_like(counts.asked, config.quota))
 
 
-def prop2diff(known: Counts, config: SamplingConfig) -> Target:
+def prop2diff(counts: Counts, config: SamplingConfig) -> Target:
     """max(1, ceil(quota d_i / max_j d_j)) correct answers, d_i = 1 - p_i: in proportion to difficulty, at least one.
 
     DARS-Prop2Diff (arXiv 2407.13690, section 2.2: 192 for the hardest); the division by the maximum is our reading.
     """
-    fail = 1 - known.rate
+    fail = 1 - counts.rate
     hardest = fail.max(initial=0.0) or 1.0
     return Target(np.maximum(1, np.ceil(config.quota * fail / hardest - 1e-9)).astype(np.int64))
 
 
-def boundary(known: Counts, config: SamplingConfig) -> Target:
+def boundary(counts: Counts, config: SamplingConfig) -> Target:
     """All draws left after the probe, in equal shares, to problems at the edge of what the model can do.
 
     HS-STaR (arXiv 2505.19866) finds that edge with a process reward model beside the accuracy of the pre-draws.
     Without one, the edge is 0 < p < 1 (ours). Every correct answer is kept. What is drawn later never changes who is
     at the edge.
     """
-    return Target(np.full_like(known.asked, config.max_tries), ((known.rate > 0) & (known.rate < 1)).astype(float))
+    return Target(np.full_like(counts.asked, config.max_tries), ((counts.rate > 0) & (counts.rate < 1)).astype(float))
 
 
-def gvm(known: Counts, config: SamplingConfig) -> Target:
+def gvm(counts: Counts, config: SamplingConfig) -> Target:
     """All draws left after the probe, in proportion to 1 / sqrt(p + alpha / p), alpha = 1e-3; none where p = 0.
 
     GVM-RAFT (arXiv 2505.02391, its beta = 2) multiplies this by the norm of the gradient of the accepted pilots, which
     would cost a backward pass: here that norm is 1 (ours). The weight peaks at p = sqrt(alpha): hard but solvable.
     Every correct answer is kept.
     """
-    p = known.rate
+    p = counts.rate
     weight = np.zeros(len(p))
     np.divide(1, np.sqrt(p + ALPHA / np.maximum(p, ALPHA)), out=weight, where=p > 0)
-    return Target(np.full_like(known.asked, config.max_tries), weight)
+    return Target(np.full_like(counts.asked, config.max_tries), weight)
 
 
 TARGETS: dict[str, Callable[[Counts, SamplingConfig], Target]] = {
@@ -153,13 +153,13 @@ def step(probe: Counts, now: Counts, config: SamplingConfig) -> Step:
     target = TARGETS[config.target](now if config.dynamic else probe, config)
     left = None if config.budget is None else int(config.budget - now.asked.sum())
     if target.weight is None:
-        wanted, tries = target.wanted, np.maximum(config.max_tries - now.asked, 0)
-        lacking = np.maximum(wanted - now.right, 0)
+        quotas, tries = target.wanted, np.maximum(config.max_tries - now.asked, 0)
+        lacking = np.maximum(quotas - now.right, 0)
         # as many as are expected to give what is lacking, by Laplace's estimate (right + 1) / (tried + 2)
         draws = np.minimum(-(-lacking * (now.tried + 2) // (now.right + 1)), tries)
     else:
         draws = tries = _due(target.weight, probe, now, config)
-        wanted = np.minimum(target.wanted, now.asked + tries)
+        quotas = np.minimum(target.wanted, now.asked + tries)
     unanswered = probe.tried == 0
     draws = np.where(unanswered, 0, draws)
     gave_up = np.zeros(len(draws), dtype=bool)
@@ -168,17 +168,18 @@ def step(probe: Counts, now: Counts, config: SamplingConfig) -> Step:
         gave_up = (draws > 0) & (patient == 0)
         draws = np.minimum(draws, patient)
     if left is not None:
-        # GVM's weights follow the pass rates: half of what is left is drawn by those known now, the rest by later ones
+        # GVM re-estimates its weights every round, so a round spends at most half of the remaining budget
         waits = config.target == "gvm" and config.dynamic and left > np.count_nonzero(draws)
         draws = share(-(-left // 2) if waits else left, np.maximum(draws, 0) if waits else np.ones(len(draws)), draws)
-    stop = np.select([unanswered, now.right >= wanted, gave_up], ["unanswered", "met", "gave_up"], "spent")
-    return Step(wanted, draws, stop)
+    stop = np.select([unanswered, now.right >= quotas, gave_up], ["unanswered", "met", "gave_up"], "spent")
+    return Step(quotas, draws, stop)
 
 
 def play(p: Floats, probe: Counts, config: SamplingConfig, rng: np.random.Generator) -> tuple[Counts, Ints]:
-    """All rounds with coins that fall right with chance p (n,) for a model: the draws in the end, and what is wanted.
+    """All rounds, with binomial draws at pass rates `p` of shape (n,) in place of a model.
 
-    Raises BudgetError as `step` does.
+    Returns the final counts, and how many correct samples of each problem were wanted in the last round. Raises
+    BudgetError as `step` does.
     """
     now = probe
     while (next_ := step(probe, now, config)).draws.any():
@@ -187,7 +188,7 @@ def play(p: Floats, probe: Counts, config: SamplingConfig, rng: np.random.Genera
 
 
 def assumed(problems: int) -> Floats:
-    """So many pass rates, distributed as in ASSUMED."""
+    """`problems` pass rates, distributed as in ASSUMED: shape (problems,)."""
     shares = np.array(list(ASSUMED.values()), dtype=np.float64)
     return np.repeat(list(ASSUMED), share(problems, shares, np.full(len(shares), problems)))
 
@@ -205,13 +206,13 @@ def share(total: int, weight: Floats, limit: Ints) -> Ints:
     What one cannot take goes to the others; where all with a weight are full the sum is less. Fractions are rounded by
     largest remainder, ties by a fixed shuffle, so that no source of problems wins them all.
     """
-    given = np.zeros(len(weight), dtype=np.int64)
+    draws = np.zeros(len(weight), dtype=np.int64)
     takes = (weight > 0) & (limit > 0)
     left = min(total, int(limit[takes].sum()))
     while left and takes.any():
         ideal = np.where(takes, weight, 0.0) * (left / weight[takes].sum())
         if (full := takes & (ideal >= limit)).any():
-            given[full] = limit[full]
+            draws[full] = limit[full]
             left -= int(limit[full].sum())
             takes &= ~full
             continue
@@ -219,8 +220,8 @@ def share(total: int, weight: Floats, limit: Ints) -> Ints:
         ties = np.random.default_rng(0).permutation(len(weight))
         first = np.lexsort((ties, whole - ideal))[: left - int(whole.sum())]
         whole[first] += 1
-        return given + whole
-    return given
+        return draws + whole
+    return draws
 
 
 def chance(right: Ints, tried: Ints, more: Ints) -> Floats:
@@ -238,9 +239,9 @@ def chance(right: Ints, tried: Ints, more: Ints) -> Floats:
 
 
 def patience(right: Ints, tried: Ints, tries: Ints, give_up: float) -> Ints:
-    """Wrong answers in a row after which a problem is given up; 0: now. `tries`: how many it may still have.
+    """Wrong answers in a row after which a problem stops early; 0: now. `tries`: how many it may still have.
 
-    Given up is where `chance` of one more correct answer within the tries that then remain is below `give_up` (ours).
+    It stops where `chance` of one more correct answer within the tries that then remain is below `give_up` (ours).
     A round never draws past that point. With nothing right of t, it comes when t exceeds about (1 - give_up)^2 of all
     tries: 0.05 gives up after 90 % of them, 0.3 after half.
     """

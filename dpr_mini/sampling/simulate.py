@@ -1,7 +1,7 @@
-"""What each sampling strategy would give and cost, before anything is spent: the real rounds with coins for a model.
+"""What each sampling strategy would give and cost, before anything is spent: the real rounds with simulated answers.
 
     start = read(Path("runs/mine/probe-2-.../rates.jsonl"), samples=8)
-    print(*table(start, Sampling(quota=8, max_tries=64)), sep="\n")
+    print(*table(start, SamplingConfig(quota=8, max_tries=64)), sep="\n")
 
 Each replica plays budgets.step to its end with binomial draws. Pass rates are known (`known`), or come from a finished
 probe (`probed`), whose few samples leave them uncertain: then each replica draws them anew. Not modelled: draws that
@@ -68,18 +68,18 @@ class Forecast:
 
 
 def known(rates: Sequence[float], samples: int) -> Start:
-    """Problems of these pass rates, of which a probe of `samples` draws each is played too."""
+    """A start from true pass rates; each replica also simulates a probe of `samples` draws a problem."""
     p = np.asarray(rates, dtype=np.float64)
 
     def draw(rng: np.random.Generator) -> tuple[Floats, Counts]:
-        asked = np.full(len(p), samples, dtype=np.int64)
-        return p, Counts(asked, asked, rng.binomial(samples, p))
+        draws = np.full(len(p), samples, dtype=np.int64)
+        return p, Counts(draws, draws, rng.binomial(samples, p))
 
     return draw
 
 
 def probed(difficulties: Sequence[Difficulty], samples: int) -> Start:
-    """Problems whose probe is done: each replica draws their pass rates from what the probe says.
+    """A start from a finished probe: each replica draws every problem's pass rate from its posterior.
 
     A problem's pass rate has as prior the distribution of pass rates over all problems, which `spread` fits to a
     bootstrap resample of them: so replicas vary as the estimate does. How many draws the hardest would take is what a
@@ -88,21 +88,21 @@ def probed(difficulties: Sequence[Difficulty], samples: int) -> Start:
     outcomes, which = np.unique([(d.tried, d.correct) for d in difficulties], axis=0, return_inverse=True)
     which = which.ravel()
     tried, right = outcomes[which].T
-    counts, seen = Counts.of([samples] * len(which), tried, right), np.bincount(which)
-    again = np.random.default_rng(0).multinomial(len(which), seen / len(which), RESAMPLES)
+    counts, sizes = Counts.of([samples] * len(which), tried, right), np.bincount(which)
+    again = np.random.default_rng(0).multinomial(len(which), sizes / len(which), RESAMPLES)
     priors = [spread(outcomes, times) for times in again]
 
     def draw(rng: np.random.Generator) -> tuple[Floats, Counts]:
         p = np.empty(len(which))
         for i, weights in enumerate(likelihood(outcomes) * priors[rng.integers(RESAMPLES)]):
-            p[which == i] = rng.choice(GRID, seen[i], p=weights / weights.sum())
+            p[which == i] = rng.choice(GRID, sizes[i], p=weights / weights.sum())
         return p, counts
 
     return draw
 
 
 def assumed(problems: int, samples: int) -> Start:
-    """So many problems with pass rates as in budgets.ASSUMED."""
+    """A start with `problems` pass rates distributed as in budgets.ASSUMED."""
     return known(budgets.assumed(problems), samples)
 
 
@@ -181,20 +181,20 @@ def forecast(start: Start, config: SamplingConfig, replicas: int | None = None, 
 
 
 def played(start: Start, config: SamplingConfig, rng: np.random.Generator) -> dict[str, dict[str, float]]:
-    """One run: sums by bin of the probe's pass rate, and over "all"."""
+    """One replica: sums by bin of the probe's pass rate, and over all problems under "all"."""
     p, first = start(rng)
-    now, wanted = budgets.play(p, first, config, rng)
+    now, quotas = budgets.play(p, first, config, rng)
     rates, where = np.unique(first.rate, return_inverse=True)
     label = np.array([bin_of(r) for r in rates])[where]
     columns = {
         "problems": np.ones(len(p)),
         "asked": now.asked,
         "right": now.right,
-        "usable": np.minimum(now.right, wanted),
+        "usable": np.minimum(now.right, quotas),
         "never": now.right == 0,
     }
-    found = {b: {k: float(v[label == b].sum()) for k, v in columns.items()} for b in np.unique(label)}
-    return {**found, "all": {k: float(v.sum()) for k, v in columns.items()}}
+    sums = {b: {k: float(v[label == b].sum()) for k, v in columns.items()} for b in np.unique(label)}
+    return {**sums, "all": {k: float(v.sum()) for k, v in columns.items()}}
 
 
 def table(start: Start, config: SamplingConfig, seed: int = 0) -> list[str]:
@@ -223,7 +223,7 @@ def table(start: Start, config: SamplingConfig, seed: int = 0) -> list[str]:
 
 
 def planned(recipe: Recipe, stages: Mapping[str, Stage], root: Path) -> list[str]:
-    """What `dpr-mini plan` says of phase 2's strategies before the sampling is paid for; nothing once it is."""
+    """Lines of `dpr-mini plan` on phase 2's strategies; [] without phase 2, or once its sampling is complete."""
     sampling = stages.get("sample-2")
     if sampling is None or sampling.state(root) == "reuse":
         return []
@@ -239,13 +239,13 @@ def planned(recipe: Recipe, stages: Mapping[str, Stage], root: Path) -> list[str
         n = sum(c for c in counts if c) if all(counts) else None
     if n is None and config.budget is not None:
         return ["sample-2: what to expect of sample.budget is known once the problems are: run --until problems"]
-    told = "for each 1,000 problems" if n is None else f"for {n:,} problems"
-    told += ", pass rates ASSUMED, a 7B model's on GSM8K and MATH: no probe yet"
-    return [f"sample-2, expected {told}:", *table(assumed(n or 1000, samples), config)]
+    conditions = "for each 1,000 problems" if n is None else f"for {n:,} problems"
+    conditions += ", pass rates ASSUMED, a 7B model's on GSM8K and MATH: no probe yet"
+    return [f"sample-2, expected {conditions}:", *table(assumed(n or 1000, samples), config)]
 
 
-def _cells(found: Forecast) -> Iterator[str]:
-    for e in (found.draws, found.usable):
+def _cells(outcome: Forecast) -> Iterator[str]:
+    for e in (outcome.draws, outcome.usable):
         yield f"{e.mean:,.0f} ± {1.96 * e.sd:,.0f}"
-    yield f"{found.hard.mean:.0%} ± {1.96 * found.hard.sd:.0%}"
-    yield f"{found.never_solved.mean:,.0f} ± {1.96 * found.never_solved.sd:,.0f}"
+    yield f"{outcome.hard.mean:.0%} ± {1.96 * outcome.hard.sd:.0%}"
+    yield f"{outcome.never_solved.mean:,.0f} ± {1.96 * outcome.never_solved.sd:,.0f}"

@@ -56,11 +56,11 @@ def _runs(line: str) -> Iterator[tuple[int, int, list[str]]]:
     at = 0
     while at < len(line):
         start, tokens = at, []
-        while found := _TOKEN.match(line, at):
+        while match := _TOKEN.match(line, at):
             if not tokens:
-                start = found.start("token")
-            tokens.append(found["token"])
-            at = found.end()
+                start = match.start("token")
+            tokens.append(match["token"])
+            at = match.end()
         if "=" in tokens:
             yield start, at, tokens
         at += not tokens

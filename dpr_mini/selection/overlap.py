@@ -32,13 +32,13 @@ def formula(text: str) -> tuple[str, ...]:
 
     So "3 + 4?" differs from "3 * 4?", which `tokens` alone cannot tell apart.
     """
-    kept, before = [], ""
+    pieces, before = [], ""
     for piece in _PIECES.findall(text.lower()):
         operand = before not in _OPERATORS and before not in {"", "(", "["}
         if piece.isalnum() or (piece in _OPERATORS and operand):
-            kept.append(piece)
+            pieces.append(piece)
         before = piece
-    return tuple(kept)
+    return tuple(pieces)
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,11 @@ class NGram:
 
     def add(self, name: str, text: str) -> None:
         """Index one text; names are unique. A text without a token is never found."""
-        found = self.grams(text)
-        self._sizes[name], self._places[name] = len(found), len(self._places)
-        for gram in found:
+        grams = self.grams(text)
+        self._sizes[name], self._places[name] = len(grams), len(self._places)
+        for gram in grams:
             self._by_gram[gram].append(name)
-        if not found and (whole := formula(text)):
+        if not grams and (whole := formula(text)):
             self._short.setdefault(whole, name)
 
     def best(self, text: str) -> Overlap | None:
@@ -80,11 +80,11 @@ class NGram:
 
         A text of fewer than n tokens overlaps only with one that has the same `formula`: share 1.
         """
-        found = self.grams(text)
-        if not found:
+        grams = self.grams(text)
+        if not grams:
             name = self._short.get(formula(text))
             return Overlap(name, 1.0) if name is not None else None
-        counts = Counter(name for gram in found for name in self._by_gram.get(gram, ()))
+        counts = Counter(name for gram in grams for name in self._by_gram.get(gram, ()))
         hits = [Overlap(name, count / self._sizes[name]) for name, count in counts.items()]
         return min(hits, key=lambda h: (-h.share, self._places[h.name]), default=None)
 
@@ -159,10 +159,10 @@ def near_duplicates(
 
     Texts not in the result are pairwise no near duplicates: each is compared with those kept before it.
     """
-    index, found = NearDuplicates(threshold, num_perm), {}
+    index, duplicates = NearDuplicates(threshold, num_perm), {}
     for i, text in enumerate(texts):
         if hit := index.find(text):
-            found[i] = (int(hit.name), hit.share)
+            duplicates[i] = (int(hit.name), hit.share)
         else:
             index.add(str(i), text)
-    return found
+    return duplicates

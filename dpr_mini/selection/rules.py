@@ -126,7 +126,7 @@ LEAKS = ["as you asked", "you asked me", "the user", "your previous answer", "yo
 
 
 def template_leak(phrases: list[str] = LEAKS, words: int = 0) -> Rule:
-    """No turn talks to whoever gave our instructions, nor repeats `words` words on end of a line of its instructions.
+    """No turn addresses the author of our instructions, nor repeats `words` consecutive words of one of their lines.
 
     The problem's own text inside an instruction may be quoted. 0 looks for the phrases alone.
     """
@@ -135,19 +135,19 @@ def template_leak(phrases: list[str] = LEAKS, words: int = 0) -> Rule:
     pattern = re.compile("|".join(rf"\b{re.escape(p)}\b" for p in phrases) or "(?!)", re.I)
 
     def runs(text: str) -> Iterator[tuple[str, ...]]:
-        found = re.findall(r"\w+", text.lower())
-        return (tuple(found[i : i + words]) for i in range(len(found) - words + 1))
+        tokens = re.findall(r"\w+", text.lower())
+        return (tuple(tokens[i : i + words]) for i in range(len(tokens) - words + 1))
 
     def rule(c: Case) -> str | None:
-        if found := pattern.search(c.text):
-            return c.text[max(0, found.start() - 40) : found.end() + 40]
+        if match := pattern.search(c.text):
+            return c.text[max(0, match.start() - 40) : match.end() + 40]
         if not words:
             return None
-        asked = c.problem.text or "\0"
-        prompts = (part for t in c.dialogue.turns for p in t.prompt.split(asked) for part in p.splitlines())
+        question = c.problem.text or "\0"
+        prompts = (part for t in c.dialogue.turns for p in t.prompt.split(question) for part in p.splitlines())
         own = {run for part in prompts for run in runs(part)}
-        said = (run for t in c.dialogue.turns for run in runs(t.text) if run in own)
-        return next((f"our own words: {' '.join(run)}" for run in said), None)
+        copies = (run for t in c.dialogue.turns for run in runs(t.text) if run in own)
+        return next((f"our own words: {' '.join(run)}" for run in copies), None)
 
     return rule
 
@@ -187,14 +187,14 @@ def one_answer() -> Rule:
     """The last turn does not state two different final answers (boxed, "####" or "answer is")."""
 
     def rule(c: Case) -> str | None:
-        found: list[str] = []
+        answers: list[str] = []
         sentences = re.split(r"\n|(?<=[.!?])\s+", c.dialogue.turns[-1].text)
         boxes = (re.split(r"(?=\\boxed)", s) for s in sentences)  # `extract` reads one box of a text
         for piece in (piece for parts in boxes for piece in parts[1:] or parts):
             answer, how = extract(piece)
-            if answer and how in ("boxed", "hashes", "phrase") and not any(_same(answer, f) for f in found):
-                found.append(answer)
-        return f"{len(found)} answers: {', '.join(found)}" if len(found) > 1 else None
+            if answer and how in ("boxed", "hashes", "phrase") and not any(_same(answer, f) for f in answers):
+                answers.append(answer)
+        return f"{len(answers)} answers: {', '.join(answers)}" if len(answers) > 1 else None
 
     return rule
 
@@ -308,8 +308,8 @@ RULES: dict[str, Callable[..., Rule]] = {
 
 
 def objections(case: Case, rules: Sequence[tuple[str, Rule]]) -> Iterator[tuple[str, str]]:
-    """(rule, evidence) of every rule that objects, in the rules' order; only as many rules are tried as are read."""
-    return ((name, seen[:200]) for name, rule in rules if (seen := rule(case)) is not None)
+    """(rule, evidence) of every rule that objects, in the rules' order. Lazy: next() stops at the first objection."""
+    return ((name, evidence[:200]) for name, rule in rules if (evidence := rule(case)) is not None)
 
 
 def remember(case: Case, rules: Sequence[tuple[str, Rule]]) -> None:
@@ -337,12 +337,12 @@ def build_rules(rules: Sequence[str | Mapping[str, Mapping[str, Any]]]) -> list[
 
 def _build(name: str, options: Mapping[str, Any]) -> Rule:
     factory = RULES[name]
-    known = inspect.signature(factory).parameters
-    valid = ", ".join(f"{p.name} (default {p.default})" for p in known.values()) or "none"
+    parameters = inspect.signature(factory).parameters
+    valid = ", ".join(f"{p.name} (default {p.default})" for p in parameters.values()) or "none"
     hints = get_type_hints(factory)
     strict = ConfigDict(strict=True)  # True is no number, "3" neither
     for option, value in options.items():
-        if option not in known:
+        if option not in parameters:
             raise RecipeError(f"filter.rules: {name} has no option {option!r}; valid: {valid}")
         try:
             TypeAdapter(hints[option], config=strict).validate_python(value)

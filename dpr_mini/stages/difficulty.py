@@ -48,16 +48,16 @@ def probe(work: Work) -> dict[str, Any]:
     settings: ProbeSettings = work.settings
     folder, problems = work.folder, read_problems(work.inputs["problems"], train=True)
     engine, template = work.machine.open(work.model)
-    wanted = [_single(p, i, settings) for p in problems for i in range(settings.config.samples)]
-    held = run_dialogues(folder / "rows.jsonl", engine, template, wanted, work.name)
+    conversations = [_single(p, i, settings) for p in problems for i in range(settings.config.samples)]
+    dialogues = run_dialogues(folder / "rows.jsonl", engine, template, conversations, work.name)
     with Grader() as grader:
-        right = _correct(grader, problems, held.values())
-    tried, tokens = Counter(d.problem_id for d in held.values()), _tokens(held.values())
+        right = _correct(grader, problems, dialogues.values())
+    tried, tokens = Counter(d.problem_id for d in dialogues.values()), _tokens(dialogues.values())
     rated = [Difficulty(p.id, tried[p.id], right[p.id]) for p in problems]
     write_rows(folder / RATES, ({**_row(d), "tokens": tokens[d.problem_id]} for d in rated))
     spread = Counter(bin_of(d.rate) for d in sorted(rated, key=lambda d: d.rate))
     return {
-        **usage(held.values(), len(wanted)),
+        **usage(dialogues.values(), len(conversations)),
         "pass_rate": right.total() / max(tried.total(), 1),
         "problems_by_rate": dict(spread),
         **described(engine),
@@ -67,9 +67,9 @@ def probe(work: Work) -> dict[str, Any]:
 def sample(work: Work) -> dict[str, Any]:
     """Draw on until every problem has stopped. Writes `rows.jsonl` (Dialogue) and `budgets.jsonl` (Budget, Difficulty).
 
-    Rounds are a function of what was drawn before, so a resumed run draws the same samples as an unbroken one. What
-    was asked counts, not what came: a draw that the engine failed keeps its number and its place. Raises BudgetError
-    where the probe cost more than the budget.
+    Rounds are a function of what was drawn before, so a resumed run draws the same samples as an unbroken one. The
+    draws count, not the answers that came: a draw that the engine failed keeps its number and its place. Raises
+    BudgetError where the probe cost more than the budget.
     """
     settings: SampleSettings = work.settings
     folder, config, draw = work.folder, settings.config, settings.probe
@@ -80,25 +80,30 @@ def sample(work: Work) -> dict[str, Any]:
     first = now = Counts.of(
         [draw.config.samples] * len(problems), [d.tried for d in probes], [d.correct for d in probes]
     )
-    drawn: dict[str, Dialogue] = {}
+    dialogues: dict[str, Dialogue] = {}
     rounds = 0
     with Grader() as grader:
         while (step := budgets.step(first, now, config)).draws.any():
-            asked = int((now.asked - first.asked).sum())
-            wanted = [
+            earlier_draws = int((now.asked - first.asked).sum())
+            conversations = [
                 _single(p, i, draw)
                 for p, begin, n in zip(problems, now.asked.tolist(), step.draws.tolist(), strict=True)
                 for i in range(begin, begin + n)
             ]
             new = run_dialogues(
-                folder / "rows.jsonl", engine, template, wanted, work.name, earlier=(asked, asked - len(drawn))
+                folder / "rows.jsonl",
+                engine,
+                template,
+                conversations,
+                work.name,
+                earlier=(earlier_draws, earlier_draws - len(dialogues)),
             )
-            drawn |= new
+            dialogues |= new
             came, right = Counter(d.problem_id for d in new.values()), _correct(grader, problems, new.values())
             now = now.plus(step.draws, *(np.array([count[p.id] for p in problems]) for count in (came, right)))
             rounds += 1
     (folder / "rows.jsonl").touch()  # every quota met by the probe alone: no rows, but a file
-    tokens = _tokens(drawn.values())
+    tokens = _tokens(dialogues.values())
     columns = (c.tolist() for c in (step.wanted, now.asked, now.tried, now.right, step.stop))
     rows = [
         {**_row(d), **to_row(Budget(d.problem_id, *counts, tokens[d.problem_id] + rates[d.problem_id]["tokens"], stop))}
@@ -106,11 +111,12 @@ def sample(work: Work) -> dict[str, Any]:
     ]
     write_rows(folder / "budgets.jsonl", rows)
     return {
-        **usage(drawn.values(), int((now.asked - first.asked).sum())),
+        **usage(dialogues.values(), int((now.asked - first.asked).sum())),
         "target": config.target,
         "rounds": rounds,
-        # rows of a run that was cut off, which a failed draw that came after all made unnecessary: still candidates
-        "unplanned": sum(1 for _ in read_rows(folder / "rows.jsonl")) - len(drawn),
+        # An interrupted run's rows that no round asks for once a failed draw of an earlier round is answered. The
+        # filter reads them too.
+        "unplanned": sum(1 for _ in read_rows(folder / "rows.jsonl")) - len(dialogues),
         **budgets.summary(rows),
         **described(engine),
     }

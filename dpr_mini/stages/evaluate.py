@@ -30,8 +30,8 @@ class AnswersSettings(Settings):
 
     def key(self) -> dict[str, Any]:
         shown = [e.model_dump(mode="json") for e in self.examples]
-        asked = self.config.changes_answers() | {"templates": dict(self.templates)}
-        return asked | ({"examples": shown} if shown else {}) | self.generation.key()
+        key = self.config.changes_answers() | {"templates": dict(self.templates)}
+        return key | ({"examples": shown} if shown else {}) | self.generation.key()
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CardsSettings(Settings):
 
 
 def answers(work: Work) -> dict[str, Any]:
-    """Ask the model for every answer that `rows.jsonl` lacks; returns what was used. Raises EngineError.
+    """Ask the model for every answer that `rows.jsonl` lacks; returns the usage. Raises EngineError.
 
     An answer's seed depends on the recipe's seed, the problem and its number alone: a larger k adds to the same draws.
     Raises RecipeError where examples are asked for and no problem is shown any.
@@ -52,29 +52,29 @@ def answers(work: Work) -> dict[str, Any]:
     settings: AnswersSettings = work.settings
     config, templates = settings.config, settings.templates
     problems = read_problems(work.inputs["problems"], train=False)
-    drawn = SamplingParams(config.max_new_tokens, config.temperature, config.top_p)
+    sampled_params = SamplingParams(config.max_new_tokens, config.temperature, config.top_p)
     greedy = SamplingParams(config.max_new_tokens, temperature=0.0)
 
     def conversation(number: int, p: Problem, i: int) -> Conversation:
         turns = script(config.turns or ((config.template,),), templates, p.text, number + i)
         shown = examples(settings.examples, p, [name for name, _ in turns], templates)
-        sampling = greedy if i == GREEDY else drawn
+        sampling = greedy if i == GREEDY else sampled_params
         return Conversation(
             p.id, i, turns, sampling, seed_for(settings.generation.seed, "eval", p.id, i), config.system, shown
         )
 
-    wanted = [
+    conversations = [
         conversation(number, p, i)
         for number, p in enumerate(problems)
         for i in [*range(config.k(p.split)), *([GREEDY] if config.greedy else [])]
     ]
-    if config.examples and not any(c.shown for c in wanted):
+    if config.examples and not any(c.shown for c in conversations):
         levels = ", ".join(sorted({p.level for p in problems})) or "none"
         raise RecipeError(f"evaluate.examples: no example is for a problem here; levels: {levels}")
     engine, template = work.machine.open(work.model)
     title = work.name.removesuffix("-answers")
-    given = run_dialogues(work.folder / "rows.jsonl", engine, template, wanted, title, whole=True)
-    return {**usage(given.values(), len(wanted)), **described(engine)}
+    dialogues = run_dialogues(work.folder / "rows.jsonl", engine, template, conversations, title, whole=True)
+    return {**usage(dialogues.values(), len(conversations)), **described(engine)}
 
 
 def cards(work: Work) -> dict[str, Any]:
@@ -85,10 +85,10 @@ def cards(work: Work) -> dict[str, Any]:
     settings: CardsSettings = work.settings
     folder, answered = work.folder, work.inputs["answers"]
     problems = read_problems(work.inputs["problems"], train=False)
-    given = [from_row(Dialogue, row) for row in read_rows(answered / "rows.jsonl")]
-    if strange := {d.problem_id for d in given} - {p.id for p in problems}:
+    dialogues = [from_row(Dialogue, row) for row in read_rows(answered / "rows.jsonl")]
+    if strange := {d.problem_id for d in dialogues} - {p.id for p in problems}:
         raise StoreError(f"{answered / 'rows.jsonl'}: {len(strange)} problems are not held out here: {min(strange)}")
-    graded = grade(given, problems, settings.bridges, settings.grader)
+    graded = grade(dialogues, problems, settings.bridges, settings.grader)
     write_rows(folder / "graded.jsonl", (answer.to_row() for answer in graded))
     benchmarks = list(dict.fromkeys(p.split for p in problems))  # in the recipe's order
     return {"cards": {name: card.to_row() for name, card in score_all(graded, benchmarks).items()}}

@@ -32,21 +32,21 @@ def apply(
 
     After the rules, at most `quotas[problem id]` are kept of each problem ("quota"), then `limit` in all ("limit").
     """
-    kept, drops, per = [], [], Counter()
+    kept_cases, drops, per = [], [], Counter()
     for case in in_order(cases):
         verdict = next(objections(case, rules), None)
-        wanted = None if quotas is None else quotas.get(case.problem.id, 0)
-        if verdict is None and wanted is not None and per[case.problem.id] >= wanted:
-            verdict = ("quota", f"{wanted} wanted for this problem")
-        if verdict is None and limit is not None and len(kept) >= limit:
+        quota = None if quotas is None else quotas.get(case.problem.id, 0)
+        if verdict is None and quota is not None and per[case.problem.id] >= quota:
+            verdict = ("quota", f"{quota} wanted for this problem")
+        if verdict is None and limit is not None and len(kept_cases) >= limit:
             verdict = ("limit", f"{limit} wanted in all")
         if verdict is None:
-            kept.append(case)
+            kept_cases.append(case)
             per[case.problem.id] += 1
             remember(case, rules)
         else:
             drops.append(Drop(case.dialogue.id, *verdict))
-    return sorted(kept, key=lambda c: c.dialogue.id), sorted(drops, key=lambda d: d.dialogue_id)
+    return sorted(kept_cases, key=lambda c: c.dialogue.id), sorted(drops, key=lambda d: d.dialogue_id)
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,19 @@ def run(work: Work) -> dict[str, Any]:
     folder, config, bridges = work.folder, settings.config, settings.bridges
     dialogues = [work.inputs[role] for role in DRAWN if role in work.inputs]
     rules = build_rules(config.rules)
-    known = {p.id: p for p in read_problems(work.inputs["problems"], train=True)}
+    problems = {p.id: p for p in read_problems(work.inputs["problems"], train=True)}
     talks = [from_row(Dialogue, row) for path in dialogues for row in read_rows(path / "rows.jsonl")]
     if not talks:
         raise StoreError(f"{folder.name}: no dialogues in {', '.join(p.name for p in dialogues)}; nothing to filter")
-    cases = judge(talks, known, bridges)
+    cases = judge(talks, problems, bridges)
     quotas = None
     if "sampled" in work.inputs:
         quotas = {row["problem_id"]: row["wanted"] for row in read_rows(work.inputs["sampled"] / "budgets.jsonl")}
     limit = work.measured("kept") if isinstance(config.limit, str) else config.limit
-    kept, drops = apply(cases, rules, limit, quotas)
+    kept_cases, drops = apply(cases, rules, limit, quotas)
     write_rows(folder / "drops.jsonl", map(asdict, drops))
     by_rule = Counter(d.rule for d in drops)
-    if not kept:
+    if not kept_cases:
         worst = ", ".join(f"{name} {n}" for name, n in by_rule.most_common(3))
         raise StoreError(
             f"{folder.name}: none of {len(cases)} dialogues passed the rules (dropped by {worst}); read "
@@ -94,12 +94,15 @@ def run(work: Work) -> dict[str, Any]:
         )
     write_rows(
         folder / "rows.jsonl",
-        (to_row(Kept(c.dialogue.id, c.problem.id, c.kind, c.verdicts, dict(c.behaviours), c.dialogue)) for c in kept),
+        (
+            to_row(Kept(c.dialogue.id, c.problem.id, c.kind, c.verdicts, dict(c.behaviours), c.dialogue))
+            for c in kept_cases
+        ),
     )
-    return metrics(cases, kept, by_rule)
+    return metrics(cases, kept_cases, by_rule)
 
 
-def metrics(cases: Sequence[Case], kept: Sequence[Case], by_rule: Mapping[str, int]) -> dict[str, Any]:
+def metrics(cases: Sequence[Case], kept_cases: Sequence[Case], by_rule: Mapping[str, int]) -> dict[str, Any]:
     """Counts and shares; shares are of all dialogues unless the name says `kept`."""
 
     def share(count: int, of: int) -> float:
@@ -113,19 +116,19 @@ def metrics(cases: Sequence[Case], kept: Sequence[Case], by_rule: Mapping[str, i
     kinds = Counter(c.kind for c in cases)
     return {
         "dialogues": len(cases),
-        "kept": len(kept),
+        "kept": len(kept_cases),
         "drops": dict(sorted(by_rule.items(), key=lambda x: (-x[1], x[0]))),
         "kinds": {k: kinds[k] for k in KINDS},
-        "kept_kinds": {k: sum(c.kind == k for c in kept) for k in KINDS},
+        "kept_kinds": {k: sum(c.kind == k for c in kept_cases) for k in KINDS},
         "statuses_by_turn": [dict(sorted(s.items())) for s in statuses],
         "acc@t1": share(statuses[0]["correct"], len(cases)),
         "acc@last": share(sum(c.verdicts[-1].ok for c in cases), len(cases)),
         "wrong_to_right": kinds["corrected"],
         "right_to_wrong": kinds["spoiled"],
         "behaviours": shown(cases),
-        "kept_behaviours": shown(kept),
+        "kept_behaviours": shown(kept_cases),
         "problems": len({c.problem.id for c in cases}),
-        "problems_covered": len({c.problem.id for c in kept}),
+        "problems_covered": len({c.problem.id for c in kept_cases}),
     }
 
 

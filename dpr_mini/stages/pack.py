@@ -105,19 +105,19 @@ class PackSettings(Settings):
 
 
 def run(work: Work) -> dict[str, Any]:
-    """Read the rows of `kept`, write rows.jsonl (asdict(Pack) with an id) and drops.jsonl (asdict(Drop)).
+    """Read the rows of the input `kept`, write rows.jsonl (asdict(Pack) with an id) and drops.jsonl (asdict(Drop)).
 
     Metrics count rows, samples, tokens, trained tokens (targets), the share of row space that is filled and drops;
     `samples` counts a repeated one each time. Raises StoreError where no sample is left to train on.
     """
     settings: PackSettings = work.settings
-    folder, kept, config = work.folder, work.inputs["kept"], settings.config
+    folder, kept_folder, config = work.folder, work.inputs["kept"], settings.config
     template, bridges = work.machine.template(work.machine.base_model()), settings.bridges
     measured = isinstance(config.trained_tokens, tuple)
     total = work.measured("trained_tokens") if measured else config.trained_tokens
     budget = math.ceil(total / settings.epochs) if total else None  # trained tokens of one epoch
     samples, drops, longest = [], [], 0
-    for row in store.read_rows(kept / "rows.jsonl"):
+    for row in store.read_rows(kept_folder / "rows.jsonl"):
         case: Kept = from_row(Kept, row)
         dialogue = case.dialogue
         wrong_first = len(dialogue.turns) > 1 and not case.verdicts[0].ok
@@ -136,8 +136,8 @@ def run(work: Work) -> dict[str, Any]:
     store.write_rows(folder / "drops.jsonl", [asdict(d) for d in drops])
     if not samples:
         raise store.StoreError(
-            f"{folder.name}: no sample left to train on: {kept.name} kept {len(drops)}, dropped here {len(drops)} "
-            f"(longest {longest} tokens, pack.tokens_per_row {config.tokens_per_row})"
+            f"{folder.name}: no sample left to train on: {kept_folder.name} kept {len(drops)}, "
+            f"dropped here {len(drops)} (longest {longest} tokens, pack.tokens_per_row {config.tokens_per_row})"
         )
     used = spend(samples, budget) if budget else samples
     packs, _ = best_fit(used, config.tokens_per_row)

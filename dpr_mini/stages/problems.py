@@ -55,7 +55,7 @@ def run(work: Work) -> dict[str, Any]:
     settings: ProblemsSettings = work.settings
     folder, config, base, scale = work.folder, settings.sources, settings.base, settings.scale
     guard = _Guard(config)
-    kept: list[Problem] = []
+    kept_problems: list[Problem] = []
     drops: list[Drop] = []
     shares: dict[str, list[int]] = {}  # source -> taken, of how many
     groups = [*config.held_out.items(), *([("train", config.train)] if config.train else [])]
@@ -64,34 +64,34 @@ def run(work: Work) -> dict[str, Any]:
             fresh = _fresh(_read(source, base), source, split, guard, drops)
             if scale < 1 and split == "train" and source.count is None:
                 whole = list(fresh)
-                kept += (chosen := share(whole, scale, source.seed))
+                kept_problems += (chosen := share(whole, scale, source.seed))
                 shares[f"{split}/{label(source)}"] = [len(chosen), len(whole)]
             else:
-                kept += islice(fresh, source.count)
-    counts = Counter(p.split for p in kept)
+                kept_problems += islice(fresh, source.count)
+    counts = Counter(p.split for p in kept_problems)
     for split, _ in groups:
         if not counts[split]:
             rules = Counter(d.rule for d in drops)
-            told = f" ({', '.join(f'{name} {n}' for name, n in rules.items())})" if rules else ""
+            reasons = f" ({', '.join(f'{name} {n}' for name, n in rules.items())})" if rules else ""
             fix = "add a source" + ("; or set problems.decontaminate to null" if rules["decontaminated"] else "")
             raise StoreError(
-                f"problems: nothing left in {split!r}: {len(drops)} dropped as repeated or held out{told}; {fix}"
+                f"problems: nothing left in {split!r}: {len(drops)} dropped as repeated or held out{reasons}; {fix}"
             )
     write_rows(folder / "drops.jsonl", map(to_row, drops))
-    write_rows(folder / "rows.jsonl", map(to_row, kept))
+    write_rows(folder / "rows.jsonl", map(to_row, kept_problems))
     short = {
-        f"{split}/{label(s)}": [sum(p.split == split and p.source == label(s) for p in kept), s.count]
+        f"{split}/{label(s)}": [sum(p.split == split and p.source == label(s) for p in kept_problems), s.count]
         for split, sources in groups
         for s in sources
-        if s.count and sum(p.split == split and p.source == label(s) for p in kept) < s.count
+        if s.count and sum(p.split == split and p.source == label(s) for p in kept_problems) < s.count
     }
-    for name, (got, asked) in short.items():
-        print(f"problems: {name} has only {got} distinct problems of the {asked} asked for")
+    for name, (got, limit) in short.items():
+        print(f"problems: {name} has only {got} distinct problems of the {limit} asked for")
     for name, (taken, of) in shares.items():
         print(f"problems: {taken} of the {of} of {name}, chosen by hash (scale {scale:g})")
     return {
         "splits": dict(counts),
-        "sources": dict(Counter(f"{p.split}/{p.source}" for p in kept)),
+        "sources": dict(Counter(f"{p.split}/{p.source}" for p in kept_problems)),
         "dropped": dict(Counter(d.rule for d in drops)),
         "short_of": short,
         **({"share_of": shares} if shares else {}),
@@ -182,8 +182,8 @@ def _fields(row: dict[str, Any], source: Source, where: str) -> tuple[str, str, 
 
 def bare(answer: str) -> str:
     """The final answer alone, where the field holds a whole solution: GSM8K's after "####", MATH's last box."""
-    found, how = extract(answer)
-    return found if how in ("hashes", "boxed") else answer
+    result, how = extract(answer)
+    return result if how in ("hashes", "boxed") else answer
 
 
 def _worded(wording: str, values: Mapping[str, Any]) -> str:
@@ -230,8 +230,8 @@ def _generated(source: Source) -> Iterator[tuple[str, str, str, str]]:
     except (ValueError, TypeError, AssertionError) as error:
         raise UserError(f"generate: {source.generate}: {error}") from None
     for item in data:
-        told = {k: v for k, v in item["metadata"].items() if isinstance(v, str | int)}
-        yield _worded(source.wording, {**told, "text": item["question"].strip()}), str(item["answer"]), "", ""
+        values = {k: v for k, v in item["metadata"].items() if isinstance(v, str | int)}
+        yield _worded(source.wording, {**values, "text": item["question"].strip()}), str(item["answer"]), "", ""
 
 
 PROBLEMS = Kind(version=2, run=run)

@@ -226,7 +226,7 @@ def choose_dtype(config: recipe.TrainConfig, device: torch.device) -> tuple[torc
         return (torch.bfloat16 if fast else torch.float32), f"auto: the GPU is sm{major}{minor}"
     cpuinfo = Path("/proc/cpuinfo")
     flags = set(cpuinfo.read_text(encoding="utf-8").split()) if cpuinfo.exists() else set()
-    found = sorted(flags & {"avx512_bf16", "amx_bf16"})
-    if found:
-        return torch.bfloat16, f"auto: the CPU has {' and '.join(found)}"
+    extensions = sorted(flags & {"avx512_bf16", "amx_bf16"})
+    if extensions:
+        return torch.bfloat16, f"auto: the CPU has {' and '.join(extensions)}"
     return torch.float32, "auto: the CPU has neither avx512_bf16 nor amx_bf16"

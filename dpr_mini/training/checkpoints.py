@@ -22,14 +22,14 @@ def trainable(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints, newest last. Half-written ones are deleted: trainer.json comes last in them."""
-    found = []
+    """Complete checkpoints, newest last. Incomplete ones are deleted: trainer.json is written last."""
+    folders = []
     for path in folder.glob("checkpoint-*"):
         if (path / "trainer.json").exists():
-            found.append(path)
+            folders.append(path)
         else:
             shutil.rmtree(path)
-    return sorted(found, key=lambda p: int(p.name.removeprefix("checkpoint-")))
+    return sorted(folders, key=lambda p: int(p.name.removeprefix("checkpoint-")))
 
 
 def save_checkpoint(folder: Path, step: int, epoch: int, model: nn.Module, optimiser: Optimiser) -> None:
@@ -46,20 +46,20 @@ def save_checkpoint(folder: Path, step: int, epoch: int, model: nn.Module, optim
 
 def resume(folder: Path, model: nn.Module, optimiser: Optimiser) -> int:
     """Load the newest complete checkpoint, cut metrics.jsonl back to it, and return the steps that are done."""
-    found, done = checkpoints(folder), 0
-    if found:
-        done = store.read_json(found[-1] / "trainer.json")["step"]
-        weights = load_file(found[-1] / "model.safetensors")
+    folders, done = checkpoints(folder), 0
+    if folders:
+        done = store.read_json(folders[-1] / "trainer.json")["step"]
+        weights = load_file(folders[-1] / "model.safetensors")
         with torch.no_grad():
             for name, p in trainable(model):
                 p.copy_(weights[name])
-        optimiser.load(load_file(found[-1] / "optimizer.safetensors"))
-        print(f"train: resumed after step {done} from {found[-1].name}")
+        optimiser.load(load_file(folders[-1] / "optimizer.safetensors"))
+        print(f"train: resumed after step {done} from {folders[-1].name}")
     log = folder / "metrics.jsonl"
     if log.exists():
         with store.Rows(log, "step"):  # cuts a partial line
-            kept = [row for row in store.read_rows(log) if row["step"] < done]
-        store.write_rows(log, kept)
+            rows = [row for row in store.read_rows(log) if row["step"] < done]
+        store.write_rows(log, rows)
     return done
 
 

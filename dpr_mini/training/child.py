@@ -62,10 +62,10 @@ def see_the_gpu(job: dict[str, Any]) -> None:
     if not job["gpu"] or torch.cuda.is_available():
         return
     card = gpus.first()
-    seen = f"nvidia-smi shows {card.name}, driver {card.driver}" if card else "nor does nvidia-smi"
+    hint = f"nvidia-smi shows {card.name}, driver {card.driver}" if card else "nor does nvidia-smi"
     built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built without CUDA"
     raise TrainError(
-        f"torch {torch.__version__}, {built}, finds no GPU; {seen}: install a build of torch that the driver can run "
+        f"torch {torch.__version__}, {built}, finds no GPU; {hint}: install a build of torch that the driver can run "
         "(pip install torch, or from PyTorch's index for an older driver)"
     )
 

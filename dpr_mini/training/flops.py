@@ -60,14 +60,15 @@ class Ceiling:
 
 
 def overall(steps: Sequence[Mapping[str, Any]]) -> float:
-    """MFU of a whole training from its metrics rows, all of them held against the best ceiling among theirs.
+    """MFU of a whole training from its metrics rows, relative to the highest `matmul_flop_per_s` among them.
 
     Rows of one training may have several: a ceiling rises, and every process that resumes measures its own.
     """
-    known = [s for s in steps if "matmul_flop_per_s" in s]  # rows written before there was a ceiling are left out
-    best = max((s["matmul_flop_per_s"] for s in known), default=1.0)
-    used = sum(s["mfu"] * s["matmul_flop_per_s"] / best * s["seconds"] for s in known)
-    return used / (sum(s["seconds"] for s in known) or 1.0)
+    # rows written before there was a ceiling are left out
+    measured_steps = [s for s in steps if "matmul_flop_per_s" in s]
+    best = max((s["matmul_flop_per_s"] for s in measured_steps), default=1.0)
+    used = sum(s["mfu"] * s["matmul_flop_per_s"] / best * s["seconds"] for s in measured_steps)
+    return used / (sum(s["seconds"] for s in measured_steps) or 1.0)
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:

@@ -98,11 +98,11 @@ class Optimiser:
 
     def state(self) -> dict[str, Tensor]:
         """All moments and counters by the names of their weights, for a checkpoint."""
-        found = {}
+        moments = {}
         for part in self._each():
             for key, value in part.optimiser.state[part.stand_in].items():
-                found[f"{part.name}.{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
-        return found
+                moments[f"{part.name}.{key}"] = value if isinstance(value, Tensor) else torch.tensor(value)
+        return moments
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `state` gave. Raises TrainError where it belongs to other weights or another optimiser."""

@@ -131,9 +131,9 @@ def _row(cu_seqlens: Tensor, total: int, max_length: int | None, *, on_host: boo
     on_host = on_host or max_length is None or cu_seqlens.device.type != "cuda"
     remembers = not cu_seqlens.is_inference()  # those count no versions
     key = (cu_seqlens._version if remembers else None, total, max_length)
-    known: _Row | None = getattr(cu_seqlens, "_dpr_row", None) if remembers else None
-    if known is not None and known.key == key and (known.lengths is not None or not on_host):
-        return known
+    cached_row: _Row | None = getattr(cu_seqlens, "_dpr_row", None) if remembers else None
+    if cached_row is not None and cached_row.key == key and (cached_row.lengths is not None or not on_host):
+        return cached_row
     if on_host:
         bounds = cu_seqlens.tolist()
         lengths = [b - a for a, b in pairwise(bounds)]
@@ -141,13 +141,13 @@ def _row(cu_seqlens: Tensor, total: int, max_length: int | None, *, on_host: boo
             raise ValueError(f"cu_seqlens must be int32 and rise from 0 to {total}, got {cu_seqlens.dtype} {bounds}")
         if max_length is not None and max(lengths) > max_length:
             raise ValueError(f"a document of {max(lengths)} tokens is longer than max_length {max_length}")
-        found = _Row(key, max(lengths), lengths)
+        row = _Row(key, max(lengths), lengths)
     else:
         _assert_on_device(cu_seqlens, total, max_length)
-        found = _Row(key, max_length, None)
+        row = _Row(key, max_length, None)
     if remembers:
-        cu_seqlens._dpr_row = found  # type: ignore[attr-defined]
-    return found
+        cu_seqlens._dpr_row = row  # type: ignore[attr-defined]
+    return row
 
 
 def _assert_on_device(cu_seqlens: Tensor, total: int, longest: int) -> None:
@@ -182,17 +182,20 @@ def _torch_varlen() -> tuple[Callable[..., Tensor], frozenset[str]]:
 def _torch(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, row: _Row, scale: float | None, window: int | None
 ) -> Tensor:
-    """2.11 says causal by window_size=(-1, 0) and takes fewer key heads as they are; 2.12 wants enable_gqa for them;
-    2.10 had is_causal instead. Which one this is, its signature says."""
-    call, known = _torch_varlen()
+    """torch's varlen attention, by the arguments that its signature has.
+
+    2.10 has is_causal. 2.11 has window_size, where (-1, 0) is causal, and takes fewer key heads as they are; 2.12 needs
+    enable_gqa for them.
+    """
+    call, parameters = _torch_varlen()
     options: dict[str, Any] = {} if scale is None else {"scale": scale}
-    if "window_size" in known:
+    if "window_size" in parameters:
         options["window_size"] = (-1 if window is None else window - 1, 0)  # a tuple: 2.11 compares with ==
-    elif "is_causal" in known and window is None:
+    elif "is_causal" in parameters and window is None:
         options["is_causal"] = True
     else:
         raise RuntimeError(f"torch {torch.__version__}: varlen_attn takes no window_size; use another impl")
-    if q.shape[1] != k.shape[1] and "enable_gqa" in known:
+    if q.shape[1] != k.shape[1] and "enable_gqa" in parameters:
         options["enable_gqa"] = True
     return call(q, k, v, cu_seqlens, cu_seqlens, row.longest, row.longest, **options)
 
@@ -229,8 +232,8 @@ def _flex(
         )
 
         def visible(_b: Tensor, _h: Tensor, i: Tensor, j: Tensor) -> Tensor:
-            seen = (document[i] == document[j]) & (i >= j)
-            return seen if window is None else seen & (i - j < window)
+            mask = (document[i] == document[j]) & (i >= j)
+            return mask if window is None else mask & (i - j < window)
 
         row.masks[window] = make_mask(visible, None, None, total, total, device=q.device)
     q, k, v = (x.transpose(0, 1).unsqueeze(0) for x in (q, k, v))
@@ -307,11 +310,11 @@ def _attend(
 
 def _from_positions(position_ids: Tensor, rows: int, length: int) -> tuple[Tensor, int]:
     """Boundaries (B+1,) int32 and the longest length of rows of documents that each count from 0."""
-    known = getattr(position_ids, "_dpr_bounds", None)
+    cached_entry = getattr(position_ids, "_dpr_bounds", None)
     remembers = not position_ids.is_inference()
     key = (position_ids._version if remembers else None, rows, length)
-    if remembers and known is not None and known[0] == key:
-        return known[1]
+    if remembers and cached_entry is not None and cached_entry[0] == key:
+        return cached_entry[1]
     if position_ids.ndim != 2 or position_ids.shape[0] not in (1, rows) or position_ids.shape[1] != length:
         raise ValueError(f"position_ids must be ({rows}, {length}), got {(*position_ids.shape,)}")
     places = position_ids.detach().cpu()
@@ -320,10 +323,10 @@ def _from_positions(position_ids: Tensor, rows: int, length: int) -> tuple[Tenso
         raise ValueError(f"{NEEDS} position_ids that count 0, 1, 2, ... in every document, or cu_seq_lens_q")
     starts = begins.expand(rows, length).flatten().nonzero().squeeze(1)
     bounds = torch.cat([starts, torch.tensor([rows * length])]).int()
-    found = bounds.to(position_ids.device), int(bounds.diff().max())
+    result = bounds.to(position_ids.device), int(bounds.diff().max())
     if remembers:
-        position_ids._dpr_bounds = (key, found)  # type: ignore[attr-defined]
-    return found
+        position_ids._dpr_bounds = (key, result)  # type: ignore[attr-defined]
+    return result
 
 
 def _check_equal(q_bounds: Tensor, k_bounds: Tensor, total: int, longest: int | None) -> None:

@@ -211,8 +211,8 @@ class _RMSNorm(torch.autograd.Function):
                     H=h, EPS=eps, OFFSET=offset, ADD=add, BLOCK_R=block_r, BLOCK_H=block_h, num_warps=warps,
                 )  # fmt: skip
         # x itself rather than its view, so that autograd says it clearly if somebody writes over x
-        kept = x if rows.data_ptr() == x.data_ptr() else rows
-        ctx.save_for_backward(total if add else kept, weight, rstd)
+        saved_x = x if rows.data_ptr() == x.data_ptr() else rows
+        ctx.save_for_backward(total if add else saved_x, weight, rstd)
         ctx.add, ctx.offset, ctx.shape = add, offset, x.shape
         ctx.set_materialize_grads(False)
         return y, total

@@ -130,12 +130,12 @@ def _add(total: Tensor | None, grad: Tensor) -> Tensor:
 
 def _refuse_strangers(y: Tensor, allowed: set[int]) -> None:
     """Every leaf of y's graph must be one whose gradient is collected."""
-    todo, seen = [y.grad_fn], set()
+    todo, visited_nodes = [y.grad_fn], set()
     while todo:
         node = todo.pop()
-        if node is None or node in seen:
+        if node is None or node in visited_nodes:
             continue
-        seen.add(node)
+        visited_nodes.add(node)
         leaf = getattr(node, "variable", None)
         if leaf is not None and id(leaf) not in allowed:
             raise RuntimeError(

@@ -146,7 +146,7 @@ def test_the_planner_counts_what_a_dialogue_is_shown(embedded_model):
     counted = []
     for level, names in product(levels, (("solve", second) for second in dialogue.turns[1])):
         said = examples(dialogue.examples, Problem("p", "t", "x", "1", level), names, templates)
-        counted.append(len(template.opening("x", said=said)) - alone)
+        counted.append(len(template.opening("x", turns=said)) - alone)
     assert max(counted) <= shown(dialogue) <= 2 * max(counted)
     assert shown(dialogue.model_copy(update={"examples": ()})) == 0
 

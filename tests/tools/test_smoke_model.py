@@ -156,7 +156,7 @@ def test_the_base_model_is_wrong_often_and_right_often(behind_examples, smoke, h
     requests = [
         Request(
             f"{p.id}#{i}",
-            template.opening(p.text, said=shown),
+            template.opening(p.text, turns=shown),
             SamplingParams(64, temperature=1.0),
             seed_for("smoke", p.id, i),
         )

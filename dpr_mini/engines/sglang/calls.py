@@ -41,7 +41,7 @@ async def healthy(session: aiohttp.ClientSession, url: str, seconds: float) -> b
 async def ask(
     session: aiohttp.ClientSession, url: str, body: dict[str, Any] | None, seconds: float, most: int = wire.REPLY_BYTES
 ) -> Any:
-    """The JSON, of `most` bytes, that is answered to a POST of `body` (a GET without one).
+    """The JSON answer, of `most` bytes at most, to a POST of `body` (to a GET where it is None).
 
     Raises Lost, Refused, or Absent where there is no such endpoint, each with one printable line.
     """
@@ -53,7 +53,7 @@ async def ask(
             status = response.status
             if status == 200:
                 return _json(await _read(response, most))
-            told = (await response.content.read(2000)).decode(errors="replace")
+            text = (await response.content.read(2000)).decode(errors="replace")
             where = response.headers.get("Location", "nowhere")
     except TimeoutError:
         raise Lost(f"no answer in {seconds:.0f} s") from None
@@ -61,10 +61,10 @@ async def ask(
         raise Lost(f"{type(error).__name__}: {wire.line(str(error))}") from None
     if 300 <= status < 400:
         raise Refused(f"HTTP {status} points to {wire.line(where, 80)}, and nothing is sent there")
-    said = f"HTTP {status}: {wire.line(told)}"
+    message = f"HTTP {status}: {wire.line(text)}"
     if status in (404, 405):
-        raise Absent(said)
-    raise (Refused if 400 <= status < 500 and status != 429 else Lost)(said)
+        raise Absent(message)
+    raise (Refused if 400 <= status < 500 and status != 429 else Lost)(message)
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:

@@ -183,10 +183,10 @@ class SglangEngine:
     async def _open(self) -> None:
         await self.fleet.open()
         if self._window is None:
-            told = ", ".join(
+            sizes = ", ".join(
                 f"{r.info.pool:,} tokens of cache, {r.info.running:,} requests at once" for r in self.fleet.replicas
             )
-            print(f"window {self.window}: {told}", file=sys.stderr, flush=True)
+            print(f"window {self.window}: {sizes}", file=sys.stderr, flush=True)
         self._up = True
         self._watch = asyncio.create_task(self._watchdog())
 
@@ -241,8 +241,8 @@ class SglangEngine:
         if len(replicas) == 1:
             return replicas[0]
         prompt = hash(job.request.ids)  # not the ids themselves: all prompts of a run would stay in memory
-        known = self._homes.get(job.request.id) or self._homes.get(prompt)
-        home = known or min(replicas, key=lambda r: r.reserved / r.info.pool)
+        earlier_home = self._homes.get(job.request.id) or self._homes.get(prompt)
+        home = earlier_home or min(replicas, key=lambda r: r.reserved / r.info.pool)
         self._homes[job.request.id] = self._homes[prompt] = home
         return home
 
@@ -391,8 +391,8 @@ class SglangEngine:
         self._priming.clear()
         try:
             if self._deaths > DEATHS:
-                said = self.fleet.said()
-                raise EngineError(f"the SGLang server died {self._deaths} times in a row; it said: {said}")
+                tail = self.fleet.said()
+                raise EngineError(f"the SGLang server died {self._deaths} times in a row; it said: {tail}")
             print("the SGLang server died or hangs; starting it again", file=sys.stderr, flush=True)
             await self.fleet.restart()
         except Exception as error:

@@ -304,17 +304,17 @@ class Fleet:
         """
         for name in (path, old):
             try:
-                said = await self.ask(url, name, None, 30.0)
+                answer = await self.ask(url, name, None, 30.0)
             except Absent:
                 continue
             except (Lost, Refused) as error:
                 raise EngineError(f"the server at {url} does not tell {name}: {error}") from None
-            if not isinstance(said, dict):
-                raise EngineError(f"the server at {url} is none of SGLang's: {name} gives {wire.shown(said, 80)}")
+            if not isinstance(answer, dict):
+                raise EngineError(f"the server at {url} is none of SGLang's: {name} gives {wire.shown(answer, 80)}")
             if name == old and not self._old_names_said:
                 self._old_names_said = True
                 print(f"{url} has no {path}; {old} is asked, as in older releases", file=sys.stderr, flush=True)
-            return said
+            return answer
         raise EngineError(f"the server at {url} is none of SGLang's: it has neither {path} nor {old}")
 
     async def healthy(self, url: str, path: str, seconds: float) -> bool:

@@ -54,27 +54,27 @@ OURS = ("model_path", "model", "host", "port", "trust_remote_code")  # not to be
 
 
 def find_python(named: str | None, gpu: bool) -> str:
-    """The interpreter to start the server with. Raises EngineError, with the command that makes one, for none."""
+    """The interpreter to start the server with. Raises EngineError, with the command that installs one, for none."""
     install = INSTALL if gpu else INSTALL_CPU
     if named is None:
         named = next((p for p in USUAL if Path(p).exists()), None)
         if named is None:
             raise EngineError(f"no SGLang here: engine.python names no interpreter and there is no .sglang; {install}")
-    found = shutil.which(named)
-    if found is None:
+    path = shutil.which(named)
+    if path is None:
         raise EngineError(f"engine.python: no interpreter {named!r}; make one: {install}")
     # absolute, but not resolved: a virtual environment's python is a link whose place says which environment
-    return str(Path(found).absolute())
+    return str(Path(path).absolute())
 
 
 @cache
 def versions(python: str) -> dict[str, str]:
-    """What that interpreter has of SGLang's parts. Raises EngineError if it does not start or has no SGLang."""
+    """Versions of PACKAGES that this interpreter has. Raises EngineError if it does not start or has no SGLang."""
     code = (
         "import json, importlib.metadata as m\n"
-        f"wanted = {PACKAGES!r}\n"
-        "have = {(d.metadata['Name'] or '').lower().replace('_', '-'): d.version for d in m.distributions()}\n"
-        "print(json.dumps({n: have[n] for n in wanted if n in have}))"
+        f"names = {PACKAGES!r}\n"
+        "releases = {(d.metadata['Name'] or '').lower().replace('_', '-'): d.version for d in m.distributions()}\n"
+        "print(json.dumps({n: releases[n] for n in names if n in releases}))"
     )
     try:
         done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False, timeout=120)
@@ -82,10 +82,10 @@ def versions(python: str) -> dict[str, str]:
         raise EngineError(f"engine.python: {python} does not run: {error}") from None
     if done.returncode:
         raise EngineError(f"engine.python: {python} does not run: {(done.stderr.splitlines() or ['no message'])[-1]}")
-    found = json.loads(done.stdout)
-    if "sglang" not in found:
+    releases = json.loads(done.stdout)
+    if "sglang" not in releases:
         raise EngineError(f"engine.python: {python} has no sglang; run: {python} -m pip install sglang=={RELEASE}")
-    return dict(found)
+    return dict(releases)
 
 
 def number(release: str) -> tuple[int, ...]:
@@ -108,19 +108,20 @@ def command(
     deterministic: bool,
     release: str = RELEASE,
 ) -> list[str]:
-    """The server's command line. `arguments` are SGLang's own, with _ or -; they go over ours.
+    """The server's command line. `arguments` are SGLang's own, with _ or -; they override ours.
 
-    One that `release` calls otherwise is given by that name. Raises EngineError for one that is not the recipe's.
+    An argument that was renamed is passed by the name that `release` has for it. Raises EngineError for one that only
+    we may set (OURS).
     """
-    given = {name.replace("-", "_"): value for name, value in arguments.items()}
+    options = {name.replace("-", "_"): value for name, value in arguments.items()}
     for old, since, new in RENAMED:
         now, other = (new, old) if number(release) >= since else (old, new)
-        if other in given:
-            given.setdefault(now, given.pop(other))
-    if taken := [name for name in OURS if name in given]:
+        if other in options:
+            options.setdefault(now, options.pop(other))
+    if taken := [name for name in OURS if name in options]:
         raise EngineError(f"engine.arguments: {taken[0]!r} is not to be set here")
     flags = FLAGS | ({} if gpu else CPU_FLAGS) | ({"enable_deterministic_inference": True} if deterministic else {})
-    flags |= given
+    flags |= options
     out = [python, "-m", "sglang.launch_server", "--model-path", str(model), "--host", "127.0.0.1", "--port", str(port)]
     for name, value in flags.items():
         flag = "--" + name.replace("_", "-")
@@ -140,16 +141,16 @@ def cuda_home(python: str) -> Path | None:
 
 
 def memory_share(arguments: Mapping[str, Any]) -> float:
-    """The share of a card that the server takes for weights and cache. Raises EngineError for one that is none."""
-    given = {name.replace("-", "_"): value for name, value in arguments.items()}.get("mem_fraction_static")
-    if given is None:
+    """The share of a card that the server takes for weights and cache. Raises EngineError where it is not in (0, 1)."""
+    raw_share = {name.replace("-", "_"): value for name, value in arguments.items()}.get("mem_fraction_static")
+    if raw_share is None:
         return MEM_FRACTION
     try:
-        share = float(given)
+        share = float(raw_share)
     except (TypeError, ValueError):
         share = 0.0
     if not 0 < share < 1:
-        raise EngineError(f"engine.arguments.mem_fraction_static: a share between 0 and 1, not {given!r}")
+        raise EngineError(f"engine.arguments.mem_fraction_static: a share between 0 and 1, not {raw_share!r}")
     return share
 
 

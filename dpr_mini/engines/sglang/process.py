@@ -31,8 +31,13 @@ class ServerProcess:
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.command, self.log = list(command), log
         # PYTHONSAFEPATH: a folder named like a package in the working directory must not be imported by the server
-        kept = {name: value for name, value in os.environ.items() if name not in OURS}
-        self.environment = {**kept, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", **(environment or {})}
+        inherited_variables = {name: value for name, value in os.environ.items() if name not in OURS}
+        self.environment = {
+            **inherited_variables,
+            "PYTHONSAFEPATH": "1",
+            "PYTHONUNBUFFERED": "1",
+            **(environment or {}),
+        }
         self._guard: subprocess.Popen[bytes] | None = None
         self._members: set[int] = set()
         self._begin = 0  # where in the log the last start begins
@@ -78,11 +83,11 @@ class ServerProcess:
         return guard.session(self.pid) if self.pid else []
 
     def tail(self, lines: int = 12) -> str:
-        """The last lines of what it said since it was started, on one line."""
+        """The last lines of its log since the last start, joined into one."""
         with self.log.open("rb") as file:
             file.seek(max(self._begin, self.log.stat().st_size - (1 << 14)))
-            said = file.read().decode(errors="replace").splitlines()
-        return " | ".join([line.strip() for line in said if line.strip()][-lines:]) or "it said nothing"
+            output = file.read().decode(errors="replace").splitlines()
+        return " | ".join([line.strip() for line in output if line.strip()][-lines:]) or "it said nothing"
 
     def stop(self) -> None:
         """End the whole session and wait. Raises EngineError if a process of it is still there afterwards."""

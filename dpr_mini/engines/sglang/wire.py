@@ -53,9 +53,9 @@ def most_bytes(room: int) -> int:
     return REPLY_BYTES + TOKEN_BYTES * room
 
 
-def line(said: str, most: int = 200) -> str:
-    """What somebody else said, on one line that a terminal only shows."""
-    return "".join(c if c.isprintable() else " " for c in " ".join(said[: 4 * most].split()))[:most]
+def line(text: str, most: int = 200) -> str:
+    """Text from outside on one line, without control characters, at most `most` characters."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(text[: 4 * most].split()))[:most]
 
 
 def shown(value: Any, most: int = 60) -> str:
@@ -153,10 +153,10 @@ def one(reply: Any) -> Any:
 def finish(reason: Any) -> tuple[Any, str]:
     """("stop" | "length" | "error", detail) of a finish reason, which is an object, or a word in old releases."""
     if isinstance(reason, Mapping):
-        told = reason.get("matched", reason.get("message"))
+        cause = reason.get("matched", reason.get("message"))
         kind, detail = (
             reason.get("type"),
-            "" if told is None else line(str(told)) if isinstance(told, str | int) else shown(told),
+            "" if cause is None else line(str(cause)) if isinstance(cause, str | int) else shown(cause),
         )
     else:
         kind, detail = reason, ""
@@ -165,19 +165,19 @@ def finish(reason: Any) -> tuple[Any, str]:
     return "error", detail or f"the server ended it with {shown(reason)}"
 
 
-def workers(router: str, told: Any) -> tuple[str, ...]:
+def workers(router: str, reply: Any) -> tuple[str, ...]:
     """The addresses of a router's workers, from its GET /workers ({"workers": [{"url", "worker_type",
     "connection_mode", ...}]}, the gateway and routers since 0.2.2) or /list_workers ({"urls": [...]}, before).
 
     Raises EngineError for workers that cannot be asked one by one over HTTP.
     """
-    found = told.get("workers", told.get("urls")) if isinstance(told, Mapping) else None
-    if not isinstance(found, list) or len(found) > WORKERS:
-        raise EngineError(f"engine.urls: {router} does not name its workers as SGLang's routers do: {shown(told, 80)}")
-    if not found:
+    entries = reply.get("workers", reply.get("urls")) if isinstance(reply, Mapping) else None
+    if not isinstance(entries, list) or len(entries) > WORKERS:
+        raise EngineError(f"engine.urls: {router} does not name its workers as SGLang's routers do: {shown(reply, 80)}")
+    if not entries:
         raise EngineError(f"engine.urls: the router at {router} has no workers (yet)")
     urls = []
-    for worker in found:
+    for worker in entries:
         about = worker if isinstance(worker, Mapping) else {"url": worker}
         url, kind = about.get("url"), about.get("worker_type", "regular")
         name = f"engine.urls: the router at {router} has the worker {shown(url, 80)}"
