@@ -69,14 +69,14 @@ def kill_at(pattern, folder, dead):
 def test_a_killed_child_is_one_line_and_the_same_call_ends_with_the_same_weights(small_model, out, tmp_path):
     whole = tmp_path / "whole"
     whole.mkdir()
-    here = loop.run(whole, tmp_path / "packs", small_model, settings(epochs=40), 0)
+    here = loop.run(whole, tmp_path / "packs", small_model, settings(epochs=10), 0)
     watching = kill_at("checkpoint-*/trainer.json", out, dead := [])
     with pytest.raises(TrainError, match=r"ended by SIGKILL .*; the same command goes on from its last checkpoint"):
-        go(out, small_model, epochs=40)
+        go(out, small_model, epochs=10)
     watching.join()
     assert len(dead) == 1 and not (out / "model").exists() and list(out.glob("checkpoint-*"))
-    there = go(out, small_model, epochs=40)
-    assert there["steps"] == here["steps"] == 320 and weights(out) == weights(whole)
+    there = go(out, small_model, epochs=10)
+    assert there["steps"] == here["steps"] == 80 and weights(out) == weights(whole)
     assert load_file(out / "model" / "model.safetensors").keys()
 
 
