@@ -284,8 +284,16 @@ class Outcomes:
         self.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="only tests that load no torch and take no second")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     refuse_interpreter(HAS_GPU)  # here also where tests are spread over processes
+    if config.getoption("--fast"):
+        from fast import Fast
+
+        config.pluginmanager.register(Fast())
     if out := os.environ.get("DPR_MINI_CONFORMANCE_OUT"):
         config.pluginmanager.register(Outcomes(config.rootpath / out))
 

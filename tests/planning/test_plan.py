@@ -172,6 +172,7 @@ def test_what_qwen7b_asks_and_how_much_of_it_at_a_quarter(capsys, tmp_path):
 # --- fitting ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [p for p in GPU_RECIPES if "rejection" not in p.stem], ids=lambda p: p.stem)
 @pytest.mark.parametrize("gib", [8, 12, 24, 48])
 def test_what_is_suggested_fits_when_it_is_done(path, gib, capsys, tmp_path):
