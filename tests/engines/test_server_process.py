@@ -39,7 +39,7 @@ time.sleep(600)
 OWNER = """\
 import os, sys, time
 from pathlib import Path
-from dpr_mini.engines.process import ServerProcess
+from dpr_mini.engines.sglang.process import ServerProcess
 server = ServerProcess(sys.argv[2:], Path(sys.argv[1]) / "log")
 server.start()
 if os.environ.get("HEIR") and not os.fork():
