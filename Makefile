@@ -1,4 +1,4 @@
-# Commands: `make demo`, `make test`, `make test-sglang`, `make test-unsloth`. Each makes .venv and installs what is not there yet.
+# Commands: `make demo`, `make check`, `make test`, `make test-sglang`, `make test-unsloth`. Each makes .venv and installs what is not there yet.
 PYTHON ?= python3
 VENV   ?= .venv
 SCALE  ?= 1.0
@@ -8,10 +8,17 @@ TORCH  ?= torch>=2.11,<2.14
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test test-sglang test-unsloth install clean
+.PHONY: demo check test test-sglang test-unsloth install clean
 
 demo: install  ## the whole two-phase run on a real 135M model; prints where the report is
 	$(BIN)/dpr-mini run recipes/smollm2-cpu.yaml scale=$(SCALE)
+
+# Left out of the tests: whatever loads torch (training, kernels, engines with a model, most of bench/), whole runs,
+# and what takes over a second. tests/support/fast.py has the rule and fails a test that breaks it.
+check: install  ## lint and the fast half of the tests: what to run before every commit
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest $(SPREAD) --fast
 
 test: install  ## lint and all tests that this machine can run
 	$(BIN)/ruff check .

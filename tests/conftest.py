@@ -59,6 +59,7 @@ def mend_interpreter() -> None:
 
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch: spinning threads ruin shared cores
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of child processes would each compile the package again
 HAS_GPU = has_gpu()
 if not HAS_GPU:  # before dpr_kernels: its Triton kernels run in the interpreter
     os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -284,18 +285,31 @@ class Outcomes:
         self.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fast", action="store_true", help="only tests that load no torch and take no second")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     refuse_interpreter(HAS_GPU)  # here also where tests are spread over processes
+    if config.getoption("--fast"):
+        from fast import Fast
+
+        config.pluginmanager.register(Fast())
     if out := os.environ.get("DPR_MINI_CONFORMANCE_OUT"):
         config.pluginmanager.register(Outcomes(config.rootpath / out))
 
 
-# Files that take longest begin first, so that no process is left with one of them at the end.
-LONGEST = ("resume", "train_modes", "gpu_script", "bench", "memory_trace", "pipeline", "conformance", "bench_kernels")
+# Files that take longest begin first, in this order, so that no process is left with one of them at the end.
+LONGEST = [
+    *("conformance", "train_modes", "resume", "gpu_script", "pipeline", "train", "process", "sglang_own_server"),
+    *("linear_cross_entropy", "plan", "memory_trace", "bench", "cli", "mutations", "bench_kernels", "compile"),
+    *("server_process", "memory", "simulate", "gguf", "interrupt"),
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONGEST)  # stable: files stay together
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem.removeprefix("test_"), len(place)))  # files stay together
 
 
 def pytest_collection_finish() -> None:

@@ -59,6 +59,7 @@ def test_a_recipe_that_needs_a_gpu_says_what_and_what_to_run_instead(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_plan_for_a_card_that_is_too_small():
     assert "needs a GPU with 79 GiB" in refused(cli("plan", "recipes/qwen7b.yaml", "--gpu", "24GiB"))
     assert cli("plan", "recipes/qwen7b.yaml", "--gpu", "80GiB").returncode == 0
@@ -86,6 +87,7 @@ def test_a_model_that_is_not_there(recipe, tmp_path):
     assert "no model folder ./nowhere" in line
 
 
+@pytest.mark.slow
 def test_all_samples_dropped_keeps_the_dialogues(recipe, tmp_path):
     rules = "filter.rules=[{length: {min_tokens: 100000}}]"
     line = refused(cli("run", recipe, rules, "--runs", tmp_path / "runs"))
@@ -101,6 +103,7 @@ def test_all_samples_dropped_keeps_the_dialogues(recipe, tmp_path):
     assert again.returncode == 0 and "dialogue-1" not in again.stdout
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_what_was_done(recipe, tmp_path):
     """On a real file system of 64 KiB, in a name space of its own."""
     disk, held = tmp_path / "disk", tmp_path / "bench.jsonl"

@@ -11,7 +11,7 @@ from places import ROOT
 from dpr_mini.store import read_json, read_rows
 
 RECIPE = "recipes/smoke.yaml"
-SMALL = ("scale=0.15", "train.epochs=1")
+SMALL = ("scale=0.08", "train.epochs=1")
 STAGES = ["problems", "eval-0-answers", "eval-0", "dialogue-1", "filter-1", "pack-1", "train-1",
           "eval-1-answers", "eval-1", "probe-2", "sample-2", "filter-2", "pack-2", "train-2",
           "eval-2-answers", "eval-2", "report"]  # fmt: skip

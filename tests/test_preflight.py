@@ -208,6 +208,7 @@ def test_only_what_is_still_to_do_is_asked_for(tmp_path, monkeypatch):
         preflight.check(asked, RECIPES, tmp_path, stages, "train-1")
 
 
+@pytest.mark.slow
 def test_a_gpu_recipe_rehearses_on_the_real_trainer(tmp_path, monkeypatch, capfd, machine):
     """The one test with a real child: torch has no GPU here, and that is what it says."""
     monkeypatch.undo()

@@ -1,6 +1,6 @@
 """The planner against the real training loop, run on fake CUDA tensors with every live storage counted.
 
-bench/memory_trace.py does the counting, in processes of its own: two of them, side by side.
+bench/memory_trace.py does the counting, in one process of its own: torch and the fake device are loaded once.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ JOBS = {
     "tiles": ["recipes/qwen1.5b-24gb.yaml", SHORT, "layers=2", "train.offload_checkpoints=true", "train.tiled_mlp=8"],
     "lora": ["recipes/qwen7b.yaml", SHORT, "layers=2", *LORA],
 }
-PROCESSES = [["7b", "lora"], ["1.5b", "two layers", "leak", "no checkpoints", "tiles"]]
 MOMENTS = {  # the planner's -> the trace's, in which a layer's backward includes what is computed again
     "loss": "loss",
     "backward of the last layer": "layer {last}",
@@ -43,21 +42,10 @@ def traces():
         pytest.skip("the fake device is compiled: apt install g++")
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "kernels")])
-    children = []
-    for names in PROCESSES:
-        command = [sys.executable, "bench/memory_trace.py", *(word for name in names for word in JOBS[name])]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        children.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
-    found = {}
-    try:
-        for names, child in zip(PROCESSES, children, strict=True):
-            out, said = child.communicate()
-            assert child.returncode == 0, said
-            found |= zip(names, map(json.loads, out.splitlines()), strict=True)
-    finally:
-        for child in children:
-            child.kill()
-    return found
+    command = [sys.executable, "bench/memory_trace.py", *(word for words in JOBS.values() for word in words)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return dict(zip(JOBS, map(json.loads, done.stdout.splitlines()), strict=True))
 
 
 @pytest.mark.parametrize("name", ["7b", "1.5b"])

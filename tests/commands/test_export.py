@@ -152,6 +152,7 @@ def test_the_model_of_phase_1_has_only_what_it_was_made_from(run, tmp_path):
     assert "| benchmark | base | train-1 |" in body and "filter-2" not in body and "train-2" not in body
 
 
+@pytest.mark.slow
 def test_a_gguf_in_a_folder_with_a_card_or_as_a_file(run, tmp_path):
     front, _ = exported(run, tmp_path / "out", "--format", "gguf")
     assert front["library_name"] == "gguf"

@@ -125,6 +125,7 @@ def test_openvino_stays_off_the_network_and_out_of_the_home_folder(tmp_path):
 # --- transformers -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_hf_draws_from_the_softmax():
     import torch
 
@@ -143,6 +144,7 @@ def test_hf_draws_from_the_softmax():
         assert (got - wanted).abs().max() < 0.03, (temperature, top_p, got, wanted)  # 4.6 standard errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [0.05, 1.0, 5.0])  # 0.05: flatter than the 1024 tokens looked at first
 def test_hf_nucleus_is_the_smallest_set_that_reaches_p(spread):
     import torch

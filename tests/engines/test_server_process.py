@@ -39,7 +39,7 @@ time.sleep(600)
 OWNER = """\
 import os, sys, time
 from pathlib import Path
-from dpr_mini.engines.process import ServerProcess
+from dpr_mini.engines.sglang.process import ServerProcess
 server = ServerProcess(sys.argv[2:], Path(sys.argv[1]) / "log")
 server.start()
 if os.environ.get("HEIR") and not os.fork():
@@ -106,6 +106,7 @@ def test_stop_ends_the_whole_session_and_leaves_no_zombie(server, tmp_path, opti
     process.stop()  # twice does nothing
 
 
+@pytest.mark.slow
 def test_stop_kills_what_does_not_listen(server, tmp_path, monkeypatch):
     process = server("stubborn", "orphan")
     pids = members(tmp_path)
@@ -124,6 +125,7 @@ def test_kill_does_not_ask(server, tmp_path):
     assert all(map(gone, pids)) and not process.alive()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("heir", ["", "1"], ids=["alone", "a fork of it lives on"])
 def test_nothing_outlives_an_owner_that_is_killed(script, tmp_path, heir):
     owner = subprocess.Popen(

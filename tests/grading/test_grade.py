@@ -187,6 +187,7 @@ def hostile(canary: str) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_hostile_answers(tmp_path):
     """Gold is 31, which none of them is. Each has a verdict in time, and the ordinary cases beside them are right."""
     canary = tmp_path / "canary"
@@ -227,6 +228,7 @@ def double(i: int) -> tuple[str, str]:
     return rf"\sin({2 * i}x)", rf"\boxed{{2\sin({i}x)\cos({i}x)}}"
 
 
+@pytest.mark.slow
 def test_killed_worker_is_replaced(grader):
     """Ended from outside while idle and while working: the cases still come back right."""
     assert grader.grade(*double(1)).ok

@@ -123,6 +123,7 @@ def test_intervals_and_inequalities_agree(a, b, left, right, name):
     assert decide(text, f"{a} {low} {name}") is False
 
 
+@pytest.mark.slow
 @FAST
 @given(ANY, ANY)
 def test_nothing_raises_in_process(gold, answer):

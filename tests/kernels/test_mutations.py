@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +16,24 @@ import dpr_kernels
 import pytest
 
 pytest.importorskip("triton", reason="triton is not installed")
+pytestmark = pytest.mark.timeout(600)
 
 HERE = Path(__file__).parent
+# One process loads torch, and is forked for each copy: the package is imported after that, from the copy's folder.
+FORKS = """\
+import json, os, sys
+import hypothesis, pytest, torch, triton, triton.language
+assert "dpr_kernels" not in sys.modules
+for folder, arguments in json.loads(sys.argv[1]):
+    if not (child := os.fork()):
+        sys.path.insert(0, folder)
+        with open(f"{folder}/said", "wb") as file:
+            os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
+        code = pytest.main(arguments)
+        sys.stdout.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
 PLUGIN = "def pytest_sessionfinish():\n    import dpr_kernels\n    print('package:', dpr_kernels.__file__)\n"
 
 
@@ -68,8 +84,8 @@ MUTANTS = {
 WHOLE = "nothing broken"
 
 
-def outcome(folder: Path, name: str) -> tuple[int, str]:
-    """pytest's exit status and output, over a copy of the package in `folder` broken as `name` says."""
+def arguments(folder: Path, name: str) -> list[str]:
+    """pytest's, for a copy of the package in `folder` broken as `name` says."""
     copy = folder / "dpr_kernels"
     shutil.copytree(Path(dpr_kernels.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "which_package.py").write_text(PLUGIN)
@@ -80,33 +96,37 @@ def outcome(folder: Path, name: str) -> tuple[int, str]:
         assert source.count(chosen[0].was) == 1, f"{name}: {chosen[0].was!r} is not there exactly once"
         path.write_text(source.replace(chosen[0].was, chosen[0].becomes))
     files = sorted({m.path for m in chosen})
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "which_package"]
-    command += ["-k", " or ".join(f"({m.tests})" for m in chosen), *files] + (["-x"] if name != WHOLE else [])
-    environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(
-        command, cwd=HERE.parents[1], env=environment, capture_output=True, text=True, timeout=240, check=False
-    )
-    assert f"package: {copy}" in done.stdout, f"not the copy was tested:\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-    return done.returncode, done.stdout
+    options = ["-q", "-p", "no:cacheprovider", "-p", "which_package"]
+    options += ["-k", " or ".join(f"({m.tests})" for m in chosen), *files]
+    return options + (["-x"] if name != WHOLE else [])
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[tuple[int, str]]]]:
-    """All of them, a few at a time: most of each is the import of torch."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        names = [WHOLE, *MUTANTS]
-        yield {n: pool.submit(outcome, tmp_path_factory.mktemp("copy"), n) for n in names}
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[int, str]]:
+    """pytest's exit status and output, for the whole copy and for each broken one."""
+    folders = {name: tmp_path_factory.mktemp("copy") for name in [WHOLE, *MUTANTS]}
+    jobs = json.dumps([(str(folder), arguments(folder, name)) for name, folder in folders.items()])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.pop("PYTHONPATH", None)  # nor may the package be found where it is whole
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, jobs], cwd=HERE.parents[1], env=environment, capture_output=True, text=True,
+        timeout=540, check=True,
+    )  # fmt: skip
+    said = {name: (folder / "said").read_text() for name, folder in folders.items()}
+    for name, folder in folders.items():
+        assert f"package: {folder / 'dpr_kernels'}" in said[name], f"not the copy was tested:\n{said[name][-2000:]}"
+    return {n: (int(status), said[n]) for n, status in zip(folders, done.stdout.split(), strict=True)}
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_broken_kernel_fails_its_tests(name: str, outcomes: dict[str, Future[tuple[int, str]]]) -> None:
-    status, said = outcomes[name].result()
+def test_a_broken_kernel_fails_its_tests(name: str, outcomes: Mapping[str, tuple[int, str]]) -> None:
+    status, said = outcomes[name]
     assert status == 1, f"{name} went unnoticed:\n{said[-2000:]}"
     assert re.search(r"^E +(AssertionError|assert )", said, re.M), f"{name} failed for another reason:\n{said[-3000:]}"
 
 
-def test_the_whole_copy_passes(outcomes: dict[str, Future[tuple[int, str]]]) -> None:
-    status, said = outcomes[WHOLE].result()
+def test_the_whole_copy_passes(outcomes: Mapping[str, tuple[int, str]]) -> None:
+    status, said = outcomes[WHOLE]
     assert status == 0, said[-3000:]
     ran = int(re.search(r"(\d+) passed", said)[1])
     assert ran >= len(MUTANTS), said[-500:]

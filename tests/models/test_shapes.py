@@ -37,6 +37,7 @@ def test_counts_are_the_published_ones(name):
     assert shape.parameters() == EXACT.get(name, shape.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SHAPES))
 def test_counts_are_those_of_transformers(name):
     """On the meta device, with two layers: the others are alike."""

@@ -59,6 +59,7 @@ def arm(name: str, *overrides: str) -> dict[str, str]:
     return keys(ABLATIONS / f"smollm2-{name}.yaml", *overrides)
 
 
+@pytest.mark.slow
 def test_every_ablation_says_what_it_isolates_and_shares_the_demos_store():
     assert {p.stem.removeprefix("smollm2-") for p in ABLATIONS.glob("*.yaml")} == set(SHARED)
     for path in ABLATIONS.glob("*.yaml"):

@@ -153,6 +153,7 @@ def answer(request):
     return f"Answer: {7 if seed_for(request.seed) / 2**31 < rate else 8}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probed_first", [False, True])
 def test_expected_counts_are_those_of_real_sampling(template, tmp_path, probed_first):
     """The real stages with an engine of known pass rates, against forecasts with and without knowing the rates.
@@ -184,6 +185,7 @@ def test_expected_counts_are_those_of_real_sampling(template, tmp_path, probed_f
     assert len(outside) <= 3 and max(map(abs, z.values())) < 3.5, outside
 
 
+@pytest.mark.slow
 def test_forecasts_from_a_probe_hold_for_different_problems():
     """Runs of problems whose pass rates the forecast never sees: about 90 % of them end inside the interval."""
     config = SamplingConfig(quota=4, max_tries=24)
@@ -210,6 +212,7 @@ MADE = (  # of pass rates, as a function of a generator
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["prop2diff", "uniform"])
 def test_each_number_of_a_forecast_holds_by_itself(target):
     """One run each of 40 problem sets, as many problems as the demo has at half scale and its quota and probe.

@@ -57,6 +57,7 @@ def test_the_folder_is_small_and_has_every_file():
     assert sum(files.values()) < 3_000_000
 
 
+@pytest.mark.slow
 def test_transformers_loads_it_as_a_float32_llama_of_0_6_million_parameters():
     import torch
     from transformers import AutoModelForCausalLM
@@ -145,6 +146,7 @@ def test_the_recipes_examples_are_the_tutors_and_not_held_out(smoke, maker, held
     assert not {identity(e.problem) for e in shown} & {p.id for p in held_out}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("behind_examples", [False, True])
 def test_the_base_model_is_wrong_often_and_right_often(behind_examples, smoke, held_out):
     from dpr_mini.engines.base import Request, SamplingParams, generate

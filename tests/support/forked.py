@@ -1,0 +1,38 @@
+"""The command line in a process that is forked from one which has imported everything: a start costs no imports.
+
+The process is real in all that a test of kills needs: its own id, its own exit status, files and children of its own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+
+# What a run imports on its way. Loaded by the fork server, once; none of them starts a thread.
+PRELOADED = ["dpr_mini.cli", "dpr_mini.pipeline", "dpr_mini.engines.hf", "dpr_mini.reporting.document"]
+
+
+def context() -> ForkServerContext:
+    fork_server = multiprocessing.get_context("forkserver")
+    fork_server.set_forkserver_preload(PRELOADED)
+    return fork_server
+
+
+def start(arguments: list[str], said: Path) -> ForkServerProcess:
+    """`dpr-mini ARGUMENTS`; what it prints goes to `said`. Its id is known on return."""
+    process = context().Process(target=_command, args=(arguments, said))
+    process.start()
+    return process
+
+
+def _command(arguments: list[str], said: Path) -> None:
+    sys.stdout.flush()
+    with said.open("wb") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    from dpr_mini import cli
+
+    cli.main(arguments)
