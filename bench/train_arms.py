@@ -21,7 +21,7 @@ THEIRS = {
     "liger": (True, ""),
     "liger+packed": (True, "dpr_varlen"),
 }
-# our trainer: arm -> keys of recipe.Train
+# our trainer: arm -> keys of recipe.TrainConfig
 OURS: Mapping[str, Mapping[str, Any]] = {
     "plain+linear-ce": {"backend": "plain"},
     "ours": {},

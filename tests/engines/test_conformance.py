@@ -66,7 +66,7 @@ class Case:
         self.decoder = Decoder(self.folder)
 
     @property
-    def hot(self) -> Sampling:
+    def hot(self) -> SamplingParams:
         """Half as many tokens of the large model: they differ as soon."""
         return HOT if self.decoder.context < 2048 else replace(HOT, max_new_tokens=6)
 

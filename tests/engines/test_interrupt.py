@@ -11,9 +11,9 @@ CODE = """\
 import os, signal, sys
 from pathlib import Path
 from dpr_mini.engines import open_engine
-from dpr_mini.engines.base import Request, Sampling, generate
+from dpr_mini.engines.base import Request, SamplingParams, generate
 with open_engine(sys.argv[1], Path(sys.argv[2])) as engine:
-    list(generate(engine, [Request("a", (5, 6, 7), Sampling(4), 1)]))
+    list(generate(engine, [Request("a", (5, 6, 7), SamplingParams(4), 1)]))
     if sys.argv[3] == "open":
         os.kill(os.getpid(), signal.SIGINT)
 for _ in range(3):
