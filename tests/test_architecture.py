@@ -21,7 +21,6 @@ LAYERS = [
     ["__main__"],
     ["cli"],
     ["commands"],
-    ["preflight"],
     ["pipeline"],
     ["stages"],
     ["reporting"],

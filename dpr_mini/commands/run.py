@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dpr_mini import pipeline, preflight
+from dpr_mini import pipeline
 from dpr_mini import recipe as recipes
+from dpr_mini.engines.sglang import launch
 from dpr_mini.machine import requirements
+from dpr_mini.planning import disk
 from dpr_mini.recipe import Recipe
 from dpr_mini.runs import RunError, home, lock, publish, remember
+from dpr_mini.store import Stage
+from dpr_mini.training import rehearsal
 from dpr_mini.types import UserError
 
 
@@ -67,8 +71,31 @@ def _preflight(queue: Sequence[tuple[Path, Recipe]], runs: Path, until: str | No
         alike = recipe.model_copy(update={"seed": 0, "name": "", "like": None})
         # with an `until` that is no stage, `_run` says which stages there are
         if alike not in checked_recipes and (until is None or until in stages):
-            preflight.check(recipe, path.parent, runs / recipe.folder, stages, until)
+            check(recipe, path.parent, runs / recipe.folder, stages, until)
             checked_recipes.append(alike)
+
+
+def check(recipe: Recipe, base: Path, root: Path, stages: Mapping[str, Stage], until: str | None = None) -> None:
+    """Before a GPU run: print a line for each thing that is missing, with what brings it, and raise UserError.
+
+    Only what the stages that have still to run will use: packages and compilers, SGLang, the disk, and one layer of
+    each training section, rehearsed. base: the recipe's folder. root: that of the stages' folders.
+    """
+    names = list(stages)[: list(stages).index(until) + 1] if until else list(stages)
+    waiting = [name for name in names if stages[name].state(root) != "reuse"]
+    if not recipe.needs.gpu_gib or not waiting:
+        return
+    trains = any(name.startswith("train-") for name in waiting)
+    lines = requirements.missing(recipe, training=trains, problems="problems" in waiting)
+    if any(name.endswith("-answers") or name.startswith(("dialogue-", "probe-", "sample-")) for name in waiting):
+        lines += launch.missing(recipe.engine)
+    lines += disk.missing(recipe, base, root)
+    if not lines and trains:
+        lines += rehearsal.failures(recipe, base)
+    for line in lines:
+        print(f"missing: {line}")
+    if lines:
+        raise UserError(f"{recipe.name} cannot run to its end here: {len(lines)} thing(s) missing, named above")
 
 
 def _run(path: Path, recipe: Recipe, runs: Path, until: str | None, at: Path) -> None:

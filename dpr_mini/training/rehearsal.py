@@ -22,7 +22,7 @@ from dpr_mini import store
 from dpr_mini.models.resolve import EMBEDDED, local_folder
 from dpr_mini.models.shapes import config_for
 from dpr_mini.recipe import Recipe, TrainConfig
-from dpr_mini.training import process
+from dpr_mini.training import TrainError, process
 from dpr_mini.types import Pack, UserError, to_row
 
 STEPS = 2
@@ -65,6 +65,19 @@ def rehearse_layer(recipe: Recipe, base: Path, name: str, section: TrainConfig) 
         f"rehearsed one layer of {name} in {took:.0f} s: {section.mode} on {section.backend}, "
         f"loss {metrics['first_loss']:.3f} -> {metrics['last_loss']:.3f}, saved"
     )
+
+
+def failures(recipe: Recipe, base: Path) -> list[str]:
+    """Rehearse one layer of each training section and print how it went; a line for one that does not end well."""
+    lines = []
+    for name, section in sections(recipe):
+        try:
+            print(rehearse_layer(recipe, base, name, section), flush=True)
+        except RehearsalError as error:
+            print(f"not rehearsed: {error}", flush=True)
+        except TrainError as error:
+            lines.append(f"{name} does not run here: {error}")
+    return lines
 
 
 def sections(recipe: Recipe) -> Iterator[tuple[str, TrainConfig]]:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini.engines.base import EngineError
+from dpr_mini.machine import requirements
+from dpr_mini.recipe import EngineConfig
 
 USUAL = (".sglang/bin/sglang-python", ".sglang/bin/python")  # where it is looked for if the recipe names none
 RELEASE = "0.5.23"  # for GPUs
@@ -86,6 +88,19 @@ def versions(python: str) -> dict[str, str]:
     if "sglang" not in releases:
         raise EngineError(f"engine.python: {python} has no sglang; run: {python} -m pip install sglang=={RELEASE}")
     return dict(releases)
+
+
+def missing(config: EngineConfig) -> list[str]:
+    """A line for each thing that a server of our own lacks on a GPU: its interpreter, packages, compilers."""
+    if config.kind != "sglang" or config.urls:
+        return []
+    try:
+        python = find_python(config.python, gpu=True)
+        versions(python)
+        memory_share(config.arguments)
+    except EngineError as error:
+        return [str(error), *filter(None, [requirements.cuda_compiler()])]
+    return list(filter(None, [requirements.cuda_compiler(cuda_home(python))]))
 
 
 def number(release: str) -> tuple[int, ...]:

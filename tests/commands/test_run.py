@@ -10,11 +10,12 @@ from collections import namedtuple
 import pytest
 from places import RECIPES
 
-from dpr_mini import preflight, recipe
+from dpr_mini import recipe
 from dpr_mini.commands import run as runner
 from dpr_mini.engines.sglang import launch
 from dpr_mini.machine import gpus, requirements
-from dpr_mini.training import TrainError
+from dpr_mini.planning import disk
+from dpr_mini.training import TrainError, rehearsal
 from dpr_mini.types import UserError
 
 Usage = namedtuple("Usage", "total used free")
@@ -26,7 +27,7 @@ def machine(driver, monkeypatch, tmp_path):
     monkeypatch.setattr(launch, "find_python", lambda named, gpu: sys.executable)
     monkeypatch.setattr(launch, "versions", lambda python: {"sglang": "0.5.23"})
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, 1000 * 2**30))
-    monkeypatch.setattr(preflight, "rehearse_layer", lambda recipe, base, name, section: f"rehearsed {name}")
+    monkeypatch.setattr(rehearsal, "rehearse_layer", lambda recipe, base, name, section: f"rehearsed {name}")
     for name in ("CUDA_HOME", "CUDA_PATH", "CC", "CXX"):
         monkeypatch.delenv(name, raising=False)
     return driver
@@ -55,7 +56,7 @@ def only_here(monkeypatch, machine, *programs):
 def test_all_there_is_a_run_that_starts(tmp_path, monkeypatch, capsys):
     asked = recipe.load(RECIPES / "qwen7b.yaml")
     stages = runner.pipeline.build(asked, RECIPES)
-    preflight.check(asked, RECIPES, tmp_path, stages)
+    runner.check(asked, RECIPES, tmp_path, stages)
     assert capsys.readouterr().out == "rehearsed train\n", "train_2 is set up as train is"
 
 
@@ -135,7 +136,7 @@ def test_no_sglang(tmp_path, monkeypatch, capsys):
     assert driver_less
     monkeypatch.chdir(tmp_path)
     asked = recipe.load(RECIPES / "qwen7b.yaml")
-    [line] = [line for line in preflight.engine(asked) if "SGLang here" in line]
+    [line] = [line for line in launch.missing(asked.engine) if "SGLang here" in line]
     assert "no SGLang here: engine.python names no interpreter and there is no .sglang; " in line
 
 
@@ -165,37 +166,37 @@ def test_what_is_there_already_is_not_wanted_again(tmp_path, monkeypatch):
 
 def _with_free(monkeypatch, gib, asked, root):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, gib * 2**30))
-    return preflight.disk(asked, RECIPES, root)
+    return disk.missing(asked, RECIPES, root)
 
 
 def test_a_rehearsal_that_fails_is_its_own_line(tmp_path, monkeypatch, capsys):
     def fails(recipe, base, name, section):
         raise TrainError("out of GPU memory: 3 GiB")
 
-    monkeypatch.setattr(preflight, "rehearse_layer", fails)
+    monkeypatch.setattr(rehearsal, "rehearse_layer", fails)
     start(tmp_path)
     assert capsys.readouterr().out == "missing: train does not run here: out of GPU memory: 3 GiB\n"
 
 
 def test_two_sections_that_differ_are_both_rehearsed(tmp_path, monkeypatch):
     tried = []
-    monkeypatch.setattr(preflight, "rehearse_layer", lambda recipe, base, name, section: tried.append(name) or name)
+    monkeypatch.setattr(rehearsal, "rehearse_layer", lambda recipe, base, name, section: tried.append(name) or name)
     asked = recipe.load(RECIPES / "qwen7b.yaml", ["train_2.optimiser=adamw"])
     stages = runner.pipeline.build(asked, RECIPES)
-    preflight.check(asked, RECIPES, tmp_path, stages)
+    runner.check(asked, RECIPES, tmp_path, stages)
     assert tried == ["train", "train_2"]
 
 
 def test_a_recipe_for_a_cpu_and_a_finished_run_are_not_looked_at(tmp_path, monkeypatch):
     monkeypatch.setattr(requirements, "missing", lambda *args, **keys: pytest.fail("looked at"))
     asked = recipe.load(RECIPES / "smoke.yaml")
-    preflight.check(asked, RECIPES, tmp_path, runner.pipeline.build(asked, RECIPES))
+    runner.check(asked, RECIPES, tmp_path, runner.pipeline.build(asked, RECIPES))
     large = recipe.load(RECIPES / "qwen7b.yaml")
     stages = runner.pipeline.build(large, RECIPES)
     for stage in stages.values():
         stage.folder(tmp_path).mkdir()
         (stage.folder(tmp_path) / "stage.json").write_text("{}")
-    preflight.check(large, RECIPES, tmp_path, stages)
+    runner.check(large, RECIPES, tmp_path, stages)
 
 
 def test_only_what_is_still_to_do_is_asked_for(tmp_path, monkeypatch):
@@ -203,9 +204,9 @@ def test_only_what_is_still_to_do_is_asked_for(tmp_path, monkeypatch):
     absent(monkeypatch, "bitsandbytes")
     asked = recipe.load(RECIPES / "qwen7b.yaml")
     stages = runner.pipeline.build(asked, RECIPES)
-    preflight.check(asked, RECIPES, tmp_path, stages, "eval-0")
+    runner.check(asked, RECIPES, tmp_path, stages, "eval-0")
     with pytest.raises(UserError, match="cannot run to its end here"):
-        preflight.check(asked, RECIPES, tmp_path, stages, "train-1")
+        runner.check(asked, RECIPES, tmp_path, stages, "train-1")
 
 
 @pytest.mark.slow
@@ -218,6 +219,6 @@ def test_a_gpu_recipe_rehearses_on_the_real_trainer(tmp_path, monkeypatch, capfd
     if gpus.first().name != "NVIDIA Test Card":
         pytest.skip("a real driver is here")
     with pytest.raises(UserError, match="cannot run to its end here"):
-        preflight.check(asked, RECIPES, tmp_path, stages)
+        runner.check(asked, RECIPES, tmp_path, stages)
     assert "missing: train does not run here: torch" in (said := capfd.readouterr().out)
     assert "finds no GPU; nvidia-smi shows NVIDIA Test Card" in said
