@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-LIMIT = 3.0  # the marker says one; the first test of a process pays for imports, and a shared core may be half as fast
+LIMIT = 5.0  # the marker says one: beside other work a test of one second was seen to take three
 OURS = r"dpr_mini\.engines\.hf|dpr_mini\.machine import mkl|dpr_mini\.training import .*\bloop"
 HEAVY = re.compile(rf"^(?:import|from) (?:torch|transformers|dpr_kernels|triton|{OURS})\b", re.MULTILINE)
 MARKERS = ("slow", "model", "browser", "sglang", "unsloth")
