@@ -38,7 +38,7 @@ def refuse_interpreter(gpu: bool) -> None:
         raise pytest.UsageError(f"torch has a GPU, but {ON_COPIES}, or hide the GPU with CUDA_VISIBLE_DEVICES=''")
 
 
-def mend_interpreter() -> None:
+def fix_interpreter() -> None:
     """Triton 3.6's interpreter makes an int of an array of one value, which numpy 2.4 refuses: every kernel with a loop
     over programs fails. 3.8 has the line below; with 3.6 on a GPU nothing is interpreted and nothing is wrong."""
     try:
@@ -63,7 +63,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # hundreds of child processes w
 HAS_GPU = has_gpu()
 if not HAS_GPU:  # before dpr_kernels: its Triton kernels run in the interpreter
     os.environ.setdefault("TRITON_INTERPRET", "1")
-    mend_interpreter()
+    fix_interpreter()
 
 # A shell's background job has SIGINT ignored, its children inherit that, and every test of Ctrl-C would fail.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -177,7 +177,7 @@ def unsloth_python() -> str:
 
 
 class Driver:
-    """A stand-in for NVIDIA's driver: a tool called nvidia-smi that prints these cards, and an nvcc beside it."""
+    """A stub for NVIDIA's driver: a tool called nvidia-smi that prints these cards, and an nvcc beside it."""
 
     def __init__(self, folder: Path) -> None:
         self.bin = folder / "driver-bin"
@@ -213,7 +213,7 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Driver:
 
 @pytest.fixture
 def run_stand_in() -> Iterator[Callable[[Any], Any]]:
-    """start(what) -> a stand-in for a server or a router that answers on a port; all of them end with the test."""
+    """start(what) -> a stub for a server or a router that answers on a port; all of them end with the test."""
     from stand_in import Running
 
     made: list[Any] = []

@@ -122,8 +122,8 @@ def test_a_full_disk_keeps_what_was_done(recipe, tmp_path):
     assert "the disk of" in line and "is full" in line and "same command" in line
     problems = next((tmp_path / "saved").glob("problems-*"))
     assert (problems / "stage.json").exists()
-    torn = next((tmp_path / "saved").glob("eval-0-answers-*"))
-    assert not (torn / "stage.json").exists() and len((torn / "rows.jsonl").read_text()) > 1000
+    partial = next((tmp_path / "saved").glob("eval-0-answers-*"))
+    assert not (partial / "stage.json").exists() and len((partial / "rows.jsonl").read_text()) > 1000
 
 
 def test_two_runs_in_one_folder_are_refused(recipe, tmp_path):

@@ -90,7 +90,7 @@ def test_full_disk_is_one_clear_line_and_keeps_what_was_done(tmp_path):
     assert (stage().folder(tmp_path) / "rows.jsonl").exists()
 
 
-def test_rows_cut_a_torn_last_line_and_give_only_what_is_missing(tmp_path):
+def test_rows_cut_a_partial_last_line_and_give_only_what_is_missing(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b'{"id": "a"}\n{"id": "b"}\n{"id": "c", "te')
     with Rows(path) as rows:
@@ -101,7 +101,7 @@ def test_rows_cut_a_torn_last_line_and_give_only_what_is_missing(tmp_path):
 
 
 @pytest.mark.parametrize("size", [0, 10, 70_000, 200_000])
-def test_a_torn_line_of_any_length_is_cut(tmp_path, size):
+def test_a_partial_line_of_any_length_is_cut(tmp_path, size):
     path = tmp_path / "rows.jsonl"
     whole = json.dumps({"id": "a", "text": "x" * 80_000}) + "\n"
     path.write_text(whole + '{"id": "' + "y" * size)
@@ -110,7 +110,7 @@ def test_a_torn_line_of_any_length_is_cut(tmp_path, size):
     assert path.read_text() == whole
 
 
-def test_a_torn_only_line_leaves_an_empty_file(tmp_path):
+def test_a_partial_only_line_leaves_an_empty_file(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"id": "a"')
     with Rows(path) as rows:

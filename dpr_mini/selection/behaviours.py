@@ -5,11 +5,11 @@
     subgoals       splits the task into named intermediate goals
     backward       starts from the goal or the answer and works toward the givens
 
-There a model judge counts instances; here a pattern finds sentences that say what they do. Some words are enough
-alone ("I made a mistake"). Others only announce ("let me check", "wait", "working backward"): they count where an act
-follows within REACH characters, and not where all that follows is an equation the text already had. Behaviour without
-such words is missed. bench/behaviours.py measures precision and recall on tests/data/behaviours.jsonl. Compare
-shares between models under one counter only.
+The paper uses an LLM judge; we use regular expressions for explicit markers. Some words are enough alone ("I made a
+mistake"). Others only announce ("let me check", "wait", "working backward"): they count where an act follows within
+REACH characters, and not where all that follows is an equation the text already had. Behaviour without such words is
+missed. bench/behaviours.py measures precision and recall on tests/data/behaviours.jsonl. Compare shares between models
+under one counter only.
 """
 
 from __future__ import annotations

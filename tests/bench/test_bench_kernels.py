@@ -260,7 +260,7 @@ def test_torch_compile_compiles_each_operator_once_for_a_mode_with_and_one_witho
 
 
 def test_launches_of_the_host_are_outside_the_interval(modules: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a stand-in for CUDA: flush, pause, first event, the call, second event."""
+    """On a stub for CUDA: flush, pause, first event, the call, second event."""
     kernels, calls = modules[1], []
 
     class Event:

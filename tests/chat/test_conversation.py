@@ -174,15 +174,15 @@ def held(template, folder, answer, n=100, **options):
         return run_dialogues(folder / "rows.jsonl", engine, template, talk(n, SCRIPT[:1]), "test", **options), engine
 
 
-def ledger(folder):
+def failure_log(folder):
     return [(r["id"], r["turn"], r["error"]) for r in read_rows(folder / FAILURES)]
 
 
-def test_a_few_failures_are_a_ledger_and_the_stage_goes_on(template, tmp_path):
+def test_a_few_failures_are_a_log_and_the_stage_goes_on(template, tmp_path):
     assert FAILED == 0.02
     got, _ = held(template, tmp_path, fails("p7#0", "p9#0"))
     assert set(got) == {f"p{i}#0" for i in range(100)} - {"p7#0", "p9#0"}
-    assert sorted(ledger(tmp_path)) == [("p7#0", 0, "out of memory"), ("p9#0", 0, "out of memory")]
+    assert sorted(failure_log(tmp_path)) == [("p7#0", 0, "out of memory"), ("p9#0", 0, "out of memory")]
     assert sorted(r["id"] for r in read_rows(tmp_path / "rows.jsonl")) == sorted(got), "no half row among the good"
     told = usage(got.values(), 100)
     assert (told["dialogues"], told["failed"]) == (98, 2)
@@ -193,7 +193,7 @@ def test_the_same_command_asks_for_the_failed_ones_again_only(template, tmp_path
     got, engine = held(template, tmp_path, fails("p9#0"))
     assert sorted(r.id for r in engine.seen) == ["p7#0", "p9#0"]
     assert len(got) == 99
-    assert len(ledger(tmp_path)) == 3, "the ledger says what happened, each time it did"
+    assert len(failure_log(tmp_path)) == 3, "the log says what happened, each time it did"
     got, engine = held(template, tmp_path, fails())
     assert [r.id for r in engine.seen] == ["p9#0"] and len(got) == 100
     _, engine = held(template, tmp_path, fails())
@@ -205,7 +205,7 @@ def test_many_failures_stop_the_stage_with_an_example_and_keep_the_rest(template
     with pytest.raises(EngineError, match=match) as caught:
         held(template, tmp_path, fails("p7#0", "p8#0", "p9#0"))
     assert "\n" not in str(caught.value)
-    assert len(list(read_rows(tmp_path / "rows.jsonl"))) == 97 and len(ledger(tmp_path)) == 3
+    assert len(list(read_rows(tmp_path / "rows.jsonl"))) == 97 and len(failure_log(tmp_path)) == 3
     got, engine = held(template, tmp_path, fails())
     assert len(got) == 100 and len(engine.seen) == 3
 
@@ -218,12 +218,12 @@ def test_where_every_answer_counts_one_failure_stops(template, tmp_path):
     assert len(got) == 99
 
 
-def test_a_torn_ledger_is_mended(template, tmp_path):
+def test_a_partial_log_is_fixed(template, tmp_path):
     held(template, tmp_path, fails("p7#0", "p9#0"))
     text = (tmp_path / FAILURES).read_text()
     (tmp_path / FAILURES).write_text(text + text[:20])  # killed while it was written
     held(template, tmp_path, fails("p7#0"))
-    assert len(ledger(tmp_path)) == 3
+    assert len(failure_log(tmp_path)) == 3
 
 
 def test_usage_counts_what_was_cached(template):
@@ -238,7 +238,7 @@ def test_usage_counts_what_was_cached(template):
     assert second["known_tokens"] == known and second["cached_of_known"] == 1.0, "the scripted engine forgets nothing"
 
 
-def test_a_turn_without_room_is_a_line_of_the_ledger_and_stops_nobody_else(template, tmp_path):
+def test_a_turn_without_room_is_a_line_of_the_log_and_stops_nobody_else(template, tmp_path):
     """A second turn that outgrows the context is refused before it is sent; the dialogue is not kept."""
 
     class Small(ScriptedEngine):

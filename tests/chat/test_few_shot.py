@@ -1,4 +1,4 @@
-"""Worked examples before the question: who is shown which, and that nothing of them is trained on."""
+"""Few-shot examples before the question: who is shown which, and that nothing of them is trained on."""
 
 import json
 from itertools import product

@@ -171,14 +171,14 @@ def test_without_greedy_answers_there_are_no_bins(tmp_path: Path) -> None:
     assert "| a | 0.500" in (tmp_path / "exp" / "comparison.md").read_text()
 
 
-def test_a_prompted_model_is_no_baseline_and_a_torn_run_is_named(runs: Path, tmp_path: Path) -> None:
+def test_a_prompted_model_is_no_baseline_and_a_partial_run_is_named(runs: Path, tmp_path: Path) -> None:
     base = {p: [1, 1] for p in PROBLEMS}
     turns = {"turns": [["solve"], ["verify"]]}
     make(tmp_path, "asked-twice", 1, {"eval-0": answers(base)}, phases=[], evaluate=turns)
-    make(tmp_path, "torn", 1, {"eval-0": answers(base)}, phases=1)
+    make(tmp_path, "partial", 1, {"eval-0": answers(base)}, phases=1)
     found = arrange(collect([runs]))
     assert found.base == "plain" and "asked-twice" in found.arms
-    assert found.left_out == ["torn, seed 1"]
+    assert found.left_out == ["partial, seed 1"]
     with pytest.raises(RunError, match="of the untouched model there must be one"):
         arrange(collect([runs / "arms" / "asked-twice-seed1"]))
 

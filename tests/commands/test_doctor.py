@@ -1,4 +1,4 @@
-"""`dpr-mini doctor` on the SGLang side: what is here, what is missing, and the one command that mends it."""
+"""`dpr-mini doctor` on the SGLang side: what is here, what is missing, and the one command that installs it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dpr_mini.engines.sglang import launch
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch, request):
-    """A folder without a .sglang, and a PATH without a driver's tool but the stand-in that a test asks for."""
+    """A folder without a .sglang, and a PATH without a driver's tool but the stub that a test asks for."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", os.defpath)
     if "driver" in request.fixturenames:

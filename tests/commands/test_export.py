@@ -1,4 +1,4 @@
-"""`export`: models and data with their cards, from a small finished run; `--push` against a stand-in for the hub.
+"""`export`: models and data with their cards, from a small finished run; `--push` against a stub for the hub.
 
 The run is the real pipeline with a scripted model, and a trainer that copies weights. No hub was at hand: FakeApi has
 HfApi's two calls that are used, with their names of arguments.

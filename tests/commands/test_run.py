@@ -47,7 +47,7 @@ def absent(monkeypatch, *packages):
 
 
 def only_here(monkeypatch, machine, *programs):
-    """A PATH with these programs of the system alone, and the stand-in for the driver."""
+    """A PATH with these programs of the system alone, and the stub for the driver."""
     for name in programs:
         os.symlink(shutil.which(name), machine.bin / name)
     monkeypatch.setenv("PATH", str(machine.bin))

@@ -74,7 +74,7 @@ def test_openvino_cached_tokens_are_those_not_computed(counted):
     ):
         steps, out = steps_for(counted, Request(name, prompt, one, 0))
         assert out[name].cached_tokens == cached, name
-        assert steps <= -(-(len(prompt) - cached) // 32), f"{name}: more was computed than the ledger expects"
+        assert steps <= -(-(len(prompt) - cached) // 32), f"{name}: more was computed than the log expects"
         assert steps >= -(-(len(prompt) - cached - 31) // 32), f"{name}: the engine cached more than a partial block"
 
 
@@ -95,7 +95,7 @@ def test_openvino_samples_of_a_new_prompt_share_its_computation(counted):
 
 
 def test_openvino_forgets_as_its_cache_fills(counted):
-    """More tokens than the cache holds: the ledger must not promise what was evicted."""
+    """More tokens than the cache holds: the log must not promise what was evicted."""
     one, old = SamplingParams(1, temperature=0.0), tokens(6, 256)
     draw(counted, Request("old", old, one, 0))
     capacity = counted._scheduler.num_kv_blocks * 32

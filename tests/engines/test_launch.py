@@ -27,13 +27,13 @@ def program(path: Path, *lines: str) -> Path:
 # --- interpreter ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("gpu", "mend"), [(True, launch.INSTALL), (False, launch.INSTALL_CPU)])
-def test_no_interpreter_is_one_line_with_the_command_that_makes_one(tmp_path, monkeypatch, gpu, mend):
+@pytest.mark.parametrize(("gpu", "fix"), [(True, launch.INSTALL), (False, launch.INSTALL_CPU)])
+def test_no_interpreter_is_one_line_with_the_command_that_makes_one(tmp_path, monkeypatch, gpu, fix):
     monkeypatch.chdir(tmp_path)
     for named, says in ((None, "names no interpreter"), ("nowhere/python", "no interpreter 'nowhere/python'")):
         with pytest.raises(EngineError, match=says) as caught:
             launch.find_python(named, gpu)
-        assert str(caught.value).endswith(mend) and "\n" not in str(caught.value)
+        assert str(caught.value).endswith(fix) and "\n" not in str(caught.value)
 
 
 def test_the_usual_places_in_their_order(tmp_path, monkeypatch):

@@ -116,7 +116,7 @@ def test_the_smoke_recipe_runs_end_to_end(whole):
 
 
 def test_95_percent_of_second_prompts_are_cached(whole, record_property):
-    """Worked examples, the question and the answer of turn one are not computed again; only the new words are."""
+    """Few-shot examples, the question and the answer of turn one are not computed again; only the new words are."""
     turns = [d["turns"] for d in whole.rows() if len(d["turns"]) == 2]
     assert len(turns) > 100
     known = sum(one["prompt_tokens"] + len(one["ids"]) for one, _ in turns)

@@ -1,4 +1,4 @@
-"""What the SGLang engine does when a server somewhere does what it should not: our own state machine, on a stand-in."""
+"""What the SGLang engine does when a server somewhere does what it should not: our own state machine, on a stub."""
 
 from __future__ import annotations
 

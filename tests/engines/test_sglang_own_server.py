@@ -1,4 +1,4 @@
-"""What the SGLang engine does when its own server dies, hangs or keeps its GPU: our state machine, on a stand-in."""
+"""What the SGLang engine does when its own server dies, hangs or keeps its GPU: our state machine, on a stub."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def model(tiny_model) -> Path:
 
 @pytest.fixture
 def own(model, tmp_path, monkeypatch) -> Iterator[Callable[..., SglangEngine]]:
-    """make(mode) -> an engine whose server is the stand-in; afterwards nothing of any of its lives may be there."""
+    """make(mode) -> an engine whose server is the stub; afterwards nothing of any of its lives may be there."""
     monkeypatch.setattr(launch, "find_python", lambda named, gpu: sys.executable)
     monkeypatch.setattr(launch, "versions", lambda python: {"sglang": "0"})
     monkeypatch.setattr(engine_module, "ALIVE_EVERY", 0.1)
@@ -212,7 +212,7 @@ def test_each_opening_is_a_new_server(own, tmp_path):
         assert lives(tmp_path) == n and not any(map(guard.lives, pids(tmp_path)))
 
 
-# --- the GPU is free afterwards: a stand-in for the driver's tool -----------------------------------------------------
+# --- the GPU is free afterwards: a stub for the driver's tool -----------------------------------------------------
 
 
 @pytest.fixture

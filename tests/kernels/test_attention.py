@@ -144,7 +144,7 @@ def test_flash_attn_4_is_not_flash_attn(monkeypatch):
 
 
 def run_kernel(monkeypatch, function, impl, heads=(6, 2), window=None, max_length=8):
-    """The keyword arguments that `impl` gives to a stand-in for the kernel, with its output checked."""
+    """The keyword arguments that `impl` gives to a stub for the kernel, with its output checked."""
     seen = {}
 
     def spy(*args, **kwargs):

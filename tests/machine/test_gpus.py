@@ -1,4 +1,4 @@
-"""Which cards a run sees, and what is known of them, through a stand-in for the driver's tool."""
+"""Which cards a run sees, and what is known of them, through a stub for the driver's tool."""
 
 import subprocess
 

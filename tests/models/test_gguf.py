@@ -131,7 +131,7 @@ def test_digest_follows_content_and_is_cached(tiny_model, tmp_path, cache, monke
         before = model_digest(a)
         (a / name).write_bytes((a / name).read_bytes() + b" ")
         assert model_digest(a) != before, name
-    (cache / "digests.json").write_text('{"torn')
+    (cache / "digests.json").write_text('{"partial')
     assert model_digest(b) == model_digest(folder)
 
 

@@ -192,7 +192,7 @@ def test_what_is_suggested_fits_when_it_is_done(path, gib, capsys, tmp_path):
         assert bool(sets) == bool(before.lack())
 
 
-def test_it_fails_in_one_line_that_names_the_mend(capsys, tmp_path):
+def test_it_fails_in_one_line_that_names_the_fix(capsys, tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text(
         "name: r\nmodel: {name: Qwen/Qwen2.5-1.5B}\nengine: {kind: sglang}\npack: {tokens_per_row: 16384}\n"
@@ -227,9 +227,9 @@ def test_train_2_of_its_own_is_mended_too(tmp_path, capsys):
     with pytest.raises(RunError):
         plan_command.plan(path, [], tmp_path, "24GiB")
     out = capsys.readouterr().out
-    (mend,) = re.findall(r"^fits +(.*)$", out, re.MULTILINE)
-    assert "train.mode=" in mend and "train_2.mode=" in mend
-    assert "train  " in plan(capsys, tmp_path, path, "24GiB", *mend.split())
+    (fix,) = re.findall(r"^fits +(.*)$", out, re.MULTILINE)
+    assert "train.mode=" in fix and "train_2.mode=" in fix
+    assert "train  " in plan(capsys, tmp_path, path, "24GiB", *fix.split())
 
 
 @pytest.mark.slow
@@ -253,9 +253,9 @@ def test_the_nearest_is_the_cheapest_that_fits(name, tokens, gib, keys):
     found = ladder.fixes([training], gib * GIB)
     costs = [m.cost for m in found if m.tokens is None]
     assert costs == sorted(costs)
-    for mend in found:
-        train = ladder.apply(training.job.train, mend.changes)
-        job = replace(training.job, train=train, tokens=mend.tokens or tokens)
+    for fix in found:
+        train = ladder.apply(training.job.train, fix.changes)
+        job = replace(training.job, train=train, tokens=fix.tokens or tokens)
         assert Training("train", job).total <= gib * GIB
     assert len({repr(m) for m in found}) == len(found)
     cheaper = [ch for cost, ch in ladder.combinations(tokens) if not costs or cost < costs[0]]
@@ -318,8 +318,8 @@ def test_fewer_requests_where_the_hf_engine_does_not_fit():
     asked = recipe(engine={"kind": "hf", "window": 512}, train={"mode": "qlora", "gradient_checkpointing": True})
     first = planned(asked, 24)
     assert first.worst.total < first.card.bytes and "the engine needs" in first.lack()
-    (mend,) = first.fixes(lambda more: asked)
-    window = int(mend.removeprefix("engine.window="))
+    (fix,) = first.fixes(lambda more: asked)
+    window = int(fix.removeprefix("engine.window="))
     assert not planned(recipe(**{**asked_sections(asked), "engine": {"kind": "hf", "window": window}}), 24).lack()
     assert planned(recipe(**{**asked_sections(asked), "engine": {"kind": "hf", "window": window + 1}}), 24).lack()
 

@@ -1,4 +1,4 @@
-"""Recipes are strict: one line that names file, line and mend for every mistake."""
+"""Recipes are strict: one line that names file, line and fix for every mistake."""
 
 import pytest
 from places import RECIPES

@@ -37,8 +37,8 @@ def test_samples_are_of_what_they_say(made: tuple[dict[str, Path], dict[str, Any
         names = [s.title.split(",")[0] for s in groups[word, "phase 1"].samples]
         assert len(names) == 6 and all(by_id[n].right is right for n in names)
     assert ("answers", "phase 1", "nothing") not in groups
-    mended = groups["wrong to right", "phase 2"]
-    assert {s.title.split("#")[0] for s in mended.samples} == {"easy00", "hard00"} and len(mended.samples) == 4
+    corrected = groups["wrong to right", "phase 2"]
+    assert {s.title.split("#")[0] for s in corrected.samples} == {"easy00", "hard00"} and len(corrected.samples) == 4
     assert ("right to wrong", "phase 2") not in groups, "nothing to show"
     drop = groups["dropped", "filter-1", "false_arithmetic"]
     assert [s.turns[-1][2] for s in drop.samples if s.title.startswith("p2#0")] == ["false_arithmetic: 2+2=5"]

@@ -139,17 +139,17 @@ RESUMED = {
 
 
 @pytest.mark.parametrize("name", RESUMED)
-def test_a_torn_sampling_resumes_to_the_same_samples(template, tmp_path, name):
+def test_a_partial_sampling_resumes_to_the_same_samples(template, tmp_path, name):
     told, budgets = go(tmp_path / "whole", template, **RESUMED[name])
     assert told["rounds"] > 1
-    go(tmp_path / "torn", template, **RESUMED[name])
-    rows = tmp_path / "torn/sample/rows.jsonl"
+    go(tmp_path / "partial", template, **RESUMED[name])
+    rows = tmp_path / "partial/sample/rows.jsonl"
     lines = rows.read_text().splitlines(keepends=True)
     rows.write_text("".join(lines[: len(lines) // 3]) + lines[-1][:30])
-    (tmp_path / "torn/sample/budgets.jsonl").unlink()
-    again, same = go(tmp_path / "torn", template, engine_seed=9, **RESUMED[name])
+    (tmp_path / "partial/sample/budgets.jsonl").unlink()
+    again, same = go(tmp_path / "partial", template, engine_seed=9, **RESUMED[name])
     assert same == budgets and again["bins"] == told["bins"] and again["unplanned"] == 0
-    assert everything(tmp_path / "torn") == everything(tmp_path / "whole")
+    assert everything(tmp_path / "partial") == everything(tmp_path / "whole")
 
 
 def test_a_quota_that_the_probe_met_leaves_an_empty_file(template, tmp_path):

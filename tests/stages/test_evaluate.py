@@ -88,16 +88,16 @@ def test_a_killed_evaluation_resumes_without_doubling_a_sample(tmp_path, templat
         return by_seed(request)
 
     with pytest.raises(KeyboardInterrupt):
-        ask(tmp_path / "torn", template, fn=killed)
-    rows = tmp_path / "torn" / "rows.jsonl"
-    kept = saved(tmp_path / "torn")
+        ask(tmp_path / "partial", template, fn=killed)
+    rows = tmp_path / "partial" / "rows.jsonl"
+    kept = saved(tmp_path / "partial")
     with rows.open("a") as file:
         file.write('{"id": "p5#2", "problem_id": "p5", "sam')
-    told, engine = ask(tmp_path / "torn", template)
+    told, engine = ask(tmp_path / "partial", template)
     assert sorted(r.id for r in engine.seen) == sorted(saved(tmp_path / "whole").keys() - kept.keys())
     ids = [json.loads(line)["id"] for line in rows.read_text().splitlines()]
     assert len(ids) == len(set(ids)) == told["dialogues"] == 24
-    assert saved(tmp_path / "torn") == saved(tmp_path / "whole")
+    assert saved(tmp_path / "partial") == saved(tmp_path / "whole")
 
 
 # ---------------------------------------------------------------- grading and counting

@@ -1,4 +1,4 @@
-"""Filter rules and the filter stage: every rule fires and stays silent, every drop is in the ledger, counts add up."""
+"""Filter rules and the filter stage: every rule fires and stays silent, every drop is in the log, counts add up."""
 
 from __future__ import annotations
 
@@ -248,10 +248,10 @@ def test_false_equations():
 def test_false_equations_of_long_text_are_quick():
     import time
 
-    begun = time.perf_counter()
+    begun = time.process_time()  # other work on the machine does not count
     for text in ("1+" * 50_000 + "= 3", "(" * 100_000 + "= 1", "3 + 4 = 8. " * 10_000, "1 = " * 30_000):
         list(false_equations(text))
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 @pytest.fixture
@@ -307,7 +307,7 @@ def test_stage_limit_and_quota(stage, tmp_path):
     assert metrics["problems_covered"] == 2
 
 
-def test_nothing_kept_is_one_line_and_leaves_the_ledger(stage):
+def test_nothing_kept_is_one_line_and_leaves_the_log(stage):
     folder, talks, problems = stage
     with pytest.raises(StoreError) as error:
         staging.filtering(folder, talks, problems, FilterConfig(rules=({"length": {"min_tokens": 999}},)), BRIDGES)

@@ -121,7 +121,7 @@ def test_run_can_train_on_a_wrong_first_attempt_and_always_trains_on_a_single_tu
     assert trained_text(from_row(Pack, rows[0])) == "one$"
 
 
-def test_run_writes_a_ledger_line_for_every_sample_left_out(tmp_path):
+def test_run_writes_a_log_line_for_every_sample_left_out(tmp_path):
     metrics, rows, drops = run(
         tmp_path,
         ("long", [("x" * 50, "correct")], "stop"),
@@ -133,7 +133,7 @@ def test_run_writes_a_ledger_line_for_every_sample_left_out(tmp_path):
     assert [r["samples"] for r in rows] == [["fine"]] and metrics["dropped"] == 2
 
 
-def test_run_with_nothing_left_says_why_and_keeps_the_ledger(tmp_path):
+def test_run_with_nothing_left_says_why_and_keeps_the_log(tmp_path):
     with pytest.raises(store.StoreError, match=r"no sample left to train on.*longest 54.*40"):
         run(tmp_path, ("long", [("x" * 50, "correct")], "stop"))
     assert json.loads((tmp_path / "pack" / "drops.jsonl").read_text())["dialogue_id"] == "long"

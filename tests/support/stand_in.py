@@ -1,4 +1,4 @@
-"""A stand-in for an SGLang server, and the programs that tests start: it, and the engine as its client.
+"""A stub for an SGLang server, and the programs that tests start: it, and the engine as its client.
 
 It speaks the part of /generate that the engine uses and fails on demand. It shows nothing of SGLang itself: that is for
 the tests with the marker `sglang`. It answers as 0.5.23 does, or with `old=True` as 0.5.9; endpoints that those have by
@@ -142,7 +142,7 @@ async def answer_raw(reply: Any, request: web.Request) -> web.StreamResponse:
 
 
 class Router:
-    """A stand-in for SGLang's gateway in front of servers: what it answers was read in sgl-model-gateway's source.
+    """A stub for SGLang's gateway in front of servers: what it answers was read in sgl-model-gateway's source.
 
     `workers` are their addresses, or objects as GET /workers lists them. It has neither generation here, nor weight
     updates nor aborts, and flushes by POST alone. old: before 0.2.2, /list_workers. raw: what /workers gives instead.
@@ -259,7 +259,7 @@ def refused(release: str, flags: list[str]) -> str:
 
 
 def as_program(port: int, folder: Path, mode: str, model: str, release: str = "0", flags: Sequence[str] = ()) -> None:
-    """The stand-in as a child process; what it does wrong depends on which of its lives this is."""
+    """The stub as a child process; what it does wrong depends on which of its lives this is."""
     if why := refused(release, list(flags)):
         print(f"launch_server.py: error: {why}", flush=True)
         sys.exit(2)

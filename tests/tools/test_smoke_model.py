@@ -14,6 +14,8 @@ from dpr_mini.chat.template import Template
 from dpr_mini.grading.answers import exact, extract
 from dpr_mini.types import Problem, from_row, identity, seed_for
 
+pytestmark = pytest.mark.slow  # the tool that made the model, and transformers' tokenizer, load torch
+
 FOLDER = RECIPES / "smoke-model"
 BASE = (0.30, 0.70)  # pass@1 at T=1 over 40 problems x 4 that a good base keeps to; see the folder's README.md
 

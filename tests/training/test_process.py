@@ -160,7 +160,7 @@ def test_a_full_disk_is_told_as_one(small_model, out, monkeypatch):
     assert caught.value.errno == 28
 
 
-# --- the card is empty when the next server starts: a stand-in whose memory is held by whoever has loaded torch -------
+# --- the card is empty when the next server starts: a stub whose memory is held by whoever has loaded torch -------
 
 SCENARIO = """\
 import json, sys
@@ -195,7 +195,7 @@ echo "GPU-a0, NVIDIA Test Card, 81920, $((81920 - n * 24576)), 580.1, 9.0, Disab
 
 @pytest.mark.parametrize("how", ["apart", "here"])
 def test_nothing_of_the_trainer_is_left_when_the_next_server_starts(small_model, out, tmp_path, driver, how):
-    """And the stand-in would see it: trained in the parent, the server is refused."""
+    """And the stub would see it: trained in the parent, the server is refused."""
     driver.program("nvidia-smi", CARD.replace("{mark}", str(tmp_path)))
     asked = json.dumps(settings(epochs=30).model_dump(mode="json"))
     environment = os.environ | {"DPR_TEST_CARD": str(tmp_path)}
@@ -205,9 +205,9 @@ def test_nothing_of_the_trainer_is_left_when_the_next_server_starts(small_model,
     free = []
     while not (out / "model").exists() and done.poll() is None:
         free.append(gpus.first().free)
-        time.sleep(0.2)  # the stand-in looks through all processes
+        time.sleep(0.2)  # the stub looks through all processes
     said, errors = done.communicate(timeout=120)
-    assert min(free) <= 56.0, "the stand-in saw the trainer"
+    assert min(free) <= 56.0, "the stub saw the trainer"
     if how == "apart":
         assert done.returncode == 0 and "served sglang 0" in said, errors[-2000:]
     else:

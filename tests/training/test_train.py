@@ -189,8 +189,8 @@ def test_resumed_run_ends_with_the_same_bits(llama, tmp_path, monkeypatch, stop,
     go(tmp_path / "whole", llama, rows, **keys)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, stop)
-        go(tmp_path / "torn", llama, rows, **keys)
-    out = tmp_path / "torn"
+        go(tmp_path / "partial", llama, rows, **keys)
+    out = tmp_path / "partial"
     assert not (out / "model").exists()
     # what a kill may leave behind: half a checkpoint, half a model, half a line
     (out / "checkpoint-999").mkdir()

@@ -140,11 +140,11 @@ def test_resumed_run_ends_with_the_same_bits(folders, tmp_path, monkeypatch, way
             return real(step, *rest)
 
         patch.setattr(loop, "learning_rate", dies)
-        go(tmp_path / "torn", folders["qwen2"], packs, **keys)
-    assert [p.name for p in checkpoints(tmp_path / "torn")] == ["checkpoint-4"]
-    go(tmp_path / "torn", folders["qwen2"], packs, **keys)
-    assert log(tmp_path / "torn") == log(tmp_path / "whole")
-    one, other = weights(tmp_path / "whole"), weights(tmp_path / "torn")
+        go(tmp_path / "partial", folders["qwen2"], packs, **keys)
+    assert [p.name for p in checkpoints(tmp_path / "partial")] == ["checkpoint-4"]
+    go(tmp_path / "partial", folders["qwen2"], packs, **keys)
+    assert log(tmp_path / "partial") == log(tmp_path / "whole")
+    one, other = weights(tmp_path / "whole"), weights(tmp_path / "partial")
     assert one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
@@ -351,7 +351,7 @@ def test_tensorboard_has_the_curve(folders, tmp_path):
 
 @pytest.mark.parametrize("kind", ["trackio", "wandb"])
 def test_trackers_with_wandbs_calls_are_opened_fed_and_closed(folders, tmp_path, monkeypatch, kind):
-    """A stand-in for the library: what we call and when; the libraries themselves are not run here."""
+    """A stub for the library: what we call and when; the libraries themselves are not run here."""
     calls = []
 
     class Library:
