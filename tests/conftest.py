@@ -303,7 +303,7 @@ def pytest_configure(config: pytest.Config) -> None:
 LONGEST = [
     *("conformance", "train_modes", "resume", "gpu_script", "pipeline", "train", "process", "sglang_own_server"),
     *("linear_cross_entropy", "plan", "memory_trace", "bench", "cli", "mutations", "bench_kernels", "compile"),
-    *("server_process", "memory", "simulate", "gguf", "interrupt"),
+    *("grade_hostile", "server_process", "memory", "simulate", "gguf", "interrupt"),
 ]
 
 

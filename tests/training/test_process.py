@@ -197,7 +197,7 @@ echo "GPU-a0, NVIDIA Test Card, 81920, $((81920 - n * 24576)), 580.1, 9.0, Disab
 def test_nothing_of_the_trainer_is_left_when_the_next_server_starts(small_model, out, tmp_path, driver, how):
     """And the stub would see it: trained in the parent, the server is refused."""
     driver.program("nvidia-smi", CARD.replace("{mark}", str(tmp_path)))
-    asked = json.dumps(settings(epochs=30).model_dump(mode="json"))
+    asked = json.dumps(settings(epochs=5).model_dump(mode="json"))
     environment = os.environ | {"DPR_TEST_CARD": str(tmp_path)}
     code = SCENARIO.replace("{CONFIG}", CONFIG)
     command = [sys.executable, "-c", code, str(tmp_path), str(small_model), stand_in.__file__, how, asked]
