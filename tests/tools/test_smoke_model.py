@@ -69,6 +69,7 @@ def test_transformers_loads_it_as_a_float32_llama_of_0_6_million_parameters():
     assert model.generation_config.eos_token_id == Template.load(FOLDER).end
 
 
+@pytest.mark.slow  # transformers' tokenizer loads torch
 @pytest.mark.parametrize(
     "text",
     [
@@ -86,17 +87,20 @@ def test_text_round_trips_without_loss(tokenizer, text):
     assert tuple(tokenizer.encode(text, add_special_tokens=False)) == template.encode(text)
 
 
+@pytest.mark.slow
 def test_digits_stay_single_tokens(tokenizer):
     for number in ("10", "82", "2026", " 45"):
         ids = tokenizer.encode(number, add_special_tokens=False)
         assert [tokenizer.decode(i) for i in ids] == list(number)
 
 
+@pytest.mark.slow
 def test_pad_and_end_differ(tokenizer):
     assert (tokenizer.pad_token, tokenizer.eos_token) == ("<|pad|>", "<|im_end|>")
     assert tokenizer.pad_token_id != tokenizer.eos_token_id == Template.load(FOLDER).end
 
 
+@pytest.mark.slow
 def test_the_chat_template_says_the_same_to_transformers_and_to_us(tokenizer):
     template = Template.load(FOLDER)
     talk = [{"role": "user", "content": "1 + 2 ="}]
