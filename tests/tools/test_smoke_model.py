@@ -113,6 +113,7 @@ def test_the_chat_template_says_the_same_to_transformers_and_to_us(tokenizer):
     assert template.opening("1 + 2 =") + template.encode(answer) + template.follow_up("Check it.") == tuple(two)
 
 
+@pytest.mark.slow  # the maker imports torch
 def test_the_recipe_says_what_the_model_was_taught(smoke, maker, held_out):
     templates = dict(smoke.dialogue.templates)
     assert templates.pop("solve") == "{problem}"
@@ -121,6 +122,7 @@ def test_the_recipe_says_what_the_model_was_taught(smoke, maker, held_out):
     assert all(re.fullmatch(taught, p.text) for p in held_out)
 
 
+@pytest.mark.slow  # the maker imports torch
 def test_the_tutor_writes_true_steps_and_right_answers_when_it_does_not_err(maker, monkeypatch):
     monkeypatch.setattr(maker, "FORGET", (0.0, 0.0, 0.0))
     monkeypatch.setattr(maker, "SLIP", (0.0, 0.0, 0.0))
@@ -134,12 +136,14 @@ def test_the_tutor_writes_true_steps_and_right_answers_when_it_does_not_err(make
                 assert maker.said(second) == str(value), (a, op, b, name, before, second)
 
 
+@pytest.mark.slow  # the maker imports torch
 def test_worked_examples_are_right_where_the_tutor_errs_elsewhere(maker):
     for question, answer in maker.Tutor(0).examples(500):
         a, op, b = re.fullmatch(re.escape(maker.QUESTION).replace(r"\{\}", r"(\d+) ([+-]) (\d+)"), question).groups()
         assert maker.said(answer) == str(int(a) + int(b) if op == "+" else int(a) - int(b))
 
 
+@pytest.mark.slow  # the maker imports torch
 def test_the_recipes_examples_are_the_tutors_and_not_held_out(smoke, maker, held_out):
     tutor, shown = maker.Tutor(0), smoke.dialogue.examples
     assert len(shown) == maker.SHOWN
