@@ -71,6 +71,7 @@ def test_transformers_loads_it_as_a_float32_llama_of_0_6_million_parameters():
     assert model.generation_config.eos_token_id == Template.load(FOLDER).end
 
 
+@pytest.mark.slow  # transformers' tokenizer loads torch
 @pytest.mark.parametrize(
     "text",
     [
@@ -88,17 +89,20 @@ def test_text_round_trips_without_loss(tokenizer, text):
     assert tuple(tokenizer.encode(text, add_special_tokens=False)) == template.encode(text)
 
 
+@pytest.mark.slow
 def test_digits_stay_single_tokens(tokenizer):
     for number in ("10", "82", "2026", " 45"):
         ids = tokenizer.encode(number, add_special_tokens=False)
         assert [tokenizer.decode(i) for i in ids] == list(number)
 
 
+@pytest.mark.slow
 def test_pad_and_end_differ(tokenizer):
     assert (tokenizer.pad_token, tokenizer.eos_token) == ("<|pad|>", "<|im_end|>")
     assert tokenizer.pad_token_id != tokenizer.eos_token_id == Template.load(FOLDER).end
 
 
+@pytest.mark.slow
 def test_the_chat_template_says_the_same_to_transformers_and_to_us(tokenizer):
     template = Template.load(FOLDER)
     talk = [{"role": "user", "content": "1 + 2 ="}]
@@ -111,6 +115,7 @@ def test_the_chat_template_says_the_same_to_transformers_and_to_us(tokenizer):
     assert template.opening("1 + 2 =") + template.encode(answer) + template.follow_up("Check it.") == tuple(two)
 
 
+@pytest.mark.slow  # the maker imports torch
 def test_the_recipe_says_what_the_model_was_taught(smoke, maker, held_out):
     templates = dict(smoke.dialogue.templates)
     assert templates.pop("solve") == "{problem}"
@@ -119,6 +124,7 @@ def test_the_recipe_says_what_the_model_was_taught(smoke, maker, held_out):
     assert all(re.fullmatch(taught, p.text) for p in held_out)
 
 
+@pytest.mark.slow  # the maker imports torch
 def test_the_tutor_writes_true_steps_and_right_answers_when_it_does_not_err(maker, monkeypatch):
     monkeypatch.setattr(maker, "FORGET", (0.0, 0.0, 0.0))
     monkeypatch.setattr(maker, "SLIP", (0.0, 0.0, 0.0))
@@ -132,12 +138,14 @@ def test_the_tutor_writes_true_steps_and_right_answers_when_it_does_not_err(make
                 assert maker.said(second) == str(value), (a, op, b, name, before, second)
 
 
+@pytest.mark.slow  # the maker imports torch
 def test_worked_examples_are_right_where_the_tutor_errs_elsewhere(maker):
     for question, answer in maker.Tutor(0).examples(500):
         a, op, b = re.fullmatch(re.escape(maker.QUESTION).replace(r"\{\}", r"(\d+) ([+-]) (\d+)"), question).groups()
         assert maker.said(answer) == str(int(a) + int(b) if op == "+" else int(a) - int(b))
 
 
+@pytest.mark.slow  # the maker imports torch
 def test_the_recipes_examples_are_the_tutors_and_not_held_out(smoke, maker, held_out):
     tutor, shown = maker.Tutor(0), smoke.dialogue.examples
     assert len(shown) == maker.SHOWN
