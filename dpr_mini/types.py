@@ -6,9 +6,10 @@ tokenizer; a probability is in [0, 1]; a length is in tokens unless the name say
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from types import NoneType, UnionType
@@ -24,6 +25,13 @@ ALL = "all"  # in a benchmark's place: all benchmarks together
 
 class UserError(Exception):
     """Something the user can fix: its text is the one line that the command line prints instead of a traceback."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """What to add to a message that refuses `name`: the nearest valid name, or all of them."""
+    names = list(names)
+    near = difflib.get_close_matches(name, names, 1, 0.4)
+    return f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(names) or 'none'}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ two's prompt is turn one's ids + its output ids + the suffix that `chat.Template
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
-from dpr_mini.types import Finish, UserError, seed_for
+from dpr_mini.types import Finish, UserError
 
 
 class EngineError(UserError, RuntimeError):
@@ -84,11 +84,6 @@ class Engine(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """What a manifest says of the engine beyond its name."""
-
-
-def fan_out(request: Request, n: int) -> list[Request]:
-    """n requests for n different samples of one prompt, each with its own derived id and seed."""
-    return [replace(request, id=f"{request.id}.{i}", seed=seed_for(request.seed, i)) for i in range(n)]
 
 
 def generate(engine: Engine, requests: Iterable[Request]) -> Iterator[Completion]:

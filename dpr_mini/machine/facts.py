@@ -18,7 +18,12 @@ PACKAGES = ("dpr-mini", "torch", "transformers", "tokenizers", "openvino-genai",
 
 def facts() -> dict[str, Any]:
     """Versions, commit, machine and the peak memory of this process so far (GiB)."""
-    return {**_fixed(), "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)}
+    return {**_fixed(), "peak_rss_gib": round(peak_rss_gib(), 3)}
+
+
+def peak_rss_gib() -> float:
+    """Peak memory of this process so far, GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
 
 
 @cache

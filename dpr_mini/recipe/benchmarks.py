@@ -8,12 +8,12 @@ the recipe gives itself win over the preset's.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dpr_mini.recipe.base import RecipeError
+from dpr_mini.types import nearest
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,5 @@ def known(kind: str, name: str, names: Iterable[str]) -> str:
     """`name`, where it is one of `names`; else RecipeError with the nearest, or with all."""
     names = list(names)
     if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        raise RecipeError(f"no {kind} {name!r}; " + (f"did you mean {near[0]}? " if near else "")
-                             + f"there are: {', '.join(names)}")  # fmt: skip
+        raise RecipeError(f"no {kind} {name!r}; {nearest(name, names)}")
     return name

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from dpr_mini.recipe.base import RecipeError
 from dpr_mini.recipe.sections import Recipe
+from dpr_mini.types import nearest
 
 Origin = dict[tuple[Any, ...], str]  # key path -> "file:line" or the override that set it
 
@@ -136,9 +137,7 @@ def _explain(error: ValidationError, origin: Origin, recipe: str) -> str:
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         valid = _fields_at(loc[:-1])
-        near = difflib.get_close_matches(str(loc[-1]), valid, 1, 0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; valid here: {', '.join(valid)}"
-        return f"{where}: unknown key {name!r}{hint}{more}"
+        return f"{where}: unknown key {name!r}; {nearest(str(loc[-1]), valid)}{more}"
     if first["type"] == "missing":
         return f"{where}: {name!r} is missing{more}"
     message = first["msg"].removeprefix("Value error, ")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,11 +87,6 @@ class NGram:
         hits = [Overlap(name, count / self._sizes[name]) for name, count in counts.items()]
         return min(hits, key=lambda h: (-h.share, self._places[h.name]), default=None)
 
-    def share(self, text: str) -> float:
-        """Share, in [0, 1], of one indexed text's n-grams that `text` has."""
-        hit = self.best(text)
-        return hit.share if hit else 0.0
-
 
 def shingles(text: str) -> frozenset[tuple[str, ...]]:
     """Distinct runs of SHINGLE pieces (words, numbers, operators); a shorter text is one shingle, an empty one none."""
@@ -150,19 +144,3 @@ def _bands(threshold: float, num_perm: int) -> tuple[int, int]:
     fits = (r for r in range(num_perm // 2, 0, -1) if (1 - threshold**r) ** (num_perm // r) <= _MISS)
     rows = next(fits, 1)
     return num_perm // rows, rows
-
-
-def near_duplicates(
-    texts: Sequence[str], threshold: float = 0.8, num_perm: int = NUM_PERM
-) -> dict[int, tuple[int, float]]:
-    """{index of a text that comes after a near duplicate of it: (index of that earlier one, Jaccard similarity)}.
-
-    Texts not in the result are pairwise no near duplicates: each is compared with those kept before it.
-    """
-    index, duplicates = NearDuplicates(threshold, num_perm), {}
-    for i, text in enumerate(texts):
-        if hit := index.find(text):
-            duplicates[i] = (int(hit.name), hit.share)
-        else:
-            index.add(str(i), text)
-    return duplicates

@@ -9,7 +9,6 @@ the paper (arXiv 2601.05616) does not name its own; `false_arithmetic` is RFT's 
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from abc import ABC, abstractmethod
@@ -25,7 +24,7 @@ from dpr_mini.recipe import RecipeError
 from dpr_mini.selection import behaviours
 from dpr_mini.selection.arithmetic import false_equations
 from dpr_mini.selection.overlap import jaccard, shingles
-from dpr_mini.types import Dialogue, Problem, Verdict, digest
+from dpr_mini.types import Dialogue, Problem, Verdict, digest, nearest
 
 KINDS = ("single_right", "confirmed", "corrected", "spoiled", "never_right")
 
@@ -328,9 +327,7 @@ def build_rules(rules: Sequence[str | Mapping[str, Mapping[str, Any]]]) -> list[
             raise RecipeError(f"filter.rules: one rule an entry, got {', '.join(named) or 'none'}")
         [(name, options)] = named.items()
         if name not in RULES:
-            near = difflib.get_close_matches(name, RULES, 1, 0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(RULES)}"
-            raise RecipeError(f"filter.rules: no rule {name!r}; {hint}")
+            raise RecipeError(f"filter.rules: no rule {name!r}; {nearest(name, RULES)}")
         built.append((name, _build(name, options or {})))
     return built
 

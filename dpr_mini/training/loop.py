@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import random
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -25,6 +24,7 @@ from torch import Tensor, nn
 
 from dpr_mini import recipe, store
 from dpr_mini.machine import mkl, progress
+from dpr_mini.machine.facts import peak_rss_gib
 from dpr_mini.training import TrainError, unsloth
 from dpr_mini.training.build import choose_dtype, load, save_model
 from dpr_mini.training.checkpoints import checkpoints, resume, save_checkpoint, trainable
@@ -232,13 +232,6 @@ def learning_rate(step: int, steps: int, config: recipe.TrainConfig) -> float:
     share = (step - warm) / max(1, steps - 1 - warm)
     low = config.min_lr_ratio
     return config.learning_rate * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * share)))
-
-
-def peak_rss_gib() -> float:
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -7,11 +7,11 @@ import pytest
 import staging
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scripted import ScriptedEngine
+from scripted import ScriptedEngine, fan_out
 
 from dpr_mini.chat.conversation import FAILED, FAILURES, Conversation, Failure, converse, run_dialogues, usage
 from dpr_mini.chat.template import Template, join_text, to_sample
-from dpr_mini.engines.base import EngineError, RequestError, SamplingParams, fan_out
+from dpr_mini.engines.base import EngineError, RequestError, SamplingParams
 from dpr_mini.stages import dialogue as stage
 from dpr_mini.store import read_rows
 from dpr_mini.types import Dialogue, Problem, Turn, UserError

@@ -25,11 +25,11 @@ from typing import Any
 
 import psutil
 import pytest
-from scripted import ScriptedEngine
+from scripted import ScriptedEngine, fan_out
 from tokenizers import Tokenizer
 
 from dpr_mini.engines import open_engine
-from dpr_mini.engines.base import Completion, Engine, EngineError, Request, SamplingParams, fan_out, generate
+from dpr_mini.engines.base import Completion, Engine, EngineError, Request, SamplingParams, generate
 from dpr_mini.engines.decode import Decoder
 from dpr_mini.engines.sglang.process import title
 from dpr_mini.machine import guard

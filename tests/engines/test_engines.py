@@ -8,11 +8,11 @@ import subprocess
 import sys
 
 import pytest
-from scripted import ScriptedEngine
+from scripted import ScriptedEngine, fan_out
 from tokenizers import Tokenizer
 
 from dpr_mini.engines import choose, open_engine
-from dpr_mini.engines.base import Completion, Engine, EngineError, Request, SamplingParams, fan_out, generate
+from dpr_mini.engines.base import Completion, Engine, EngineError, Request, SamplingParams, generate
 
 GREEDY = SamplingParams(24, temperature=0.0)
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from scripted import fan_out
 from stand_in import Running, Stand, asks, times, until, whole
 
-from dpr_mini.engines.base import Completion, EngineError, Request, SamplingParams, fan_out, generate
+from dpr_mini.engines.base import Completion, EngineError, Request, SamplingParams, generate
 from dpr_mini.engines.sglang import engine as engine_module
 from dpr_mini.engines.sglang.engine import SglangEngine
 from dpr_mini.recipe import ServerConfig

@@ -41,7 +41,7 @@ def test_what_a_recipe_says_itself_wins_and_a_resolved_recipe_reads_the_same():
 @pytest.mark.parametrize(
     "held, line",
     [
-        ([{"benchmark": "gsm9k"}], "no benchmark 'gsm9k'; did you mean gsm8k? there are: gsm8k, math500"),
+        ([{"benchmark": "gsm9k"}], "no benchmark 'gsm9k'; did you mean 'gsm8k'?"),
         ([{"benchmark": "aime24", "cuont": 3}], "unknown key 'problems.held_out.b.0.cuont'; did you mean 'count'?"),
         ([{"benchmark": "aime24", "file": "x"}], "give exactly one of file, hub, generate"),
     ],
@@ -90,7 +90,7 @@ def test_a_presets_name_does_not_change_a_key_but_its_settings_do():
 
 
 def test_an_unknown_preset_and_an_unknown_benchmark_of_samples_of():
-    with pytest.raises(RecipeError, match=r"evaluate: no preset 'long_cot'; did you mean long-cot\? there are: ours"):
+    with pytest.raises(RecipeError, match=r"evaluate: no preset 'long_cot'; did you mean 'long-cot'\?"):
         recipe({}, preset="long_cot")
     with pytest.raises(RecipeError, match="samples_of: no benchmark 'amie24'"):
         recipe({}, samples_of={"amie24": 64})

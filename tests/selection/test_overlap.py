@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import random
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -20,7 +21,6 @@ from dpr_mini.selection.overlap import (
     _bands,
     formula,
     jaccard,
-    near_duplicates,
     shingles,
     tokens,
 )
@@ -41,6 +41,12 @@ def index(*texts: str, n: int = 13) -> NGram:
     return made
 
 
+def share(grams: NGram, text: str) -> float:
+    """Share, in [0, 1], of one indexed text's n-grams that `text` has."""
+    hit = grams.best(text)
+    return hit.share if hit else 0.0
+
+
 def test_tokens_are_words_and_numbers():
     assert tokens(r"What is $\frac{3}{4}$ of A-1?") == ["what", "is", "frac", "3", "4", "of", "a", "1"]
 
@@ -53,16 +59,16 @@ def test_case_punctuation_and_layout_do_not_hide_a_problem():
 def test_the_share_is_of_the_evaluation_problems_n_grams():
     """A problem that stands whole inside a long training text is contaminated, however long the rest is."""
     filler = " ".join(f"filler{i}" for i in range(200))
-    assert index(TRAIN).share(f"{filler} {TRAIN} {filler}") == 1.0
+    assert share(index(TRAIN), f"{filler} {TRAIN} {filler}") == 1.0
     n = len(tokens(TRAIN))
-    assert index(f"{filler} {TRAIN}").share(TRAIN) == pytest.approx((n - 12) / (n + 200 - 12))
+    assert share(index(f"{filler} {TRAIN}"), TRAIN) == pytest.approx((n - 12) / (n + 200 - 12))
 
 
 @pytest.mark.parametrize("words", [12, 13, 20, 25])
 def test_a_shared_beginning_counts_as_much_as_it_is_long(words):
     n = len(WORDS)
     text = " ".join([*WORDS[:words], *(f"other{i}" for i in range(n - words))])
-    assert index(TRAIN).share(text) == pytest.approx(max(0, words - 12) / (n - 12))
+    assert share(index(TRAIN), text) == pytest.approx(max(0, words - 12) / (n - 12))
 
 
 def test_two_problems_together_do_not_make_one_share():
@@ -94,7 +100,7 @@ def test_share_against_its_definition(texts, text, n):
     expected = [len(mine & grams(t)) / len(grams(t)) if grams(t) else 0.0 for t in texts if mine]
     if not mine:
         expected = [float(not grams(t) and formula(t) == formula(text) != ()) for t in texts]
-    assert index(*texts, n=n).share(text) == pytest.approx(max(expected, default=0.0))
+    assert share(index(*texts, n=n), text) == pytest.approx(max(expected, default=0.0))
 
 
 # ---------------------------------------------------------------- near duplicates
@@ -113,6 +119,20 @@ def variants(seed: int = 3, families: int = 25) -> list[str]:
             texts.append(" ".join(copy))
     rng.shuffle(texts)
     return texts
+
+
+def near_duplicates(texts: Sequence[str], threshold: float = 0.8, num_perm: int = 128) -> dict[int, tuple[int, float]]:
+    """{index of a text that comes after a near duplicate of it: (index of that earlier one, Jaccard similarity)}.
+
+    Texts not in the result are pairwise no near duplicates: each is compared with those kept before it.
+    """
+    index, duplicates = NearDuplicates(threshold, num_perm), {}
+    for i, text in enumerate(texts):
+        if hit := index.find(text):
+            duplicates[i] = (int(hit.name), hit.share)
+        else:
+            index.add(str(i), text)
+    return duplicates
 
 
 @pytest.mark.parametrize("threshold", [0.5, 0.8, 1.0])

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 from tokenizers import Tokenizer
 
 from dpr_mini.engines.base import Completion, EngineError, Request
-from dpr_mini.types import Finish
+from dpr_mini.types import Finish, seed_for
 
 Answer = str | tuple[str, Finish]
 
@@ -84,3 +85,8 @@ class ScriptedEngine:
             found += known
             node = node.setdefault(token, {})
         return min(found, len(ids) - 1)
+
+
+def fan_out(request: Request, n: int) -> list[Request]:
+    """n requests for n different samples of one prompt, each with its own derived id and seed."""
+    return [replace(request, id=f"{request.id}.{i}", seed=seed_for(request.seed, i)) for i in range(n)]
