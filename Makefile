@@ -1,4 +1,5 @@
-# Commands: `make demo`, `make check`, `make test`, `make test-sglang`, `make test-unsloth`. Each makes .venv and installs what is not there yet.
+# Commands: `make demo`, `make check`, `make test`, `make test-sglang`, `make test-unsloth`. Each makes .venv and
+# installs what is not there yet.
 PYTHON ?= python3
 VENV   ?= .venv
 SCALE  ?= 1.0
