@@ -21,6 +21,7 @@ Stop = Literal["met", "spent", "gave_up", "unanswered"]
 
 GREEDY = -1  # the sample number of a greedy answer: in dialogues, in ids and in seeds
 ALL = "all"  # in a benchmark's place: all benchmarks together
+HARD, EASY = "hard for base", "easy for base"  # too: the untouched model's greedy answer is wrong, right (ours)
 
 
 class UserError(Exception):

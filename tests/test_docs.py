@@ -20,7 +20,7 @@ FOLDERS = (ROOT, ROOT / "dpr_mini", ROOT / "kernels/dpr_kernels", ROOT / "bench"
 
 
 def names(text: str) -> set[str]:
-    """Files in code marks or in code blocks: what has a folder or a known ending, and no placeholder."""
+    """Files in code marks or in code blocks: what has a folder or a known ending, and stands for itself."""
     words = re.findall(r"[\w./*{},-]*\.(?:py|sh|yaml|md|json|jsonl|svg|lock)\b|\b[\w.-]+(?:/[\w.-]+)+/?", text)
     return {w.removeprefix("./") for w in words if not re.search(r"[*{}]|NAME|<", w)}
 

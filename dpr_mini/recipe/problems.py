@@ -8,10 +8,11 @@ from pydantic import Field, field_validator, model_validator
 
 from dpr_mini.recipe import benchmarks
 from dpr_mini.recipe.base import Positive, Section
-from dpr_mini.types import ALL
+from dpr_mini.types import ALL, EASY, HARD
 
 # Names of held-out sets that would be taken for something else downstream.
 RESERVED = {"train": "the split that is trained on", ALL: "the card over all benchmarks"}
+RESERVED |= dict.fromkeys((HARD, EASY), "a bin of `compare`")
 
 
 def shrunk(whole: int, scale: float) -> int:
@@ -77,6 +78,8 @@ class ProblemsConfig(Section):
     def _by_name(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
+        if blank := [name for name in value if not isinstance(name, str) or not name or name != name.strip()]:
+            raise ValueError(f"a held-out set cannot be named {blank[0]!r}: give it a name without blanks at its ends")
         if taken := RESERVED.keys() & value:
             name = min(taken)
             raise ValueError(f"a held-out set cannot be named {name!r}, {RESERVED[name]}: rename it, or its file")

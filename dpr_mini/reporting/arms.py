@@ -23,9 +23,8 @@ from dpr_mini import store
 from dpr_mini.machine.facts import facts
 from dpr_mini.runs import ARMS, LATEST, RunError, read_latest
 from dpr_mini.scoring.stats import Difference, bootstrap, paired, pass_rates, refuse_other_problems, subset
-from dpr_mini.types import Graded
+from dpr_mini.types import EASY, HARD, Graded
 
-HARD, EASY = "hard for base", "easy for base"  # the untouched model's greedy answer is wrong, right (ours)
 SAMPLING = ("dialogue-1", "probe-2", "sample-2")
 TRAINING = ("train-1", "train-2")
 
@@ -267,6 +266,8 @@ def arrange(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
         if not scored:
             raise RunError("no complete evaluation in these runs (of the untouched model there must be one); run them")
         base = "base"
+        if base in arms:
+            raise RunError(f"a trained run is named {base!r}, the untouched model's name here: give it another name")
         arms = {base: Arm(base, dict(sorted(scored.items())), "eval-0"), **arms}
     problems = {name: {a.problem_id for of in arm.graded.values() for a in of} for name, arm in arms.items()}
     for name in arms:

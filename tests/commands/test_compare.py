@@ -195,6 +195,10 @@ def test_what_cannot_be_compared_is_one_line(runs: Path, tmp_path: Path) -> None
         UserError, match=r"^plain and other have different problems: 1 of 20 in plain, e\.g\. one00, are not"
     ):
         arrange(collect([runs, tmp_path / "a" / "exp"]))
+    right = answers({p: [1, 1] for p in PROBLEMS})
+    trained = make(tmp_path / "c", "base", 1, {"eval-0": right, "eval-1": right}, phases=1)
+    with pytest.raises(RunError, match="a trained run is named 'base', the untouched model's name here"):
+        arrange(collect([trained]))
     settings = {"evaluate": {"temperature": 0.1}}
     make(tmp_path / "b", "cold", 1, {"eval-0": answers({p: [1, 1] for p in PROBLEMS})}, phases=[], **settings)
     with pytest.raises(RunError, match=r"evaluated with different settings \(evaluate: ...\): cold, plain, up"):

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from scripted import fan_out
-from stand_in import Running, Stand, asks, times, until, whole
+from stand_in import Running, asks, times, until, whole
 
 from dpr_mini.engines.base import Completion, EngineError, Request, SamplingParams, generate
 from dpr_mini.engines.sglang import engine as engine_module
@@ -21,22 +21,14 @@ from dpr_mini.recipe import ServerConfig
 pytestmark = pytest.mark.timeout(90)
 
 
-@pytest.fixture(scope="module")
-def model(tiny_model) -> Path:
-    return tiny_model()
-
-
 @pytest.fixture
-def serve(model, run_stand_in) -> Callable[..., Running]:
-    return lambda on_generate=None, **info: run_stand_in(Stand(str(model), on_generate, **info))
-
-
-@pytest.fixture
-def client(model, tmp_path) -> Callable[..., SglangEngine]:
+def client(stub_model, tmp_path) -> Callable[..., SglangEngine]:
     def make(*servers: Running, window: int | None = 16, **config: Any) -> SglangEngine:
         urls = tuple(s.url for s in servers)
         settings = {"patience": 5, "request_timeout": 20, "check_cache": False} | config
-        return SglangEngine(model, window=window, config=ServerConfig(urls=urls, **settings), logs=tmp_path / "logs")
+        return SglangEngine(
+            stub_model, window=window, config=ServerConfig(urls=urls, **settings), logs=tmp_path / "logs"
+        )
 
     return make
 
@@ -410,12 +402,12 @@ def test_a_failed_first_computation_does_not_stop_the_samples(serve, client):
 # --- taking a running server over -------------------------------------------------------------------------------------
 
 
-def test_other_weights_are_swapped_only_when_the_server_is_drained(serve, client, model):
+def test_other_weights_are_swapped_only_when_the_server_is_drained(serve, client, stub_model):
     server = serve()
     server.stand.model = "/models/of/before"
     server.stand.flushes = [400, 400]
     with client(server):
-        assert Path(server.stand.model) == model.resolve()
+        assert Path(server.stand.model) == stub_model.resolve()
     assert server.stand.calls == [
         "/workers", "/list_workers", "/model_info", "/flush_cache", "/flush_cache", "/flush_cache",
         "/update_weights_from_disk", "/flush_cache", "/model_info", "/server_info",

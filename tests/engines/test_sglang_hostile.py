@@ -7,13 +7,12 @@ import gzip
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
-from stand_in import INFO, Running, Stand, asks, times, whole
+from stand_in import INFO, asks, times, whole
 
 from dpr_mini.engines.base import EngineError, generate
 from dpr_mini.engines.sglang import calls, wire
@@ -25,21 +24,11 @@ ESCAPES = "\x1b[31mboom\x1b[0m\x1b]0;title\x07\r\n"
 ENDS = {"type": "length", "length": 6}
 
 
-@pytest.fixture(scope="module")
-def model(tiny_model) -> Path:
-    return tiny_model()
-
-
 @pytest.fixture
-def serve(model, run_stand_in) -> Callable[..., Running]:
-    return lambda on_generate=None, **info: run_stand_in(Stand(str(model), on_generate, **info))
-
-
-@pytest.fixture
-def client(model, tmp_path) -> Callable[..., SglangEngine]:
+def client(stub_model, tmp_path) -> Callable[..., SglangEngine]:
     def make(*urls: str, **config: Any) -> SglangEngine:
         settings = {"patience": 0.5, "request_timeout": 20, "check_cache": False} | config
-        return SglangEngine(model, window=1, config=ServerConfig(urls=urls, **settings), logs=tmp_path / "logs")
+        return SglangEngine(stub_model, window=1, config=ServerConfig(urls=urls, **settings), logs=tmp_path / "logs")
 
     return make
 

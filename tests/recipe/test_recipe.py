@@ -53,6 +53,15 @@ def test_there_are_recipes():
             GOOD.replace("train:\n    -", "held_out: {all: [{file: a}]}\n  train:\n    -"),
             r"r\.yaml:3: problems.held_out: a held-out set cannot be named 'all', the card over all benchmarks: rename",
         ),
+        (
+            GOOD.replace("train:\n    -", "held_out: {hard for base: [{file: a}]}\n  train:\n    -"),
+            r"r\.yaml:3: problems.held_out: a held-out set cannot be named 'hard for base', a bin of `compare`: rename",
+        ),
+        (
+            GOOD.replace("train:\n    -", "held_out: {' train': [{file: a}]}\n  train:\n    -"),
+            r"r\.yaml:3: problems.held_out: a held-out set cannot be named ' train': give it a name without blanks",
+        ),
+        (GOOD.replace("train:\n    -", "held_out: {'': [{file: a}]}\n  train:\n    -"), r"r\.yaml:3: .*named ''"),
         (GOOD + "dialogue:\n  turns: []\n", r"r\.yaml:8: dialogue.turns: .*at least 1"),
         (GOOD + "x: [1\n", r"r\.yaml:\d+: not valid YAML"),
         ("- just\n- a list\n", "a recipe is a mapping"),
