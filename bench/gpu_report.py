@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def _machine() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "versions": facts.installed(LIBRARIES),
         "machine": {"cpu": facts.cpu(), "cores": facts.facts()["machine"]["cores"]},
-        "commit": facts.commit(),
+        "commit": facts.commit() or os.environ.get("COMMIT", ""),
         "compilers": {name: shutil.which(name) for name in ("nvcc", "gcc", "ninja")},
         "python_h": include.exists(),
     }
@@ -105,6 +106,9 @@ def shortly(name: str, result: Mapping[str, Any]) -> str:
         return f"{len(result.get('rows', ()))} rows; ours, forward and backward, of the roofline: " + (
             ", ".join(shares) or "not here"
         )
+    if name == "chunks":
+        rows = [r for r in result.get("rows", ()) if r["status"] == "ok"]
+        return "; ".join(f"{r['width']} {r['mode']} {r['chunk']}{'*' * r['default']} {r['share']:.0%}" for r in rows)
     return "; ".join(_arm(row) for row in result.get("rows", ()))
 
 

