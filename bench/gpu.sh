@@ -12,7 +12,7 @@
 #   MODELS=folder       models of random weights (18 GB), Triton's cache and runs, kept for the next call (/tmp/dpr-gpu)
 #   WHEELS=folder       wheels of what is missing, with parts of large ones: `python tools/offline_wheels.py gather`
 #   DATA=folder         recipes whose problems are in files: `python tools/offline_recipe.py` (else they are generated)
-#   COMMIT=id           of a checkout that came without its .git, for the results
+#   COMMIT=id           for the results, of a tree whose own .git does not say what it holds
 #   PYTHON=python3
 set -uo pipefail
 export DPR_BENCH_BEGAN=$EPOCHREALTIME

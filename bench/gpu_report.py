@@ -43,8 +43,8 @@ def _machine() -> dict[str, Any]:
         "python": sys.version.split()[0],
         "versions": facts.installed(LIBRARIES),
         "machine": {"cpu": facts.cpu(), "cores": facts.facts()["machine"]["cores"]},
-        "commit": facts.commit() or os.environ.get("COMMIT", ""),
-        "compilers": {name: shutil.which(name) for name in ("nvcc", "gcc", "ninja")},
+        "commit": os.environ.get("COMMIT") or facts.commit(),
+        "compilers": {name: shutil.which(name) is not None for name in ("nvcc", "gcc", "ninja")},
         "python_h": include.exists(),
     }
 

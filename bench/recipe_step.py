@@ -123,7 +123,7 @@ def main() -> int:
     result = Result(
         chosen.out, recipe=str(chosen.recipe), overrides=chosen.overrides, model=name, layers=shape.layers,
         device=torch.cuda.get_device_name() if cuda else f"cpu, {facts()['machine']['cpu']}",
-        versions=installed(LIBRARIES), commit=facts()["commit"],
+        versions=installed(LIBRARIES), commit=os.environ.get("COMMIT") or facts()["commit"],
         date=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), allocator=os.environ["PYTORCH_ALLOC_CONF"],
         matmuls=f"{dtype} ({why})", rows_per_step=config.rows_per_step, tokens_per_row=tokens,
         train=config.model_dump(mode="json", exclude_defaults=True),

@@ -32,9 +32,9 @@ SPECS = (  # by name; where only a size is known, the first of the nearest size 
     Spec("A100", 80, 312e12, 2.04e12),
     Spec("H200", 141, 989e12, 4.8e12),
 )
-# Training: this share of the peak, recomputation counted as work. 0.47 is what others' well-tuned loops reach on an
-# H100 (about 470 of 989 TFLOP/s); on other cards nothing better is known to us.
-PEAK_SHARE = 0.47
+# Training: this share of the data sheet's peak, recomputation counted as work, by mode. Measured on one H100 with a
+# 7B model (bench/results/2026-11-27-h100); assumed of every other card and size.
+PEAK_SHARE = {"full": 0.59, "lora": 0.39, "qlora": 0.42}
 # Decoding: a step reads the weights and the cache of all conversations in flight at half of the bandwidth, and takes
 # STEP seconds besides. Public figures of servers come out within a third: an A100 with Llama-3.1-8B at 4.3 to 5 k
 # tokens/s (lmsys, 2024), a laptop's RTX 4070 with Qwen3-0.6B at 1.4 k (nano-vllm's README).
@@ -73,7 +73,7 @@ def training_rate(job: Job, document: float, card: Spec) -> float:
     layers = shape.parameters("linear") * (4 + 2 * full + 2 * again)
     attention = shape.layers * shape.q_width * document * (6 + 2 * again)
     head = shape.head * max(0.0, 1 - QUESTION / document) * (6 if full else 4)
-    return PEAK_SHARE * card.flops / (layers + attention + head)
+    return PEAK_SHARE[job.train.mode] * card.flops / (layers + attention + head)
 
 
 def generation_rate(engine: Serving, length: float, card: Spec) -> float | None:
@@ -90,9 +90,10 @@ def generation_rate(engine: Serving, length: float, card: Spec) -> float | None:
 
 def told(card: Spec, expected: bool) -> list[str]:
     """All of the above in words; without `expected` only what rates are made of."""
+    shares = ", ".join(f"{share:.0%} {mode}" for mode, share in PEAK_SHARE.items())
     speed = f"{card.flops / 1e12:.0f} TFLOP/s and {card.bandwidth / 1e12:.2f} TB/s"
     lines = [
-        f"assumed, not measured: {card.name} ({speed} by its data sheet), {PEAK_SHARE:.0%} of the one in training,",
+        f"assumed, not measured: {card.name} ({speed} by its data sheet), of the one {shares} in training,",
         f"  {BANDWIDTH_SHARE:.0%} of the other in decoding, of {IN_FLIGHT} conversations where the cache holds them; "
         f"{START / 60:.0f} min a start",
     ]

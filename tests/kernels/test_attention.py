@@ -53,7 +53,7 @@ def compare(against_fp64, name, heads, bounds, dtype, device, impl, width=8, sca
         results.append([out, *torch.autograd.grad(out, qkv, up.to(kind))])
     for part, *three in zip(("out", "dq", "dk", "dv"), *results, strict=True):
         if three[2].abs().max() < 1e-9:  # a token that sees only itself: dq and dk are 0, to rounding
-            assert three[0].abs().max() < 1e-6
+            assert three[0].abs().max() < 5e-6  # on an H100 1.5e-6 was seen
         else:
             # 8 ulps: torch's SDPA sums in an order of its own, by processor; a leak is off by a thousand times more
             against_fp64(f"{impl} {name} {part}", *three, ulps=8.0)

@@ -167,7 +167,7 @@ def test_such_a_session_ends_red_in_one_line() -> None:
     assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
     errors = done.stderr.split("\n")
     assert len([e for e in errors if e]) == 1 and errors[0].startswith("ERROR: torch has a GPU, but TRITON_INTERPRET")
-    assert "no tests ran" in done.stdout
+    assert "passed" not in done.stdout
 
 
 def test_available() -> None:

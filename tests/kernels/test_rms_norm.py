@@ -260,12 +260,12 @@ def test_rows_times_columns_beyond_int32(device):
     x[-5:] = torch.randn(5, h, device=device)
     w = torch.randn(h, dtype=torch.bfloat16, device=device, requires_grad=True)
     y = rms_norm(x.requires_grad_(), w, impl="triton")
-    tail = x[-5:].detach().requires_grad_()
-    want = eager(tail, w, 1e-6)
-    torch.testing.assert_close(y[-5:], want)
+    exact = wide(x[-5:], w)  # in bfloat16 the plain formula itself is off by a few hundredths where rows cancel
+    want = eager(*exact, 1e-6)
+    torch.testing.assert_close(y[-5:].double(), want, rtol=2**-6, atol=1e-3)
     dy = torch.zeros_like(x)
     dy[-5:] = 1
     dx, dw = torch.autograd.grad(y, (x, w), dy)
-    expected = torch.autograd.grad(want, (tail, w), dy[-5:])
-    torch.testing.assert_close(dx[-5:], expected[0], rtol=2**-6, atol=1e-2)
-    torch.testing.assert_close(dw, expected[1], rtol=2**-6, atol=1e-2)
+    expected = torch.autograd.grad(want, exact, dy[-5:].double())
+    torch.testing.assert_close(dx[-5:].double(), expected[0], rtol=2**-7, atol=1e-2)
+    torch.testing.assert_close(dw.double(), expected[1], rtol=2**-7, atol=1e-3)

@@ -466,7 +466,7 @@ def test_rates_are_assumed_from_the_cards_data_sheet():
     card = assumed.spec(seven.card)
     assert card.name == "H100"
     flop = 28 * 233_046_016 * 8 + 28 * 3584 * 915 * 8 + 152064 * 3584 * 6 * (1 - 135 / 915)
-    assert assumed.training_rate(seven.trainings[0].job, 915, card) == pytest.approx(0.47 * 989e12 / flop)
+    assert assumed.training_rate(seven.trainings[0].job, 915, card) == pytest.approx(0.59 * 989e12 / flop)
     # a decoding step: 15.2 GB of weights and 256 conversations of (135 + 915) / 2 tokens at half of 3.35 TB/s, and 4 ms
     step = 0.004 + (2 * 7_615_616_512 + 256 * 525 * 57344) / (0.5 * 3.35e12)
     assert assumed.generation_rate(seven.engine, 915, card) == pytest.approx(256 / step)
@@ -477,7 +477,7 @@ def test_rates_are_assumed_from_the_cards_data_sheet():
     step = 0.004 + (2 * 7_615_616_512 + rows * 525 * 57344) / (0.5 * 1.008e12)
     assert assumed.generation_rate(small.engine, 915, card) == pytest.approx(rows / step)
     lora = replace(seven.trainings[0].job, train=TrainConfig(mode="lora"))
-    assert assumed.training_rate(lora, 915, card) > 1.5 * assumed.training_rate(seven.trainings[0].job, 915, card)
+    assert assumed.training_rate(lora, 915, card) > 1.2 * assumed.training_rate(seven.trainings[0].job, 915, card)
 
 
 @pytest.mark.parametrize(
