@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 MAX_TERMS = 200
-MAX_BITS = 2_000  # of any integer
+MAX_BITS = 12_000  # of any integer; Python writes out 4,300 digits
 MAX_KEY = 1_000  # characters of an opaque atom
 MAX_PRIME = 2_000  # trial division of a radicand
 
@@ -255,6 +255,21 @@ def cos(x: Value) -> Value | None:
 def tan(x: Value) -> Value | None:
     s, c = sin(x), cos(x)
     return s / c if s and c else None
+
+
+_COMPLEMENTS = {"sin": "cos", "cos": "sin", "tan": "cot", "cot": "tan", "sec": "csc", "csc": "sec"}
+_EVEN = ("cos", "sec", "cosh")
+
+
+def opaque(name: str, x: Value) -> Value:
+    """A function's value that stays unknown, in one spelling: f(pi/2 - x) as its cofunction of x, f(-x) by its parity."""
+    sign = 1
+    if name in _COMPLEMENTS and x.den == ONE and x.num.get((("pi", Fraction(1)),)) == HALF and len(x.num) > 1:
+        name, x = _COMPLEMENTS[name], constant(HALF) * atom("pi") - x
+    if name in (*_COMPLEMENTS, "sinh", "tanh", "cosh", "arcsin", "arctan") and x.num and x.num[min(x.num)] < 0:
+        x, sign = -x, 1 if name in _EVEN else -1
+    found = atom(f"{name}({x.key()})")
+    return found if sign > 0 else -found
 
 
 def ln(x: Value) -> Value | None:

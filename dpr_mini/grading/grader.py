@@ -14,7 +14,6 @@ by us, and a child has limits on memory, CPU time and file size.
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections import Counter, deque
@@ -23,9 +22,9 @@ from contextlib import suppress
 from multiprocessing.connection import wait
 from typing import Any, Self
 
-from dpr_mini.grading.answers import MAX_ANSWER, exact, extract
-from dpr_mini.grading.guards import MAX_NESTING, depth, dropped, for_parser, heavy
-from dpr_mini.grading.structure import structure
+from dpr_mini.grading.guards import for_parser
+from dpr_mini.grading.reading import extract
+from dpr_mini.grading.tiers import decide
 from dpr_mini.grading.worker import START_S, Worker
 from dpr_mini.types import UserError, Verdict
 
@@ -81,7 +80,7 @@ class Grader:
                 begun = time.monotonic()
                 answer, how = extract(text)
                 gold = extract(gold)[0] if r"\boxed" in gold else gold
-                if verdict := _quick(gold, answer, how):
+                if verdict := decide(gold, answer, how):
                     yield name, verdict, (time.monotonic() - begun) * 1000
                     continue
                 key = (for_parser(gold), for_parser(answer))
@@ -154,30 +153,3 @@ class Grader:
                 return
             raise UserError(f"a grading worker did not start: {words or f'nothing heard for {START_S:.0f} s'}")
         self._note(worker, status, by)
-
-
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069]")  # and marks that turn text around
-
-
-def _quick(gold: str, answer: str, how: str) -> Verdict | None:
-    """A verdict that needs no worker, or None."""
-    if not answer:
-        return Verdict("unparsed", "", how)
-    if len(answer) > MAX_ANSWER or len(gold) > MAX_ANSWER:
-        status = "correct" if answer == gold else "unparsed"
-        return Verdict(status, answer[:MAX_ANSWER], f"{how}/{'string' if status == 'correct' else 'too-long'}")
-    if answer != gold and _CONTROL.search(answer):
-        return Verdict("unparsed", answer, f"{how}/control-character")
-    if r"\boxed" in answer and re.search(r"\w", re.sub(r"\\f?boxed\s*\{[^{}]*\}", "", answer)):
-        return Verdict("wrong", answer, f"{how}/several")  # a box within the box, and more beside it
-    if decided := exact(gold, answer):
-        return Verdict("correct" if decided[0] else "wrong", answer, f"{how}/{decided[1]}")
-    if depth(answer) > MAX_NESTING:
-        return Verdict("unparsed", answer, f"{how}/nesting")
-    if decided := structure(gold, answer):
-        return Verdict("correct" if decided[0] else "wrong", answer, f"{how}/{decided[1]}")
-    if dropped(gold, answer):
-        return Verdict("wrong", answer, f"{how}/dropped")
-    if heavy(answer):
-        return Verdict("unparsed", answer, f"{how}/too-large")
-    return None

@@ -50,3 +50,21 @@ def dropped(gold: str, answer: str) -> bool:
         return True
     compound = _AFTER_WORDS.search(gold) or _AFTER_WORDS.search(answer)
     return bool(compound) and re.findall("[0-9]+", gold) != re.findall("[0-9]+", answer)
+
+
+_COMMANDS = frozenset(
+    (
+        "frac binom sqrt pi cdot times div pm mp le ge leq geq lt gt ne neq in notin cup cap infty mathbb mathcal left right begin end "
+        "emptyset setminus sum prod int lim to dots ldots cdots equiv pmod mod bmod overline bar vec hat ln log exp sin cos tan cot "
+        "sec csc arcsin arccos arctan sinh cosh tanh circ angle triangle mid lvert rvert vert lfloor rfloor lceil rceil land lor vee "
+        "wedge forall exists alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi "
+        "varphi chi psi omega Delta Gamma Theta Lambda Sigma Phi Psi Omega Pi ell max min gcd lcm quad perp parallel sim cong prime "
+        "operatorname text mathrm boldsymbol det choose over approx langle rangle partial nabla backslash subset subseteq wp Re Im"
+    ).split()
+)
+
+
+def unknown_commands(gold: str, answer: str) -> str:
+    """A LaTeX command of the answer that nobody here reads and the gold answer does not have; "" where there is none."""
+    found = set(re.findall(r"\\([A-Za-z]+)", answer)) - set(re.findall(r"\\([A-Za-z]+)", gold)) - _COMMANDS
+    return min(found, default="")

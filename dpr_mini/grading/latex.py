@@ -20,6 +20,7 @@ from dpr_mini.grading.algebra import (
     constant,
     cos,
     ln,
+    opaque,
     power_of,
     ratio,
     root,
@@ -55,7 +56,7 @@ _FUNCTIONS: dict[str, Callable[[Value], Value | None]] = {
 }
 _ALIASES = {f"a{n}": f"arc{n}" for n in ("sin", "cos", "tan", "sinh", "cosh", "tanh")}
 _ALIASES |= {f"ar{n}": f"arc{n}" for n in ("sinh", "cosh", "tanh")}
-_GREEK = set(
+GREEK = set(
     re.findall(r"\w+", "alpha beta gamma delta epsilon theta lambda mu nu rho sigma tau phi varphi psi omega xi eta")
 )
 _TOKEN = re.compile(
@@ -65,7 +66,7 @@ _TOKEN = re.compile(
 _TIMES = {"*", "\u00b7", "\u00d7", "\\cdot", "\\times"}
 
 
-def _tokens(text: str) -> list[str]:
+def tokens(text: str) -> list[str]:
     if len(text) > MAX_LENGTH or not text.isprintable():
         raise Unreadable("too long")
     found, at = [], 0
@@ -79,7 +80,9 @@ def _tokens(text: str) -> list[str]:
             found.append("\\pi" if match["sign"] == "\u03c0" else "\\sqrt")
         elif match["command"] in _ALIASES:
             found.append("\\" + _ALIASES[match["command"]])
-        elif match["command"] not in ("left", "right") and not match["space"]:
+        elif match["command"] in ("left", "right") or match["space"]:
+            continue
+        else:
             found.append(match[0])
     if at != len(text) or not found:
         raise Unreadable("not a formula")
@@ -104,7 +107,7 @@ class _Parser:
     """Recursive descent over the tokens."""
 
     def __init__(self, tokens: list[str]) -> None:
-        self.tokens, self.at, self.level = tokens, 0, 0
+        self.tokens, self.at, self.level, self.angles = tokens, 0, 0, 0
 
     def peek(self, ahead: int = 0) -> str:
         return self.tokens[self.at + ahead] if self.at + ahead < len(self.tokens) else ""
@@ -159,7 +162,7 @@ class _Parser:
         if self.peek() == "!":
             self.take()
             n = value.rational
-            if n is None or n.denominator != 1 or not 0 <= n <= 60 or self.peek() == "!":
+            if n is None or n.denominator != 1 or not 0 <= n <= 400 or self.peek() == "!":
                 raise Unreadable("a factorial")
             value = constant(math.factorial(int(n)))
         if self.peek() in ("^", "**"):
@@ -170,7 +173,10 @@ class _Parser:
             if self.peek() in ("^", "**", "!"):
                 raise Unreadable("a tower")
         if self.peek() == "degrees":
-            raise Unreadable("degrees")
+            if not self.angles:
+                raise Unreadable("degrees")
+            self.take()
+            value, kind = value * atom("pi") / constant(180), "group"
         return value, kind
 
     def exponent(self) -> Value:
@@ -237,7 +243,7 @@ class _Parser:
         name = token[1:]
         if name == "pi":
             return atom("pi"), "letter"
-        if name in _GREEK:
+        if name in GREEK:
             return self.letter(name), "letter"
         if name in ("frac", "binom"):
             top, bottom = self.argument(), self.argument()
@@ -278,27 +284,21 @@ class _Parser:
             else:
                 result = ratio(top, bottom)
         else:
-            result = _FUNCTIONS[name](value) or atom(f"{name}({value.key()})")
+            result = _FUNCTIONS[name](value) or opaque(name, value)
         return result if power is None else power_of(result, power)
 
     def angle(self, opening: str) -> Value:
         if opening:
             self.take()
-        value = self.sum_of_degrees() if self.degrees_follow() else self.sum() if opening else self.product(True)
+        self.angles += 1
+        value = self.sum() if opening else self.product(True)
         if opening:
             self.take({"(": ")", "{": "}", "[": "]"}[opening])
             if self.peek() == "degrees":
                 self.take()
                 value = value * atom("pi") / constant(180)
+        self.angles -= 1
         return value
-
-    def degrees_follow(self) -> bool:
-        return self.peek(1) == "degrees" and self.peek()[:1].isdigit()
-
-    def sum_of_degrees(self) -> Value:
-        value = constant(decimal(self.take()))
-        self.take("degrees")
-        return value * atom("pi") / constant(180)
 
 
 def decimal(token: str) -> Fraction:
@@ -317,7 +317,7 @@ def decimal(token: str) -> Fraction:
 
 def parse(text: str) -> Value:
     """The exact value of a formula. Raises Unreadable for everything that is not certain."""
-    parser = _Parser(_tokens(text))
+    parser = _Parser(tokens(text))
     value = parser.sum()
     if parser.peek():
         raise Unreadable("something is left over")

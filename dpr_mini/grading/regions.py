@@ -140,7 +140,10 @@ def region(text: str) -> Region | None:
     builder = r"\\\{\s*([A-Za-z])(?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*(?:\\mid|\||:)(.*)\\\}"
     if found := re.fullmatch(builder, text):
         text, names = found[2].strip(), {found[1]}
-    for piece in split(text, _OR):
+    pieces = split(text, _OR)
+    if len(pieces) == 1 and len(conditions := split(text, _LISTED)) > 1 and all(_RELATION.search(c) for c in conditions):
+        return _listed(conditions)
+    for piece in pieces:
         found = [REALS]
         for condition in split(piece, _AND):
             named = _BELONGS.match(condition)
@@ -155,6 +158,21 @@ def region(text: str) -> Region | None:
     if len(names) > 1:
         return None
     return Region(_union(parts), next(iter(names), ""))
+
+
+_LISTED = re.compile("[,;]")
+
+
+def _listed(conditions: Sequence[str]) -> Region | None:
+    """x > -3, x < 4: both where both can hold, else either."""
+    regions = [region(c) for c in conditions]
+    if None in regions or len({r.name for r in regions if r.name}) > 1:
+        return None
+    both = [REALS]
+    for one in regions:
+        both = [c for a in both for b in one.parts if (c := _cut(a, b))]
+    parts = both or [p for one in regions for p in one.parts]
+    return Region(_union(parts), regions[0].name)
 
 
 def _bracketed(text: str) -> list[Interval] | None:

@@ -11,36 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dpr_mini.grading.algebra import Unreadable, Value
-from dpr_mini.grading.answers import APPROXIMATE, NO_UNIT, clean, unit_name
+from dpr_mini.grading.answers import APPROXIMATE, same_unit
 from dpr_mini.grading.latex import parse
+from dpr_mini.grading.notation import clean
 from dpr_mini.grading.regions import COMMA, region, same_region, says_region, split
+from dpr_mini.grading.units import split_unit
 
 MAX_ITEMS = 24
 
 Decision = tuple[bool, str] | None
-
-# ---------------------------------------------------------------- units
-
-_UNIT = re.compile(
-    r"(?<=[0-9A-Za-z)}\]])\s*\\?,?\s*\\(?:text|mbox|mathrm|textrm|textnormal)"
-    r"\s*\{\s*(?P<name>[A-Za-z][A-Za-z ./]*?)\.?\s*\}"
-    r"\s*(?:\^\s*\{?\s*(?P<power>[23])\s*\}?)?\s*\$?\s*$"
-)
-
-
-def _unit(text: str) -> tuple[str, str]:
-    r"""(formula, unit) of "2\pi \text{ cm}^2"; the unit in one spelling, "" where there is none."""
-    found = _UNIT.search(text)
-    if not found:
-        return text, ""
-    words = found["name"].lower().split()
-    if not NO_UNIT.isdisjoint(words):
-        return text, ""
-    power = found["power"] or ""
-    if words[0] in ("square", "sq", "cubic", "cu") and len(words) > 1:
-        power, words = ("2" if words[0].startswith("sq") else "3"), words[1:]
-    return text[: found.start()], " ".join(map(unit_name, words)) + power
-
 
 _AMBIGUOUS = re.compile(r"(?<![0-9])[0-9]{1,3},[0-9]{3}(?![0-9])")
 
@@ -92,6 +71,8 @@ def items(text: str) -> Items:
         if len(letters) != len(set(letters)) or len(letters) != len(values):
             raise Unreadable("names")
         return Items("(", values, tuple(letters), _dotted(text))
+    if pairs := _named_groups(text):
+        return pairs
     parts = [p for p in split(text, COMMA) if p]
     if len(parts) > MAX_ITEMS:
         raise Unreadable("too many items")
@@ -111,6 +92,23 @@ def items(text: str) -> Items:
     if names and len(set(names)) > 1 and len(names) != len(found):
         raise Unreadable("some are named")
     return Items("list" if len(found) > 1 else "value", tuple(found), tuple(names), _dotted(text))
+
+
+def _named_groups(text: str) -> Items | None:
+    """a=3, b=8; a=4, b=6: a list of tuples, the names giving the order."""
+    groups = [g for g in split(text, re.compile(";")) if g]
+    if len(groups) < 2:
+        return None
+    found = []
+    for group in groups[:MAX_ITEMS]:
+        named = [(_NAME.match(p), p) for p in split(group, re.compile(r",|(?<![\\\\A-Za-z])and(?![A-Za-z])"))]
+        if len(named) < 2 or not all(n for n, _ in named):
+            return None
+        pairs = sorted(((n[1], parse(p[n.end() :])) for n, p in named), key=lambda pair: pair[0]) if len({n[1] for n, _ in named}) == len(named) else []
+        found.append(([n for n, _ in pairs], Items("(", tuple(v for _, v in pairs))))
+    if not found[0][0] or any(names != found[0][0] for names, _ in found):
+        return None
+    return Items("list", tuple(t for _, t in found))
 
 
 def _indexed(parts: Sequence[str]) -> bool:
@@ -239,8 +237,7 @@ def structure(gold: str, answer: str) -> Decision:
     """(equal, how) where values and shapes settle it, else None."""
     if len(gold) > 1000 or len(answer) > 1000:
         return None
-    (a, unit_a), (b, unit_b) = _unit(gold.strip().strip("$")), _unit(answer.strip().strip("$"))
-    a, b = (_INTEGER.sub("", clean(t)) for t in (a, b))
+    (a, unit_a), (b, unit_b) = (split_unit(_INTEGER.sub("", clean(t))) for t in (gold, answer))
     try:
         if APPROXIMATE.search(b):
             return _chain(a, b)
@@ -250,16 +247,16 @@ def structure(gold: str, answer: str) -> Decision:
         same = same_items(left, right)
     except (Unreadable, RecursionError):
         return (False, "approximate") if APPROXIMATE.search(b) else None
-    if same and unit_a and unit_b and unit_a != unit_b:
+    if same and (not same_unit(unit_a, unit_b) or "%" in (unit_a, unit_b)):
         return False, "unit"
-    if same is None or (not same and left.decimal != right.decimal):
-        return (False, "value") if _far(left, right) else None  # what is near may be the same, rounded
+    if same is None:
+        return (False, "value") if _far(left, right) else None
     return same, "value" if left.kind == right.kind == "value" else "structure"
 
 
 def _no_degrees(text: str) -> str:
     """The unit of a bare angle; within sin(...) it stays."""
-    return text if re.search(r"sin|cos|tan", text) else re.sub(r"(?<=[0-9)}])\s*degrees\b", "", text)
+    return text if re.search(r"sin|cos|tan|cot|sec|csc", text) else re.sub(r"(?<=[0-9)}])\s*degrees\b", "", text)
 
 
 def _far(a: Items, b: Items) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dpr_mini.chat.template import join_text
-from dpr_mini.grading.answers import first_result, last_number
+from dpr_mini.grading.reading import first_result, last_number
 from dpr_mini.grading.grader import Grader
 from dpr_mini.recipe import GraderConfig
 from dpr_mini.scoring.stats import subset

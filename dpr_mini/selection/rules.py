@@ -19,7 +19,9 @@ from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from dpr_mini.grading.answers import exact, extract, squeeze
+from dpr_mini.grading.answers import exact
+from dpr_mini.grading.notation import squeeze
+from dpr_mini.grading.reading import extract
 from dpr_mini.recipe import RecipeError
 from dpr_mini.selection import behaviours
 from dpr_mini.selection.arithmetic import false_equations
