@@ -356,7 +356,7 @@ def _math(text: str) -> str:
 
 _DOUBT = re.compile(
     r"\bnot\b|n't\b|\bnever\b|\bcannot\b|\bmaybe\b|\bperhaps\b|\bmight\b|\bcould be\b|\bpossibly\b|\bprobably\b|\bguess\b|\bunless\b|\bunsure\b"
-    r"|\basked\b|\bquestion\b|\bproblem (?:asks|says|states)\b|\bhow (?:many|much|far|old|long)\b|\bwhat is\b|\bfind\b|\bcompute\b|\bcalculate\b|\bdetermine\b|\bevaluate\b|\bneed to\b|\bwant to\b"
+    r"|\basked\b|\bquestion\b|\bproblem (?:asks|says|states)\b|\bhow (?:many|much|far|old|long)\b|\bwhat is\b|(?<!we )(?<!we can )\b(?:find|compute|calculate|determine|evaluate)\b|\bneed to\b|\bwant to\b"
     r"|\btoo (?:small|large|big|low|high|many|few)\b|\bwrong\b|\bincorrect\b|\bimpossible\b|\bif\b|\bsuppose\b|\bassume\b|\bguessing\b|\binstead of\b|\brather than\b|\bmistake\b|\berror\b|\bunlikely\b|\bneither\b|\bstep\b|\btry\b|\btrying\b|\blet's\b|\blet us\b|\bfirst\b|\bdivided by\b(?!.*(?:=|\bis\b|equals))|\?",
     re.I,
 )

@@ -18,7 +18,8 @@ from dpr_mini.grading.units import scaled, split_unit
 from dpr_mini.grading.worked import ASKS, form
 from dpr_mini.types import Verdict
 
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\u200e\u200f]")  # and marks that turn text around
+# what is not drawn, and marks that turn text around
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]")
 
 
 def decide(gold: str, answer: str, how: str, closed_forms: str = "refuse") -> Verdict | None:
@@ -96,7 +97,7 @@ def _said(gold: str, answer: str) -> str | None:
         text = text[name.end() :]
     if "=" not in text or APPROXIMATE.search(text) or re.search(r"[<>]|\\[lg]eq?(?![a-z])|\\ne|\\equiv", text):
         return text
-    if len(split(text, re.compile("[,;]"))) > 1:
+    if len(split(text, re.compile(r"[,;]|(?<![\\A-Za-z])(?:or|and)(?![A-Za-z])|\\(?:lor|land|vee|wedge)(?![A-Za-z])"))) > 1:
         return text
     sides = split(text, re.compile(r"={1,2}"))
     if any(not s for s in sides):
@@ -126,8 +127,9 @@ def _plain_digits(text: str) -> str:
 # ---------------------------------------------------------------- was it worked out?
 
 _LEAF = re.compile(
-    r"[,;=<>&]|\\\\|\\(?:le|ge|leq|geq|lt|gt|ne|neq|cup|cap|in|lor|land|vee|wedge|mid|to)(?![A-Za-z])|(?<![\\A-Za-z])(?:or|and)(?![A-Za-z])"
+    r"[,;=<>&]|\\\\|\\(?:le|ge|leq|geq|lt|gt|ne|neq|cup|cap|in|lor|land|vee|wedge|mid|to|setminus|backslash)(?![A-Za-z])|(?<![\\A-Za-z])(?:or|and)(?![A-Za-z])"
 )
+_REALS = re.compile(r"\\mathbb\s*\{?\s*[RZQNC]\s*\}?|\\emptyset|\\?")
 _INFINITE = re.compile(r"[-+]?\s*(?:\\infty|infinity)")
 
 
@@ -159,9 +161,9 @@ def _asks_value(gold: str) -> bool:
 def _worst(text: str, variables: bool = True) -> tuple[str, str] | None:
     """(reason, closed form) of the least worked part of a value, list, tuple, interval or matrix; None if unreadable."""
     closed = ""
-    leaves = list(_leaves(text))
+    leaves = list(_leaves(APPROXIMATE.split(text)[0]))
     for leaf in leaves:
-        if _INFINITE.fullmatch(leaf):
+        if _INFINITE.fullmatch(leaf) or _REALS.fullmatch(leaf):
             continue
         try:
             found = form(leaf)
@@ -199,7 +201,7 @@ def _leaves(text: str):
 def _ungrouped(text: str) -> str:
     r"""Without the bracket around all of it, where that makes a tuple, an interval or a set: (1, 2], \{3\}."""
     text = text.strip()
-    found = re.fullmatch(r"(?:\\\{|[(\[\]{])(.*)(?:\\\}|[)\]\[}])", text, re.S)
+    found = re.fullmatch(r"(?:\\\{|[(\[\]{])(.*?)(?:\\\}|[)\]\[}])", text, re.S)
     if not found or not ("," in found[1] or ";" in found[1] or text.startswith("\\{")):
         return text
     level = 0

@@ -21,7 +21,7 @@ from dpr_mini.grading.latex import GREEK, decimal, tokens
 
 ASKS = re.compile(
     r"\\(?:gcd|lcm|max|min|lim|sum|prod|int|iint|oint|lfloor|lceil|bmod|pmod|mod|det|deg|dim|arg|inf|sup|Pr|partial)(?![A-Za-z])"
-    r"|(?<![\\A-Za-z])(?:gcd|lcm|hcf|max|min|floor|ceil|round|mod|abs|sum|eval|int|derivative|choose)(?![A-Za-z])"
+    r"|(?<![\\A-Za-z])(?:gcd|lcm|hcf|max|min|floor|ceil|round|abs|sum|prod|eval|int|len)\s*\(|(?<![\\A-Za-z])(?:gcd|lcm|mod|choose|derivative)(?![A-Za-z])"
     r"|\\(?:operatorname|mathrm|text)\s*\{\s*(?:gcd|lcm|max|min|mod)\s*\}|\\[lr]?[vV]ert|\||\\frac\s*\{\s*d\s*\}\s*\{\s*d|\\binom\s*\{[^{}]*[-+]"
 )
 _TRIG = frozenset("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh".split())
@@ -50,6 +50,8 @@ def form(text: str) -> Form:
     if re.fullmatch(r"[-+]?[0-9.,\s]+%", text):
         text = text[:-1]
     text = re.sub(r"(?<=[0-9]),(?=[0-9]{3}(?![0-9]))", "", text)
+    if re.fullmatch(r"[-+]?[0-9]{1,3}(?: [0-9]{3})+", text):
+        text = text.replace(" ", "")
     mixed = re.fullmatch(r"([-+]?)\s*([0-9]+)\s+([0-9]+)\s*/\s*([0-9]+)", text)
     if mixed and 0 < int(mixed[3]) < int(mixed[4]):
         return Form("fraction", constant(int(mixed[2]) + Fraction(int(mixed[3]), int(mixed[4]))))
@@ -87,14 +89,21 @@ class _Reader:
             sign = -1 if self.take() == "-" else 1
             if self.peek() in ("+", "-"):
                 return self.bad("two signs")
-        terms.append(_negated(self.product()) if sign < 0 else self.product())
+        terms.append(self.term(sign, self.at > 0 and self.tokens[self.at - 1] in ("+", "-")))
         while self.peek() in ("+", "-"):
             sign = -1 if self.take() == "-" else 1
             if self.peek() in ("+", "-"):
                 return self.bad("two signs")
-            terms.append(_negated(self.product()) if sign < 0 else self.product())
+            terms.append(self.term(sign, True))
         self.level -= 1
         return _sum(terms)
+
+    def term(self, sign: int, signed: bool) -> Form:
+        twice = signed and self.peek() in ("(", "{") and self.tokens[self.at + 1 : self.at + 2] in (["+"], ["-"])
+        found = self.product()
+        if twice and found.plain and not found.reason:
+            found = replace(found, reason="two signs")
+        return _negated(found) if sign < 0 else found
 
     def bad(self, reason: str) -> Form:
         self.at = len(self.tokens)
@@ -183,9 +192,7 @@ class _Reader:
             return Form("decimal", constant(value), "a whole number as a repeating decimal" if repeats and value.denominator == 1 else "")
         if token in ("(", "{", "["):
             self.at -= 1
-            signed = self.at > 0 and self.tokens[self.at - 1] in ("+", "-") and self.tokens[self.at + 1] in ("+", "-")
-            inner = self.group()
-            return replace(inner, reason=inner.reason or "two signs") if signed and inner.plain else inner
+            return self.group()
         if re.fullmatch("[A-Za-z]", token):
             return self.letter(token)
         name = token[1:]
@@ -356,4 +363,5 @@ def _power(base: Form, exponent: Form) -> Form:
     rational = base.plain and exponent.value is not None and exponent.value.rational is not None and exponent.value.rational.denominator == 1
     if value is not None and value.rational is not None:
         rational = True
-    return Form("number" if rational else "symbol", value, reason, closed, variable)
+    kind = "sum" if base.kind == "sum" else "number" if rational else "symbol"
+    return Form(kind, value, reason, closed, variable)

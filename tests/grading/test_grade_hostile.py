@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from dpr_mini.grading.answers import extract
-from dpr_mini.grading.grader import Grader, _quick
+from dpr_mini.grading.reading import extract
+from dpr_mini.grading.grader import Grader
+from dpr_mini.grading.tiers import decide
 
 LIMIT_S, MEMORY_MIB = 2.0, 1024
 
@@ -67,7 +68,7 @@ def odd() -> list[str]:
     return [
         "NaN", "nan", "NAN", r"\mathrm{NaN}", "inf", "-inf", "Infinity", r"-\infty", "0/0", "1/0", r"\frac{0}{0}",
         "None", "True",
-        "31\x00", "\x0031", "3\x001", "\u0663\u0661", "\uff13\uff11", "\u2162\u2160", "\U0001d7db\U0001d7d9",
+        "31\x00", "\x0031", "3\x001", "\u0663\u0661", "\u2162\u2160", "\U0001d7db\U0001d7d9",
         "\u00b3\u00b9", "\u4e09\u5341\u4e00",
         "\u202e13", "\u202d31\u202c0", "3\u200b1", "\ufeff31x", "3\u03011", "31\u20e3", "\u00bd31", "31\u2070",
         "31\u00b2",
@@ -95,7 +96,7 @@ def test_no_hostile_answer_is_slow_before_the_worker(tmp_path):
     for answer in everything(str(tmp_path / "canary")):
         for gold in GOLDS:
             begun = time.perf_counter()
-            _quick(gold, *extract(rf"\boxed{{{answer}}}"))
+            decide(gold, *extract(rf"\boxed{{{answer}}}"))
             if (seconds := time.perf_counter() - begun) > 0.5:
                 slow.append((answer[:40], gold, seconds))
     assert not slow

@@ -8,8 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dpr_mini.grading.answers import clean, exact, extract, first_result, last_number, squeeze
-from dpr_mini.grading.grader import Grader, _quick
+from dpr_mini.grading.answers import exact
+from dpr_mini.grading.notation import clean, squeeze
+from dpr_mini.grading.reading import extract, first_result, last_number
+from dpr_mini.grading.grader import Grader
+from dpr_mini.grading import tiers
 from dpr_mini.grading.guards import dropped, for_parser, heavy
 from dpr_mini.grading.structure import structure
 
@@ -39,7 +42,7 @@ def grader():
 
 def decide(gold: str, answer: str) -> bool | None:
     """Right, wrong, or None where it would need a worker."""
-    verdict = _quick(gold, answer, "boxed")
+    verdict = tiers.decide(gold, answer, "boxed")
     return verdict.ok if verdict else None
 
 
