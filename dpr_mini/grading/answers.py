@@ -24,7 +24,6 @@ _HEDGE = re.compile(
     r"(?<![\\A-Za-z])(?:not|maybe|perhaps|possibly|probably|either|neither|unless|wrong|incorrect|unsure|n't|isn't|never|false|guess)(?![A-Za-z])", re.I
 )
 _OPEN = re.compile(r"\\[lcv]?dots|\.\.\.|\\cdots")
-_EXPONENT = re.compile(rf"({_DEC})[eE]([-+]?[0-9]{{1,4}})")
 _SCIENTIFIC = re.compile(rf"({_DEC})\s*(?:\\times|\\cdot|\*|x)\s*10\s*(?:\^|\*\*)\s*\{{?\s*(-?[0-9]{{1,4}})\s*\}}?")
 _FRACTION = re.compile(
     rf"(?P<whole>{_INT}\s*)?\\frac\s*(?:\{{\s*(?P<n>-?{_DEC})\s*\}}|(?P<n1>[0-9]))\s*"
@@ -48,7 +47,7 @@ def number(text: str) -> Fraction | None:
         return sign * Fraction(text.replace(",", "").rstrip("."))
     if re.fullmatch(r"[0-9]{1,3}(?: [0-9]{3})+", text):
         return sign * Fraction(text.replace(" ", ""))
-    if found := _EXPONENT.fullmatch(text) or _SCIENTIFIC.fullmatch(text):
+    if found := _SCIENTIFIC.fullmatch(clean(text) if re.search("[eE]", text) else text):
         return sign * Fraction(found[1].replace(",", "")) * Fraction(10) ** int(found[2])
     if found := _FRACTION.fullmatch(text):
         whole, top, bottom = (

@@ -129,6 +129,8 @@ _EXPONENT = re.compile(r"(?<![A-Za-z0-9_.\\\\])([0-9][0-9,]*(?:\.[0-9]+)?)[eE]([
 
 
 def _power_of_ten(found: re.Match[str]) -> str:
+    if "e" in found[0] and found[2][0] in "+-" and len(found[2]) == 2 and "." not in found[1]:
+        return found[0]  # 2e+1 is a sum
     return rf"{found[1]}\times 10^{{{int(found[2])}}}"
 
 

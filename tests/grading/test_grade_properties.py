@@ -91,7 +91,7 @@ def test_integers(m, n):
 
 
 @FAST
-@given(small, small, small, small, st.sampled_from([r"\pi", "i", r"\sqrt{2}", "e", "x"]))
+@given(small, small, small, small, st.sampled_from([r"\pi", "i", r"\sqrt{2}", r"\mathrm{e}", "x"]))
 def test_sums_with_a_constant_are_decided_by_their_coefficients(a, b, c, d, name):
     left, right = f"{a}{b:+}{name}", f"{d}{name}{c:+}"
     assert decide(left, right) is ((a, b) == (c, d))
