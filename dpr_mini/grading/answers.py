@@ -64,6 +64,8 @@ def number(text: str) -> Fraction | None:
 
 def quantity(text: str) -> tuple[Fraction | None, str]:
     """(value, unit) of "5", "5 cm", "$5", "5%", "3 million"; (None, unit) where the value is no plain number."""
+    if (value := spelled_out(text)) is not None:
+        return value, ""
     if text.endswith("%") and (value := number(text[:-1])) is not None:
         return value, "%"
     if large := scaled(text):
@@ -72,6 +74,24 @@ def quantity(text: str) -> tuple[Fraction | None, str]:
             return value * large[1], unit
     value, unit = split_unit(text)
     return number(value), unit
+
+
+_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
+    "nineteen twenty"
+).split()
+_TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
+
+
+def spelled_out(text: str) -> Fraction | None:
+    """The value of "twelve" or "forty-two", below a hundred; None for anything else."""
+    words = text.lower().replace("-", " ").split()
+    if len(words) == 1 and words[0] in _WORDS:
+        return Fraction(_WORDS.index(words[0]))
+    if words and words[0] in _TENS and len(words) < 3:
+        ones = _WORDS.index(words[1]) if len(words) == 2 and words[1] in _WORDS[1:10] else 0 if len(words) == 1 else None
+        return None if ones is None else Fraction(_TENS[words[0]] + ones)
+    return None
 
 
 def same_unit(a: str, b: str) -> bool:

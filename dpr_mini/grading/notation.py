@@ -107,6 +107,8 @@ def clean(answer: str) -> str:
     if answer.isdigit() and answer.isascii():
         return answer
     text = strip(spelled(answer))
+    if text.count("$") > 1 and not re.search(r"\$\s?[0-9]", re.sub(r"\$[^$]*\$", "", text)):
+        text = re.sub(r"(?<!\\)\$([^$]*)(?<!\\)\$", r" \1 ", text)  # formulas with words between them
     text = _UPRIGHT_UNIT.sub(r" @\1 ", text)
     text = _COLOUR.sub("", _ROW.sub(r"\\\\ ", text))
     text = re.sub(r"(?<=[0-9],)\s*\\!\s*(?=[0-9]{3})", "", text)
@@ -129,7 +131,7 @@ _EXPONENT = re.compile(r"(?<![A-Za-z0-9_.\\\\])([0-9][0-9,]*(?:\.[0-9]+)?)[eE]([
 
 
 def _power_of_ten(found: re.Match[str]) -> str:
-    if "e" in found[0] and found[2][0] in "+-" and len(found[2]) == 2 and "." not in found[1]:
+    if "e" in found[0] and found[2][0] == "+" and len(found[2]) == 2 and "." not in found[1]:
         return found[0]  # 2e+1 is a sum
     return rf"{found[1]}\times 10^{{{int(found[2])}}}"
 

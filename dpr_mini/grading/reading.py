@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from dpr_mini.grading.notation import spelled, strip
+from dpr_mini.grading.units import known
 
 MAX_TEXT = 200_000  # characters of a response that are searched, from its end
 
@@ -36,7 +37,7 @@ def extract(text: str) -> tuple[str, str]:
     follows ("math"), the last number, where its sentence states it ("last_number"). ("", "none") where there is
     nothing, ("", "denied") where the last thing said of the answer is what it is not.
     """
-    text = said(spelled(text[-MAX_TEXT:]))
+    text = _plain(said(spelled(text[-MAX_TEXT:])))
     tags = list(_TAG.finditer(text))
     if opened := [t for t in tags if not t[1]]:
         start = opened[-1]
@@ -49,6 +50,16 @@ def extract(text: str) -> tuple[str, str]:
                 return whole, "tag" if whole else "none"
             return found, "tag" if found else how
     return extract_plain(text)
+
+
+_CHAT = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:eos|end_of_turn|start_of_turn)>|\[/?INST\]")
+_BOLD = re.compile(r"(?<![\w)\]}*])\*\*(?=[^\s*])([^*\n]{1,200}?)(?<=[^\s*])\*\*(?![\w(*])")
+_QUOTED = re.compile(r"(?m)^[ \t]*>(?:[ \t]|$)")
+
+
+def _plain(text: str) -> str:
+    """Without chat tokens, bold marks and quote signs: they are no part of what is said."""
+    return _QUOTED.sub("", _BOLD.sub(r"\1", _CHAT.sub("", text)))
 
 
 def said(text: str) -> str:
@@ -67,7 +78,7 @@ def extract_plain(text: str) -> tuple[str, str]:
     if found := _hashes(text):
         return found, "hashes"
     if _is_bare(text):
-        return _clause(strip(text)), "bare"
+        return _bare(text), "bare"
     if (phrase := _phrase(text)) is not None:
         if phrase[0]:
             return phrase[0], "phrase"
@@ -77,8 +88,10 @@ def extract_plain(text: str) -> tuple[str, str]:
         return stated, "last_number"
     if found := _math(text):
         return found, "math"
-    found = _last_number(text)
-    return (found, "last_number") if found else ("", "none")
+    if found := _last_number(text):
+        return found, "last_number"
+    found = _last_words(text)
+    return (found, "last_words") if found else ("", "none")
 
 
 def first_result(text: str) -> str:
@@ -232,9 +245,12 @@ def _hashes(text: str) -> str:
 
 
 _ANSWER = re.compile(
-    r"(?:\banswers?\b|\u7b54\u6848|\bresult\b(?=\s*[:=]))[\s*_:\"']{0,6}(?:(?:is|are|was|were|would be|should be|must be|will be|comes to|equals|becomes)(?![A-Za-z])|:|=|(?<=:)|(?<=\*)|\u662f|\u4e3a)"
+    r"(?:\banswers?\b|\u7b54\u6848|\b(?:correct|right|best)\s+(?:option|choice|letter)\b|\b(?:option|choice)\b(?=\s*(?:is\s+)?\(?[A-J]\b)|\bresult\b(?=\s*[:=]))[\s*_:\"']{0,6}(?:(?:is|are|was|were|would be|should be|must be|will be|comes to|equals|becomes)(?![A-Za-z])|:|=|(?<=:)|(?<=\*)|\u662f|\u4e3a)"
     r"(?:\s+(?:therefore|thus|then|simply|just|now|indeed|clearly|equal to))?[\s*_:=\"]{0,6}(?:\\\[|\\\(|\$\$)?\s*",
     re.I,
+)
+_DENIED_BEFORE = re.compile(
+    r"\b(?:mistake|wrong to|incorrect to|not true|untrue|not the case|false that|deny|denies|doubt|nobody|no one|hardly|never|cannot say|can't say|don't think|do not think|doesn't mean|not (?:say|conclude|think|claim|mean|sure))\b", re.I
 )
 _NO_VALUE = re.compile(
     r"(?:in)?(?:correct|right|wrong)\b(?!\s+(?:angle|triangle|side))|(?:indeed|also|still|valid|the same|consistent|yes|clear|found|given|obtained|confirmed|verified|below|above|as follows|in the|therefore|that)\b|no\b(?=\s*[,.!]|$)",
@@ -247,6 +263,10 @@ _REMARK = re.compile(
     r"|\s+--?\s+[A-Za-z].*$|\s*,\s*(?:so|and so|and (?:we|it|this|that|the)|but|while|not)\b.*$|\s+[\u2713\u2714\u2705\U0001f300-\U0001faff].*$",
     re.I | re.S,
 )
+_ASIDE = re.compile(r"\s*\((?=[^()]*[A-Za-z]{3}[^()]*\s)(?P<inside>[^()]*)\)\s*$|\s*\((?P<word>[a-z]+[- ][a-z -]+)\)\s*$")
+_CHANGES = re.compile(
+    r"\b(?:or|not|most|least|more|less|fewer|negative|minus|plus|below|above|under|over|thousands?|millions?|billions?|hundreds?|dozens?|percent|approx\w*|about|roughly|am|pm|left|right|maybe|perhaps|but|if|unless|except|wrong|incorrect|times|per|squared|cubed|mod|base)\b|%|[ap]\.m", re.I
+)
 _INTRODUCED = re.compile(
     r"^(?:\$?\\?[A-Za-z][\w\\(){}$ '-]{0,80}?|[A-Za-z][^=:]{0,80}?)(?:\s+(?:is|are|was|were|equals?|has|have|comes to|becomes|costs?|gives|must be)(?:\s+(?:equal to|exactly|simply|just|therefore|thus))?|\s*:)\s+(?=\S)",
     re.I,
@@ -255,8 +275,12 @@ _INTRODUCED = re.compile(
 
 def _clause(text: str) -> str:
     """An answer without the remarks behind it and the words that only introduce it; the right side of a calculation."""
+    if (tail := re.search(r"[\"'}\]\s]+$", text)) and text.count("}") > text.count("{"):
+        text = strip(text[: tail.start()] + "}" * max(0, text[: tail.start()].count("{") - text[: tail.start()].count("}")))
     for _ in range(3):
         shorter = _REMARK.sub("", text)
+        if shorter == text and (aside := _ASIDE.search(text)) and not _CHANGES.search(aside[0]):
+            shorter = text[: aside.start()]
         if not shorter.strip() or shorter == text:
             break
         text = strip(shorter)
@@ -287,7 +311,10 @@ def _phrase(text: str) -> tuple[str, str] | None:
         clause = strip(clause)
         if _DENIAL.match(clause):
             return "", text[match.end() + (end.end() if end else 0) :]
-        before = text[max(0, match.start() - 30) : match.start()].rpartition(".")[2]
+        before = re.split(r"[.!?\n,:;]", text[max(0, match.start() - 80) : match.start()])[-1]
+        if _DENIED_BEFORE.search(before):
+            return "", text[match.end() + (end.end() if end else len(rest)) :]
+        before = before[-30:]
         if re.search(r"\b(?:wrong|incorrect|not an?|not the|previous|first|earlier|initial|student'?s?|his|her|their|my)\s+$", before, re.I) and not re.search(r"\bmy\s+$", before, re.I):
             continue
         if not clause or _NO_VALUE.match(clause):
@@ -298,7 +325,21 @@ def _phrase(text: str) -> tuple[str, str] | None:
 
 def _upright(text: str) -> str:
     """In prose a single letter behind a number is a unit ("5 m")."""
-    return re.sub(r"(?<=[0-9])\s+([mgshL])$", r" \\text{ \1}", text)
+    return re.sub(r"(?<=[0-9])\s+([mgshlL])$", r" \\text{ \1}", text)
+
+
+def _bare(text: str) -> str:
+    text = strip(text.strip().removeprefix("=").strip())
+    return _upright(_clause(text)) if not re.search(r"[$\\]", text) else _clause(text)
+
+
+def _last_words(text: str) -> str:
+    """What the last sentence says in words ("The ball is red."), in a text without numbers."""
+    sentences = [s for s in re.split(r"(?<=[.!?])\s+|\n", text.strip()) if s.strip()]
+    if not sentences or NUMBER.search(text) or _doubted(sentences[-1]):
+        return ""
+    found = re.fullmatch(r".{1,120}\b(?:is|are|was)\s+((?:an?\s+|the\s+)?[A-Za-z'-]+(?:\s[A-Za-z'-]+)?)[.!]?", sentences[-1].strip())
+    return strip(found[1]) if found else ""
 
 
 def _is_bare(text: str) -> bool:
@@ -357,12 +398,15 @@ def _math(text: str) -> str:
 _DOUBT = re.compile(
     r"\bnot\b|n't\b|\bnever\b|\bcannot\b|\bmaybe\b|\bperhaps\b|\bmight\b|\bcould be\b|\bpossibly\b|\bprobably\b|\bguess\b|\bunless\b|\bunsure\b"
     r"|\basked\b|\bquestion\b|\bproblem (?:asks|says|states)\b|\bhow (?:many|much|far|old|long)\b|\bwhat is\b|(?<!we )(?<!we can )\b(?:find|compute|calculate|determine|evaluate)\b|\bneed to\b|\bwant to\b"
-    r"|\btoo (?:small|large|big|low|high|many|few)\b|\bwrong\b|\bincorrect\b|\bimpossible\b|\bif\b|\bsuppose\b|\bassume\b|\bguessing\b|\binstead of\b|\brather than\b|\bmistake\b|\berror\b|\bunlikely\b|\bneither\b|\bstep\b|\btry\b|\btrying\b|\blet's\b|\blet us\b|\bfirst\b|\bdivided by\b(?!.*(?:=|\bis\b|equals))|\?",
+    r"|\btoo (?:small|large|big|low|high|many|few)\b|\bwrong\b|\bincorrect\b|\bimpossible\b|\bif\b|\bsuppose\b|\bassume\b|\bguessing\b|\binstead of\b|\brather than\b|\bmistake\b|\berror\b|\bunlikely\b|\bneither\b|\bstep\b|\btry\b|\btrying\b|\blet's\b|\blet us\b|\bfirst\b|\bnobody\b|\bno one\b|\bhardly\b|\bdeny\b|\bdenies\b|\bwould call\b|\bdivided by\b(?!.*(?:=|\bis\b|equals))|\?",
     re.I,
 )
 _BEFORE = re.compile(
-    r"[0-9)}%]\s*(?:[-+*/^]|\\times|\\cdot|\\div|\bx\b|plus|minus|times|divided by|multiplied by|over|or|and|to|of|from|than|out of)\s*$|\b(?:or|either|between|than|over|under|below|above|almost|nearly|up to|at least|at most|about|around|approximately|roughly|step|part|exceeds|number|question|equation|line|case|day|level)\s*$|[*/^]\s*$|\\(?:times|cdot|div)\s*$",
+    r"[0-9)}%]\s*(?:[-+*/^]|\\times|\\cdot|\\div|\bx\b|plus|minus|times|divided by|multiplied by|over|or|and|to|of|from|than|out of)\s*$|\b(?:or|either|between|than|over|under|below|above|almost|nearly|up to|at least|at most|about|around|approximately|roughly|step|part|exceeds|number|question|equation|line|case|day|level)\s*$|[*/^]\s*$|\\(?:times|cdot|div|neq?|le|ge|leq|geq|lt|gt)\s*$|(?:!=|[<>]=?)\s*$|\b(?:add|subtract|multiply by|divide by|plus)\s*$",
     re.I,
+)
+_LIST_BEFORE = re.compile(
+    r"(?P<list>-?\$?[0-9][0-9./]*(?:\s*,\s*(?:[a-z]\s*=\s*)?-?\$?[0-9][0-9./]*)*)\s*,?\s*(?:and|or)\s+(?:[a-z]\s*=\s*)?\$?$", re.I
 )
 _SIGN_WORD = re.compile(r"\b(?:minus|negative)\s*$", re.I)
 _GLUE = re.compile(r"(?:[A-Za-z\\^!(_{][^\s,;$]*)|\s*(?:\\(?:pi|sqrt|cdot|times|pm)(?![A-Za-z])|[-+*/^](?=\s*[0-9\\a-z(])|\bx\s+[0-9])[^,;.$\n]*|\s*:\s*[0-9]+(?:\s*(?:[ap]\.?m\b\.?))?")
@@ -384,7 +428,15 @@ def _last_number(text: str) -> str:
     sentence, behind = text[start : number.start()], text[number.end() : number.end() + stop.start()]
     if _doubted(sentence) or _doubted(behind) or text[number.end() + stop.start() :][:1] == "?":
         return ""
+    if (why := re.search(r",?\s*\b(?:because|since)\b", sentence)) and NUMBER.search(sentence[: why.start()]):
+        return _last_number(text[: start + why.start()] + ".")
+    if colon := re.search(r"(?:[0-9]+\s?:\s?)+$", sentence):
+        half = re.match(r"\s*(?:[ap]\.?\s?m\b\.?|in the (?:morning|afternoon|evening)|at night)", text[number.end() :], re.I)
+        return strip(colon[0] + number[0].strip()) + (f" {half[0].strip()}" if half else "")
     before = sentence.rstrip(" $*\"`_(")
+    if (listed := _LIST_BEFORE.search(sentence)) and not re.search(r"\bbetween\s*$", sentence[: listed.start()]):
+        unit = re.match(r"\s+[A-Za-z]+", behind)
+        return strip(f"{listed['list']}, {number[0].strip()}") if not unit or unit[0].strip() in _HARMLESS else strip(f"{listed['list']}, {number[0].strip()}{unit[0]}")
     if sentence.rstrip().endswith("(") or re.search(r"\([^()]*$", sentence):
         opening = sentence.rfind("(")
         pair = re.match(r"\([^()\n]*\)", text[start + opening :])
@@ -404,17 +456,20 @@ def _last_number(text: str) -> str:
         return "" if "or" in several[0] else strip(several[0] + value)
     if glued := _GLUE.match(behind):
         return strip(value + glued[0])
-    if words := re.match(r"\s+([A-Za-z'-]+(?:\s+[A-Za-z.'-]+){0,2})", behind):
-        from dpr_mini.grading.units import SCALES, is_value_word
+    words = _UNIT_BEHIND.match(behind)
+    taken: list[str] = []
+    for word in words[0].split() if words else ():
+        if word.lower().strip(".,") in _HARMLESS and not (word.lower() == "in" and not taken and "^" in words[0]):
+            break
+        if word.lower() == "left" and taken and taken[-1].lower().removesuffix("s") not in _PLACES and not known(taken[-1]):
+            break  # "3 apples left" remain; "3 steps left" is a direction
+        taken.append(word)
+    return _upright(strip(" ".join([value, *taken[:4]])))
 
-        listed = words[1].split()
-        if listed[0].lower().removesuffix("s") in SCALES or is_value_word(listed[0].strip(".")):
-            harmless = listed[0].lower() in _HARMLESS
-            return strip(value) if harmless else strip(f"{value} {words[1]}")
-    return strip(value)
 
-
+_PLACES = {"unit", "step", "block", "square", "space", "place", "position", "row", "column", "street", "door", "seat", "point"}
+_UNIT_BEHIND = re.compile(r"(?:\s*(?:[A-Za-z'-]+(?:[/^]\{?[A-Za-z0-9-]+\}?)*\.?|\\text\s*\{[^{}]*\}|\u5143|[\u4e00-\u9fff]{1,3}))+")
 _HARMLESS = {
     "in", "for", "from", "and", "to", "of", "on", "at", "by", "when", "where", "since", "is", "are", "so", "after", "as",
-    "left", "each", "together", "total", "per", "more", "with", "per", "altogether", "was", "were", "every", "both", "before", "within", "while", "because", "ago", "earlier", "later", "then", "now",
+    "each", "together", "total", "with", "altogether", "was", "were", "every", "both", "within", "while", "because", "then", "now", "here", "that", "which", "who", "they", "it", "he", "she", "we", "i", "his", "her", "their", "our", "its", "can", "will", "but", "him", "them", "remain", "remains", "remaining", "there", "this", "these", "has", "have", "had", "go", "the", "a", "an",
 }  # fmt: skip

@@ -6,12 +6,12 @@ import re
 from functools import lru_cache
 
 from dpr_mini.grading.algebra import Unreadable
-from dpr_mini.grading.answers import APPROXIMATE, MAX_ANSWER, _unnamed, exact, quantity, unread_words
+from dpr_mini.grading.answers import APPROXIMATE, MAX_ANSWER, _unnamed, exact, quantity, spelled_out, unread_words
 from dpr_mini.grading.colons import colons
 from dpr_mini.grading.guards import MAX_NESTING, depth, dropped, heavy, unknown_commands
 from dpr_mini.grading.latex import parse
 from dpr_mini.grading.notation import clean, squeeze
-from dpr_mini.grading.reading import introduced
+from dpr_mini.grading.reading import _upright, introduced
 from dpr_mini.grading.regions import split
 from dpr_mini.grading.structure import structure
 from dpr_mini.grading.units import scaled, split_unit
@@ -34,6 +34,7 @@ def decide(gold: str, answer: str, how: str, closed_forms: str = "refuse") -> Ve
         return verdict("correct", "string") if answer == gold else verdict("unparsed", "too-long")
     if answer != gold and _CONTROL.search(answer):
         return verdict("unparsed", "control-character")
+    gold = _upright(gold) if "\\" not in gold else gold
     while found := re.fullmatch(r"\s*\\f?boxed\s*\{([^{}]*)\}\s*", answer):
         answer = found[1]
     if r"\boxed" in answer:
@@ -141,7 +142,7 @@ def unworked(gold: str, answer: str, accept: bool) -> str:
         return "" if accept and re.search(r"\\(?:sum|prod)(?![A-Za-z]).*\\infty", text) else "unevaluated"
     if not _asks_value(gold):
         return ""
-    if scaled(text) and quantity(text)[0] is not None:
+    if quantity(text)[0] is not None and (scaled(text) or spelled_out(text) is not None):
         return ""
     found = _worst(text)
     if found is None:
