@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from dpr_mini.grading.colons import colons
 from dpr_mini.grading.notation import clean, squeeze
-from dpr_mini.grading.reading import _DEC, _INT
+from dpr_mini.grading.numerals import DECIMAL, INTEGER
 from dpr_mini.grading.units import is_value_word, known, prose, scaled, split_unit
 
 MAX_ANSWER = 1_000  # characters; a longer answer can only be equal as a string, else it is `unparsed`
@@ -21,19 +21,22 @@ APPROXIMATE = re.compile(r"\\approx(?![A-Za-z])|\\simeq|\\doteq|\\sim(?![A-Za-z]
 _VARIABLE = re.compile(r"(\\?[A-Za-z]+(?:_\{?\w{1,3}\}?)?)\s*=\s*(?=[^=])")
 # An answer that takes itself back or says several things; math-verify drops the words and keeps a number.
 _HEDGE = re.compile(
-    r"(?<![\\A-Za-z])(?:not|maybe|perhaps|possibly|probably|either|neither|unless|wrong|incorrect|unsure|n't|isn't|never|false|guess)(?![A-Za-z])", re.I
+    r"(?<![\\A-Za-z])(?:not|maybe|perhaps|possibly|probably|either|neither|unless|wrong|incorrect|unsure|n't"
+    r"|isn't|never|false|guess)(?![A-Za-z])",
+    re.I,
 )
 _OPEN = re.compile(r"\\[lcv]?dots|\.\.\.|\\cdots")
-_SCIENTIFIC = re.compile(rf"({_DEC})\s*(?:\\times|\\cdot|\*|x)\s*10\s*(?:\^|\*\*)\s*\{{?\s*(-?[0-9]{{1,4}})\s*\}}?")
+_SCIENTIFIC = re.compile(rf"({DECIMAL})\s*(?:\\times|\\cdot|\*|x)\s*10\s*(?:\^|\*\*)\s*\{{?\s*(-?[0-9]{{1,4}})\s*\}}?")
 _FRACTION = re.compile(
-    rf"(?P<whole>{_INT}\s*)?\\frac\s*(?:\{{\s*(?P<n>-?{_DEC})\s*\}}|(?P<n1>[0-9]))\s*"
-    rf"(?:\{{\s*(?P<d>{_DEC})\s*\}}|(?P<d1>[0-9]))"
-    rf"|(?P<whole2>{_INT}\s+)?(?P<n2>{_DEC})\s*/\s*(?P<d2>{_DEC})"
+    rf"(?P<whole>{INTEGER}\s*)?\\frac\s*(?:\{{\s*(?P<n>-?{DECIMAL})\s*\}}|(?P<n1>[0-9]))\s*"
+    rf"(?:\{{\s*(?P<d>{DECIMAL})\s*\}}|(?P<d1>[0-9]))"
+    rf"|(?P<whole2>{INTEGER}\s+)?(?P<n2>{DECIMAL})\s*/\s*(?P<d2>{DECIMAL})"
 )
 
 
 def number(text: str) -> Fraction | None:
-    """The exact value of an integer, decimal, fraction, mixed number or 4.2e6 (cleaned text); None for anything else."""
+    """The exact value of an integer, decimal, fraction, mixed number or 4.2e6 (cleaned text); None for anything "
+    "else."""
     text = text.strip()
     if len(text) > 400:
         return None
@@ -43,7 +46,7 @@ def number(text: str) -> Fraction | None:
     if text[:1] in ("-", "+"):
         sign, text = (-1 if text[0] == "-" else 1), text[1:].lstrip()
     text = text.removeprefix("$").lstrip()
-    if re.fullmatch(rf"{_DEC}|{_INT}\.", text):
+    if re.fullmatch(rf"{DECIMAL}|{INTEGER}\.", text):
         return sign * Fraction(text.replace(",", "").rstrip("."))
     if re.fullmatch(r"[0-9]{1,3}(?: [0-9]{3})+", text):
         return sign * Fraction(text.replace(" ", ""))
@@ -76,11 +79,32 @@ def quantity(text: str) -> tuple[Fraction | None, str]:
     return number(value), unit
 
 
-_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen "
-    "nineteen twenty"
-).split()
-_TENS = dict(zip("twenty thirty forty fifty sixty seventy eighty ninety".split(), range(20, 100, 10), strict=True))
+_WORDS = [
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+]
+_TENS = dict(
+    zip(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], range(20, 100, 10), strict=True)
+)
 
 
 def spelled_out(text: str) -> Fraction | None:
@@ -89,13 +113,16 @@ def spelled_out(text: str) -> Fraction | None:
     if len(words) == 1 and words[0] in _WORDS:
         return Fraction(_WORDS.index(words[0]))
     if words and words[0] in _TENS and len(words) < 3:
-        ones = _WORDS.index(words[1]) if len(words) == 2 and words[1] in _WORDS[1:10] else 0 if len(words) == 1 else None
+        ones = (
+            _WORDS.index(words[1]) if len(words) == 2 and words[1] in _WORDS[1:10] else 0 if len(words) == 1 else None
+        )
         return None if ones is None else Fraction(_TENS[words[0]] + ones)
     return None
 
 
 def same_unit(a: str, b: str) -> bool:
-    """Whether one may stand for the other: equal, left out on one side, or one says more of the same counted things."""
+    """Whether one may stand for the other: equal, left out on one side, or one says more of the same counted "
+    "things."""
     if not a or not b or a == b:
         return True
     x, y = set(a.split()), set(b.split())
@@ -140,7 +167,7 @@ def exact(gold: str, answer: str) -> tuple[bool, str] | None:
         return False, "open"
     if decided := choice(a, b):
         return decided
-    a, b = _unnamed(a, b)
+    a, b = unnamed(a, b)
     if decided := colons(a, b):
         return decided
     both = compound(a), compound(b)
@@ -162,10 +189,12 @@ def _percent(x: Fraction, unit_x: str, y: Fraction, unit_y: str) -> bool:
     return bare * 100 == percent or (bare == percent and abs(bare) >= 1)
 
 
-def _unnamed(a: str, b: str) -> tuple[str, str]:
+def unnamed(a: str, b: str) -> tuple[str, str]:
     """Without `x =` where only one of the two has it, or both the same."""
     names = [_VARIABLE.match(t) for t in (a, b)]
-    if (all(names) and names[0][1] == names[1][1] and a.count("=") == b.count("=") == 1) or sum(n is not None for n in names) == 1:
+    if (all(names) and names[0][1] == names[1][1] and a.count("=") == b.count("=") == 1) or sum(
+        n is not None for n in names
+    ) == 1:
         return tuple(t[n.end() :] if n and t.count("=") == 1 else t for t, n in zip((a, b), names, strict=True))
     return a, b
 
@@ -200,12 +229,14 @@ _LETTERS = re.compile(r"[A-Za-z\u4e00-\u9fff][A-Za-z\u4e00-\u9fff' .,-]*")
 
 
 def _by_words(gold: str, a: str, b: str, x: Fraction | None, y: Fraction | None) -> tuple[bool, str] | None:
-    words = [bool(_LETTERS.fullmatch(t)) and bool(re.search(r"[A-Za-z]{3}|[\u4e00-\u9fff]|\btext\b", t)) for t in (a, b)]
+    words = [
+        bool(_LETTERS.fullmatch(t)) and bool(re.search(r"[A-Za-z]{3}|[\u4e00-\u9fff]|\btext\b", t)) for t in (a, b)
+    ]
     if r"\text" in gold and _LETTERS.fullmatch(a):
         words[0] = True
     if words[0] and _LETTERS.fullmatch(b):
         return _plain_words(a) == _plain_words(b), "words"
-    if y is not None and words[0] and re.search("[A-Za-z]{4}", a):
+    if words[0] and (y is not None or not re.search(r"[A-Za-z]{3}|[\u4e00-\u9fff]", re.sub(r"\\[A-Za-z]+", "", b))):
         return False, "words"
     if x is not None and words[1] and not re.search(r"(?i)\b(?:pi|e|i)\b", b):
         return False, "words"

@@ -6,7 +6,8 @@ import re
 from fractions import Fraction
 
 _CLOCK = re.compile(
-    r"([0-9]{1,2})(?::([0-9]{2}))?(?::([0-9]{2}))?\s*(?:o'?clock)?\s*(?P<half>[ap]\.?\s?m\b\.?|noon|midnight|in the (?:morning|afternoon|evening)|at night)?\.?",
+    r"([0-9]{1,2})(?::([0-9]{2}))?(?::([0-9]{2}))?\s*(?:o'?clock)?\s*(?P<half>[ap]\.?\s?m\b\.?|noon|midnight"
+    r"|in the (?:morning|afternoon|evening)|at night)?\.?",
     re.I,
 )
 _PART = r"[-+]?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\\frac\s*\{[0-9]+\}\s*\{[0-9]+\})"
@@ -23,7 +24,9 @@ def colons(gold: str, answer: str, closed_forms: bool = False) -> tuple[bool, st
     times = [_time(t) for t in (gold, answer)]
     if any(t is not None and t[3] for t in times) or (":" in gold + answer and all(times)):
         if None in times:
-            return (False, "clock") if not _RATIO.fullmatch(gold.strip()) or not _RATIO.fullmatch(answer.strip()) else None
+            return (
+                (False, "clock") if not _RATIO.fullmatch(gold.strip()) or not _RATIO.fullmatch(answer.strip()) else None
+            )
         a, b = times
         if bool(a[3]) and not b[3] and a[0] < 13 and b[0] < 13:
             return False, "clock"

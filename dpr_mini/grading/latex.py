@@ -61,7 +61,8 @@ GREEK = set(
 )
 _TOKEN = re.compile(
     r"(?P<number>[0-9]+(?:\.[0-9]*)?(?:\\(?:overline|bar|dot)\s*\{[0-9]{1,30}\})?|\.[0-9]+)"
-    r"|\\(?P<command>[A-Za-z]+)|(?P<word>[A-Za-z]+)|(?P<sign>\*\*|[-+*/^_!(){}\[\]\u00b7\u00d7\u03c0\u221a])|(?P<space>\s+)"
+    r"|\\(?P<command>[A-Za-z]+)|(?P<word>[A-Za-z]+)|(?P<sign>\*\*|[-+*/^_!(){}\[\]\u00b7\u00d7\u03c0\u221a])"
+    r"|(?P<space>\s+)"
 )
 _TIMES = {"*", "\u00b7", "\u00d7", "\\cdot", "\\times"}
 

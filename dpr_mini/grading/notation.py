@@ -23,7 +23,10 @@ _SIGNS = {
     "\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'", "\u3002": ".", "\u3001": ",", "\u2192": r"\to ",
     "\u27e8": r"\langle ", "\u27e9": r"\rangle ", "\u2236": ":", "\uff65": r"\cdot ",
 }  # fmt: skip
-_GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi psi omega"
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi "
+    "psi omega"
+)
 for _name in _GREEK.split():
     _SIGNS[unicodedata.lookup(f"GREEK SMALL LETTER {'LAMDA' if _name == 'lambda' else _name.upper()}")] = f"\\{_name} "
 _TABLE = str.maketrans(_SIGNS)  # what is drawn nowhere stays, and the grader refuses it
@@ -32,7 +35,9 @@ _WIDE = re.compile("[\uff01-\uff5e]")
 _RAISED = re.compile("[\u00b2\u00b3\u00b9\u2070-\u207f]+")
 _LOWERED = re.compile("[\u2080-\u208e]+")
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
-_DASH = re.compile("(?<![0-9A-Za-z)}\\]])(\\s*)[\u2013\u2014](?=[0-9.\\\\(])|(?<=[0-9A-Za-z)}\\]]\\s)[\u2013](?=\\s[0-9.\\\\(])")
+_DASH = re.compile(
+    "(?<![0-9A-Za-z)}\\]])(\\s*)[\u2013\u2014](?=[0-9.\\\\(])|(?<=[0-9A-Za-z)}\\]]\\s)[\u2013](?=\\s[0-9.\\\\(])"
+)
 
 
 def spelled(text: str) -> str:
@@ -64,10 +69,14 @@ _UPRIGHT_UNIT = re.compile(
     rf"(?<=[0-9}}\])A-Za-z])\s*(?:\\[,; ])?\s*\\(?:{_WRAPPERS})\s*\{{[\s~]*([mgshlLNJWVK])\.?[\s~]*\}}"
 )
 _COLOUR = re.compile(r"\\(?:text)?color\s*\{[A-Za-z!0-9]{1,20}\}")
-_STYLE = re.compile(r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|Large|large|LARGE|huge|small)(?![A-Za-z])")
+_STYLE = re.compile(
+    r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|Large|large|LARGE|huge|small)(?![A-Za-z])"
+)
 _DELIMITER = re.compile(r"\\(?:left|right)\s*\.|\\(?:left|right|[Bb]igg?[lrm]?)(?![A-Za-z])|\\!")
 _THIN = re.compile(r"(?<=[0-9])(?:\\[,;:! ]|\{,\}|,\\!)\s*(?=[0-9]{3}(?![0-9]))")
-_MATH_SPACE = re.compile(r"(?<!\\)\\[,;: ](?!\\)|\\(?:q?quad|thinspace|medspace|enspace|space|hspace\*?\{[^{}]*\})(?![A-Za-z])|~")
+_MATH_SPACE = re.compile(
+    r"(?<!\\)\\[,;: ](?!\\)|\\(?:q?quad|thinspace|medspace|enspace|space|hspace\*?\{[^{}]*\})(?![A-Za-z])|~"
+)
 _ROW = re.compile(r"\\\\\s*\[\s*-?[0-9.]{1,6}\s*(?:pt|em|ex|mm|cm)\s*\]")
 _DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![A-Za-z])|\\textdegree(?![A-Za-z])")
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"), ("__", "__"))
@@ -82,7 +91,9 @@ def strip(text: str) -> str:
         text = _LEADING_SPACE.sub("", _TRAILING_SPACE.sub("", text))
         end = len(text)
         while end and text[end - 1] in ".,;:!" and not text.endswith("..", 0, end):
-            if text[end - 1] == "!" and text[max(0, end - 2) : end - 1].strip(")}]") == "" or text[end - 1] == "!" and text[end - 2].isalnum():
+            if (text[end - 1] == "!" and text[max(0, end - 2) : end - 1].strip(")}]") == "") or (
+                text[end - 1] == "!" and text[end - 2].isalnum()
+            ):
                 break  # a factorial
             end -= 1
             while end and text[end - 1].isspace():

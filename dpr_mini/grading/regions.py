@@ -141,7 +141,11 @@ def region(text: str) -> Region | None:
     if found := re.fullmatch(builder, text):
         text, names = found[2].strip(), {found[1]}
     pieces = split(text, _OR)
-    if len(pieces) == 1 and len(conditions := split(text, _LISTED)) > 1 and all(_RELATION.search(c) for c in conditions):
+    if (
+        len(pieces) == 1
+        and len(conditions := split(text, _LISTED)) > 1
+        and all(_RELATION.search(c) for c in conditions)
+    ):
         return _listed(conditions)
     for piece in pieces:
         found = [REALS]

@@ -104,7 +104,11 @@ def _named_groups(text: str) -> Items | None:
         named = [(_NAME.match(p), p) for p in split(group, re.compile(r",|(?<![\\\\A-Za-z])and(?![A-Za-z])"))]
         if len(named) < 2 or not all(n for n, _ in named):
             return None
-        pairs = sorted(((n[1], parse(p[n.end() :])) for n, p in named), key=lambda pair: pair[0]) if len({n[1] for n, _ in named}) == len(named) else []
+        pairs = (
+            sorted(((n[1], parse(p[n.end() :])) for n, p in named), key=lambda pair: pair[0])
+            if len({n[1] for n, _ in named}) == len(named)
+            else []
+        )
         found.append(([n for n, _ in pairs], Items("(", tuple(v for _, v in pairs))))
     if not found[0][0] or any(names != found[0][0] for names, _ in found):
         return None

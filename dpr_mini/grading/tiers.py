@@ -6,20 +6,22 @@ import re
 from functools import lru_cache
 
 from dpr_mini.grading.algebra import Unreadable
-from dpr_mini.grading.answers import APPROXIMATE, MAX_ANSWER, _unnamed, exact, quantity, spelled_out, unread_words
+from dpr_mini.grading.answers import APPROXIMATE, MAX_ANSWER, exact, quantity, spelled_out, unnamed, unread_words
 from dpr_mini.grading.colons import colons
 from dpr_mini.grading.guards import MAX_NESTING, depth, dropped, heavy, unknown_commands
 from dpr_mini.grading.latex import parse
 from dpr_mini.grading.notation import clean, squeeze
-from dpr_mini.grading.reading import _upright, introduced
-from dpr_mini.grading.regions import split
+from dpr_mini.grading.phrases import introduced, upright
+from dpr_mini.grading.regions import says_region, split
 from dpr_mini.grading.structure import structure
 from dpr_mini.grading.units import scaled, split_unit
 from dpr_mini.grading.worked import ASKS, form
 from dpr_mini.types import Verdict
 
 # what is not drawn, and marks that turn text around
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]")
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0e-\x1f\x7f\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\U000e0000-\U000e0fff]"
+)
 
 
 def decide(gold: str, answer: str, how: str, closed_forms: str = "refuse") -> Verdict | None:
@@ -34,7 +36,7 @@ def decide(gold: str, answer: str, how: str, closed_forms: str = "refuse") -> Ve
         return verdict("correct", "string") if answer == gold else verdict("unparsed", "too-long")
     if answer != gold and _CONTROL.search(answer):
         return verdict("unparsed", "control-character")
-    gold = _upright(gold) if "\\" not in gold else gold
+    gold = upright(gold) if "\\" not in gold else gold
     while found := re.fullmatch(r"\s*\\f?boxed\s*\{([^{}]*)\}\s*", answer):
         answer = found[1]
     if r"\boxed" in answer:
@@ -47,12 +49,14 @@ def decide(gold: str, answer: str, how: str, closed_forms: str = "refuse") -> Ve
     if said is None:
         return verdict("wrong", "contradiction")
     accept = closed_forms == "accept"
-    if accept and (decided := colons(*_unnamed(clean(gold), clean(said)), True)):
+    if accept and (decided := colons(*unnamed(clean(gold), clean(said)), True)):
         return verdict("correct" if decided[0] else "wrong", decided[1])
     decided = exact(gold, said)
     if decided and not decided[0]:
         return verdict("wrong", decided[1])
-    if (reason := unworked(gold, said, accept)) and (decided is None or decided[1] not in ("choice", "words", "base", "clock", "ratio", "string", "compound")):
+    if (reason := unworked(gold, said, accept)) and (
+        decided is None or decided[1] not in ("choice", "words", "base", "clock", "ratio", "string", "compound")
+    ):
         return verdict("wrong", reason)
     if decided:
         return verdict("correct", decided[1])
@@ -71,7 +75,10 @@ def decide(gold: str, answer: str, how: str, closed_forms: str = "refuse") -> Ve
     return None
 
 
-_LARGE = re.compile(r"(?:\^|\*\*)\s*\{?\s*\(?\s*-?[0-9]{3,}|[0-9]{3,}\s*!|[0-9]{40}|(?<![0-9])0\.0{12}|degrees.*(?:sin|cos|tan|cot)|(?:sin|cos|tan|cot).*degrees")
+_LARGE = re.compile(
+    r"(?:\^|\*\*)\s*\{?\s*\(?\s*-?[0-9]{3,}|[0-9]{3,}\s*!|[0-9]{40}|(?<![0-9])0\.0{12}|degrees.*(?:sin|cos|tan"
+    r"|cot)|(?:sin|cos|tan|cot).*degrees"
+)
 
 
 def _beyond_a_float(text: str) -> bool:
@@ -81,12 +88,17 @@ def _beyond_a_float(text: str) -> bool:
 
 # ---------------------------------------------------------------- what the answer says
 
-_FOR_ALL = re.compile(r"\s*,?\s*(?:for|where|with)\s+(?:every|all|any|each)\s+(?:real\s+|positive\s+|integers?\s+|numbers?\s+|values? of\s+)*\$?[a-z]\$?(?:\s*\\in\s*\\mathbb\s*\{?[RZNQ]\}?)?\s*$", re.I)
+_FOR_ALL = re.compile(
+    r"\s*,?\s*(?:for|where|with)\s+(?:every|all|any|each)\s+(?:real\s+|positive\s+|integers?\s+|numbers?\s+"
+    r"|values? of\s+)*\$?[a-z]\$?(?:\s*\\in\s*\\mathbb\s*\{?[RZNQ]\}?)?\s*$",
+    re.I,
+)
 _FUNCTION_NAME = re.compile(r"[A-Za-z]\s*\(\s*[a-z](?:\s*,\s*[a-z])*\s*\)\s*=\s*(?=[^=])")
 
 
 def _said(gold: str, answer: str) -> str | None:
-    """The answer without words that only introduce it; of a true chain of values its last side; None for a false one."""
+    """The answer without words that only introduce it; of a true chain of values its last side; None for a "
+    "false one."""
     text = clean(answer)
     plain = clean(gold)
     if not _FOR_ALL.search(plain):
@@ -98,7 +110,10 @@ def _said(gold: str, answer: str) -> str | None:
         text = text[name.end() :]
     if "=" not in text or APPROXIMATE.search(text) or re.search(r"[<>]|\\[lg]eq?(?![a-z])|\\ne|\\equiv", text):
         return text
-    if len(split(text, re.compile(r"[,;]|(?<![\\A-Za-z])(?:or|and)(?![A-Za-z])|\\(?:lor|land|vee|wedge)(?![A-Za-z])"))) > 1:
+    if (
+        len(split(text, re.compile(r"[,;]|(?<![\\A-Za-z])(?:or|and)(?![A-Za-z])|\\(?:lor|land|vee|wedge)(?![A-Za-z])")))
+        > 1
+    ):
         return text
     sides = split(text, re.compile(r"={1,2}"))
     if any(not s for s in sides):
@@ -111,11 +126,15 @@ def _said(gold: str, answer: str) -> str | None:
             values.append(None if value.variables else value)
         except (Unreadable, RecursionError):
             x = quantity(side)[0]
-            values.append(None if x is None else parse(f"{x.numerator}") / parse(f"{x.denominator}") if x.numerator >= 0 else None)
+            values.append(
+                None if x is None else parse(f"{x.numerator}") / parse(f"{x.denominator}") if x.numerator >= 0 else None
+            )
     known = [v for v in values if v is not None]
     if any(v.same(known[0]) is False for v in known[1:]):
         return None
-    if values[-1] is not None and (len(known) == len(sides) or re.fullmatch(r"\\?[A-Za-z]+(?:_\{?\w{1,3}\}?)?", sides[0])):
+    if values[-1] is not None and (
+        len(known) == len(sides) or re.fullmatch(r"\\?[A-Za-z]+(?:_\{?\w{1,3}\}?)?", sides[0])
+    ):
         first = [] if len(known) == len(sides) else [sides[0]]
         return " = ".join([*first, sides[-1]])
     return text
@@ -128,7 +147,8 @@ def _plain_digits(text: str) -> str:
 # ---------------------------------------------------------------- was it worked out?
 
 _LEAF = re.compile(
-    r"[,;=<>&]|\\\\|\\(?:le|ge|leq|geq|lt|gt|ne|neq|cup|cap|in|lor|land|vee|wedge|mid|to|setminus|backslash)(?![A-Za-z])|(?<![\\A-Za-z])(?:or|and)(?![A-Za-z])"
+    r"[,;=<>&]|\\\\|\\(?:le|ge|leq|geq|lt|gt|ne|neq|cup|cap|in|lor|land|vee|wedge|mid|to|setminus"
+    r"|backslash)(?![A-Za-z])|(?<![\\A-Za-z])(?:or|and)(?![A-Za-z])"
 )
 _REALS = re.compile(r"\\mathbb\s*\{?\s*[RZQNC]\s*\}?|\\emptyset|\\?")
 _INFINITE = re.compile(r"[-+]?\s*(?:\\infty|infinity)")
@@ -140,28 +160,39 @@ def unworked(gold: str, answer: str, accept: bool) -> str:
     text = clean(answer)
     if ASKS.search(text) and not ASKS.search(asked):
         return "" if accept and re.search(r"\\(?:sum|prod)(?![A-Za-z]).*\\infty", text) else "unevaluated"
+    if says_region(asked) or says_region(text):
+        found = _worst(text)
+        return "unevaluated" if found and found[0] and _asks_value(gold) else ""
     if not _asks_value(gold):
-        return ""
+        return "no-variable" if _varies(gold) and _varies(answer) is False else ""
     if quantity(text)[0] is not None and (scaled(text) or spelled_out(text) is not None):
         return ""
     found = _worst(text)
     if found is None:
         return "" if accept and re.search(r"\\(?:sin|cos|tan|cot|sec|csc)", text) else "not-a-value"
-    reason, closed = found
-    if reason:
-        return "unevaluated"
+    reason, closed, variable = found
+    if reason or variable:
+        return "unevaluated" if reason else "variable"
     return "closed-form" if closed and not accept else ""
 
 
 @lru_cache(4096)
+def _varies(text: str) -> bool | None:
+    """Whether a formula has a variable; None where it is not read."""
+    found = _worst(clean(text))
+    return None if found is None else found[2]
+
+
+@lru_cache(4096)
 def _asks_value(gold: str) -> bool:
-    found = _worst(clean(gold), variables=False)
+    found = _worst(clean(gold))
     return found is not None and not any(found)
 
 
-def _worst(text: str, variables: bool = True) -> tuple[str, str] | None:
-    """(reason, closed form) of the least worked part of a value, list, tuple, interval or matrix; None if unreadable."""
-    closed = ""
+def _worst(text: str) -> tuple[str, str, bool] | None:
+    """Of a value, list, tuple, interval or matrix: the reason that its least worked part is none, its closed form,
+    whether it has a variable; None if unreadable."""
+    closed, variable = "", False
     leaves = list(_leaves(APPROXIMATE.split(text)[0]))
     for leaf in leaves:
         if _INFINITE.fullmatch(leaf) or _REALS.fullmatch(leaf):
@@ -170,12 +201,10 @@ def _worst(text: str, variables: bool = True) -> tuple[str, str] | None:
             found = form(leaf)
         except (Unreadable, RecursionError, ValueError):
             return None
-        if found.variable and not variables:
-            return None
         if found.reason:
-            return found.reason, ""
-        closed = closed or found.closed
-    return ("", closed) if leaves else None
+            return found.reason, "", found.variable
+        closed, variable = closed or found.closed, variable or found.variable
+    return ("", closed, variable) if leaves else None
 
 
 def _leaves(text: str):

@@ -27,12 +27,32 @@ _SHORT = {long: short for short, longs in _UNITS.items() for long in longs.repla
 _GLUED = {name for name in _UNITS if len(name) > 1 and name.isalpha() and len(name) < 5}
 _SINGLE = {name for name in _UNITS if len(name) == 1 and name.isalpha()}
 _CHINESE = {
-    "\u5143": "yuan", "\u7c73": "m", "\u5398\u7c73": "cm", "\u6beb\u7c73": "mm", "\u5343\u7c73": "km", "\u516c\u91cc": "km",
-    "\u514b": "g", "\u5343\u514b": "kg", "\u516c\u65a4": "kg", "\u5c0f\u65f6": "h", "\u5206\u949f": "min", "\u79d2": "s", "\u5929": "day",
-    "\u5e74": "year", "\u5ea6": "degrees", "\u5e73\u65b9\u7c73": "m^2", "\u5e73\u65b9\u5398\u7c73": "cm^2", "\u7acb\u65b9\u7c73": "m^3",
-    "\u7acb\u65b9\u5398\u7c73": "cm^3", "\u5347": "l", "\u5186": "yen",
-}  # fmt: skip
-_COUNTED_CHINESE = set("\u4e2a\u53ea\u672c\u4ef6\u4eba\u5c81\u6b21\u5f20\u6761\u68f5\u8f86\u9897\u5757\u652f\u53f0\u540d\u5934\u5bb6\u679a")
+    "\u5143": "yuan",
+    "\u7c73": "m",
+    "\u5398\u7c73": "cm",
+    "\u6beb\u7c73": "mm",
+    "\u5343\u7c73": "km",
+    "\u516c\u91cc": "km",
+    "\u514b": "g",
+    "\u5343\u514b": "kg",
+    "\u516c\u65a4": "kg",
+    "\u5c0f\u65f6": "h",
+    "\u5206\u949f": "min",
+    "\u79d2": "s",
+    "\u5929": "day",
+    "\u5e74": "year",
+    "\u5ea6": "degrees",
+    "\u5e73\u65b9\u7c73": "m^2",
+    "\u5e73\u65b9\u5398\u7c73": "cm^2",
+    "\u7acb\u65b9\u7c73": "m^3",
+    "\u7acb\u65b9\u5398\u7c73": "cm^3",
+    "\u5428": "t",
+    "\u5347": "l",
+    "\u5186": "yen",
+}
+_COUNTED_CHINESE = set(
+    "\u4e2a\u53ea\u672c\u4ef6\u4eba\u5c81\u6b21\u5f20\u6761\u68f5\u8f86\u9897\u5757\u652f\u53f0\u540d\u5934\u5bb6\u679a"
+)
 SCALES = {
     "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
     "lakh": 10**5, "crore": 10**7, "score": 20, "gross": 144, "pair": None, "k": None,
@@ -41,50 +61,82 @@ CURRENCY = {"$": "dollar", "\u20ac": "euro", "\u00a3": "gbp", "\u00a5": "yen", "
 
 # Words that name a number, an operation, a direction, a limit, a denial or a doubt: never dropped.
 _ORDINALS = (
-    "half halves third thirds fourth fourths quarter quarters fifth fifths sixth sixths seventh sevenths eighth eighths "
-    "ninth ninths tenth tenths eleventh elevenths twelfth twelfths hundredth hundredths thousandth thousandths millionths "
+    "half halves third thirds fourth fourths quarter quarters fifth fifths sixth sixths seventh sevenths eighth "
+    "eighths "
+    "ninth ninths tenth tenths eleventh elevenths twelfth twelfths hundredth hundredths thousandth thousandths "
+    "millionths "
     "sixteenth sixteenths twentieth twentieths"
 )
 _NUMBERS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred hundreds thousand thousands million "
-    "millions billion billions trillion trillions dozen dozens lakh lakhs crore crores score scores gross myriad pair pairs "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred hundreds thousand thousands "
+    "million "
+    "millions billion billions trillion trillions dozen dozens lakh lakhs crore crores score scores gross myriad "
+    "pair pairs "
     "once twice thrice single double triple quadruple first second-last last"
 )
 _OPERATIONS = (
     "plus minus times over divided multiplied squared square-root cubed cube-root factorial doubled tripled halved "
-    "quadrupled negative positive mod modulo modulus power root log sum product difference quotient remainder inverse "
-    "reciprocal opposite multiple multiples fold base binary hex octal decimal exponent to by of per-cent raised added "
-    "subtracted less more fewer extra short increased decreased reduced rounded ceiling floor absolute gcd lcm hcf max min "
+    "quadrupled negative positive mod modulo modulus power root log sum product difference quotient remainder "
+    "inverse "
+    "reciprocal opposite multiple multiples fold base binary hex octal decimal exponent to by of per-cent raised "
+    "added "
+    "subtracted less more fewer extra short increased decreased reduced rounded ceiling floor absolute gcd lcm "
+    "hcf max min "
     "choose permute sin cos tan pi imaginary dozen"
 )
 _DIRECTIONS = (
-    "left right up down above below under beneath behind ahead back backward backwards forward forwards north south east "
-    "west northeast northwest southeast southwest clockwise counterclockwise anticlockwise increase decrease increasing "
-    "decreasing increases decreases gain loss gained lost profit deficit surplus debt owed rise fall rises falls up-hill "
-    "downhill higher lower taller shorter older younger faster slower earlier later before after ago hence early late am pm "
-    "noon midnight morning afternoon evening night bc ad bce ce in-debt overdrawn ascent descent upward downward upwards "
+    "left right up down above below under beneath behind ahead back backward backwards forward forwards north "
+    "south east "
+    "west northeast northwest southeast southwest clockwise counterclockwise anticlockwise increase decrease "
+    "increasing "
+    "decreasing increases decreases gain loss gained lost profit deficit surplus debt owed rise fall rises falls "
+    "up-hill "
+    "downhill higher lower taller shorter older younger faster slower earlier later before after ago hence early "
+    "late am pm "
+    "noon midnight morning afternoon evening night bc ad bce ce in-debt overdrawn ascent descent upward downward "
+    "upwards "
     "downwards inside outside credit debit withdrawn deposited won"
 )
 _LIMITS = (
-    "at least most than up-to maximum minimum exactly about approximately approx around roughly nearly almost only or and "
-    "between either both all any every none no not never neither nor except excluded excluding included including inclusive "
-    "exclusive without unless if else otherwise when where for while but wrong incorrect false true maybe perhaps possibly "
-    "probably likely unsure unknown guess cannot could might may would should is are was were be isn't aren't can't if "
+    "at least most than up-to maximum minimum exactly about approximately approx around roughly nearly almost "
+    "only or and "
+    "between either both all any every none no not never neither nor except excluded excluding included "
+    "including inclusive "
+    "exclusive without unless if else otherwise when where for while but wrong incorrect false true maybe "
+    "perhaps possibly "
+    "probably likely unsure unknown guess cannot could might may would should is are was were be isn't aren't "
+    "can't if "
     "infinite infinitely undefined repeating recurring each apiece respectively same different other others instead "
-    "together beyond within from onward onwards until till through missing too so on etc impossible unlikely sure not-"
+    "together beyond within from onward onwards until till through missing too so on etc impossible unlikely "
+    "sure not-"
 )
 VALUE_WORDS = frozenset(w for group in (_ORDINALS, _NUMBERS, _OPERATIONS, _DIRECTIONS, _LIMITS) for w in group.split())
 _MODIFIERS = re.compile(r"[a-z]+(?:ly|fold|wise|ward|wards)")  # exactly, twofold, clockwise
 _PARTICIPLE = re.compile(r"[a-z]{3,}ed")  # doubled, excluded
-_NOUNS_IN_ED = {"seed", "weed", "bed", "shed", "sled", "need", "deed", "breed", "steed", "red", "feed", "reed", "thread"}
+_NOUNS_IN_ED = {
+    "seed",
+    "weed",
+    "bed",
+    "shed",
+    "sled",
+    "need",
+    "deed",
+    "breed",
+    "steed",
+    "red",
+    "feed",
+    "reed",
+    "thread",
+}
 _NOUNS_IN_LY = {"fly", "family", "butterfly", "jelly", "lily", "belly", "bully", "assembly", "supply", "ally", "dolly"}
 
 _WORD = re.compile(r"@?[A-Za-z\u4e00-\u9fff]+(?:[-'][A-Za-z]+)*")
 # what stands behind a value as its unit: words, @m, slashes, powers
 _TAIL = re.compile(
     r"(?P<value>.*?(?:[0-9)}\]%!]|(?<![A-Za-z])[A-Za-z]|\\[a-z]+))"
-    r"(?P<unit>(?:\s*@[A-Za-z]|\s*%|\s+[A-Za-z](?=\s*/)|\s+[A-Za-z]{2,}|(?<=[0-9)}\]])[A-Za-z]{2,}|\s*[\u4e00-\u9fff]+)"
+    r"(?P<unit>(?:\s*@[A-Za-z]|\s*%|\s+[A-Za-z](?=\s*/)|\s+[A-Za-z]{2,}|(?<=[0-9)}\]])[A-Za-z]{2,}"
+    r"|\s*[\u4e00-\u9fff]+)"
     r"(?:\s*(?:\^\s*\{?\s*-?[0-9]\s*\}?|/|\\cdot|\*|@[A-Za-z](?![A-Za-z])|[A-Za-z.]+|-(?=[A-Za-z])))*)\s*$"
 )
 
@@ -201,13 +253,38 @@ def scaled(text: str) -> tuple[str, Fraction] | None:
 
 
 _FORMULA_WORDS = re.compile(r"\\[A-Za-z]+")
-_NAMES = frozenset("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt pi lim max min gcd lcm mod".split())
+_NAMES = frozenset(
+    [
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "log",
+        "ln",
+        "exp",
+        "sqrt",
+        "pi",
+        "lim",
+        "max",
+        "min",
+        "gcd",
+        "lcm",
+        "mod",
+    ]
+)
 
 
 def prose(text: str) -> list[str]:
     """The words of a cleaned answer that are no command, function name or known unit, in lower case."""
     bare = _FORMULA_WORDS.sub(" ", text)
     words = (w.lower() for w in _WORD.findall(bare))
-    return [w for w in words if len(w) > 2 and w not in _NAMES and not known(w)] + [
-        w for w in re.findall(r"\b(?:or|no|am|pm|up|to|of|is|by|so|if)\b", bare.lower())
-    ]
+    short = re.findall(r"\b(?:or|no|am|pm|up|to|of|is|by|so|if)\b", bare.lower())
+    return [w for w in words if len(w) > 2 and w not in _NAMES and not known(w)] + short

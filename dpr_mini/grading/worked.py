@@ -1,7 +1,7 @@
 r"""Was a value worked out? The form of an answer, read beside its value: repeating the question is no answer.
 
 Where the gold answer is a value (a number, a root or pi with a factor, a sum of unlike terms, or a list of such), the
-answer must be one too. Worked out are an integer, a decimal, a fraction that is not whole, a mixed number, a percentage,
+answer must be one too. Worked out are an integer, a decimal, a fraction that is not whole, a mixed number, a per cent,
 scientific notation, one closed form (a power, root, logarithm, factorial, binomial) alone or with a factor, and sums of
 unlike terms. Not worked out is arithmetic between plain numbers, however it is written, and whatever only asks (gcd,
 max, a sum sign). Between them stand the closed forms: products of prime powers, products of conjugates, quotients of
@@ -20,17 +20,39 @@ from dpr_mini.grading.algebra import HALF, Unreadable, Value, atom, binomial, co
 from dpr_mini.grading.latex import GREEK, decimal, tokens
 
 ASKS = re.compile(
-    r"\\(?:gcd|lcm|max|min|lim|sum|prod|int|iint|oint|lfloor|lceil|bmod|pmod|mod|det|deg|dim|arg|inf|sup|Pr|partial)(?![A-Za-z])"
-    r"|(?<![\\A-Za-z])(?:gcd|lcm|hcf|max|min|floor|ceil|round|abs|sum|prod|eval|int|len)\s*\(|(?<![\\A-Za-z])(?:gcd|lcm|mod|choose|derivative)(?![A-Za-z])"
-    r"|\\(?:operatorname|mathrm|text)\s*\{\s*(?:gcd|lcm|max|min|mod)\s*\}|\\[lr]?[vV]ert|\||\\frac\s*\{\s*d\s*\}\s*\{\s*d|\\binom\s*\{[^{}]*[-+]"
+    r"\\(?:gcd|lcm|max|min|lim|sum|prod|int|iint|oint|lfloor|lceil|bmod|pmod|mod|det|deg|dim|arg|inf|sup|Pr"
+    r"|partial)(?![A-Za-z])"
+    r"|(?<![\\A-Za-z])(?:gcd|lcm|hcf|max|min|floor|ceil|round|abs|sum|prod|eval|int|len)\s*\("
+    r"|(?<![\\A-Za-z])(?:gcd|lcm|mod|choose|derivative)(?![A-Za-z])"
+    r"|\\(?:operatorname|mathrm|text)\s*\{\s*(?:gcd|lcm|max|min|mod)\s*\}|\\[lr]?[vV]ert|\|"
+    r"|\\frac\s*\{\s*d\s*\}\s*\{\s*d|\\binom\s*\{[^{}]*[-+]"
 )
-_TRIG = frozenset("sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh".split())
+_TRIG = frozenset(
+    [
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "arcsinh",
+        "arccosh",
+        "arctanh",
+    ]
+)
 _SERIES = re.compile(r"\\(?:sum|prod)(?![A-Za-z]).{0,80}\\infty")
 
 
 @dataclass(frozen=True)
 class Form:
-    """A formula's form. `reason`: why it is not worked out, "" where it is; `closed`: only the switch lets it pass."""
+    """A formula's form. `reason`: why it is not worked out, "" where it is; `closed`: only the switch lets it "
+    "pass."""
 
     kind: str  # int, decimal, fraction, number (another rational), symbol, term, sum
     value: Value | None = None  # None: too large to compute
@@ -139,7 +161,13 @@ class _Reader:
                 n = found.whole if found.kind == "int" else None
                 big = n is None or n > 400
                 value = None if big else constant(math.factorial(n))
-                found = Form("number", value, found.reason or ("" if n is not None else "a factorial of a calculation"), "", found.variable)
+                found = Form(
+                    "number",
+                    value,
+                    found.reason or ("" if n is not None else "a factorial of a calculation"),
+                    "",
+                    found.variable,
+                )
                 found = replace(found, closed="factorial" if self.peek() == "!" else "")
                 continue
             power = self.exponent()
@@ -189,7 +217,11 @@ class _Reader:
                     self.at = at
                 return Form("int", constant(value), whole=int(value))
             repeats = "\\" in token
-            return Form("decimal", constant(value), "a whole number as a repeating decimal" if repeats and value.denominator == 1 else "")
+            return Form(
+                "decimal",
+                constant(value),
+                "a whole number as a repeating decimal" if repeats and value.denominator == 1 else "",
+            )
         if token in ("(", "{", "["):
             self.at -= 1
             return self.group()
@@ -241,7 +273,11 @@ class _Reader:
             inner = self.group()
         else:
             inner = self.factor()
-            while self.peek() and self.peek() not in ("+", "-", ")", "}", "]", "*", "\\cdot", "\\times", "/", "=") and self.peek()[1:] not in _TRIG:
+            while (
+                self.peek()
+                and self.peek() not in ("+", "-", ")", "}", "]", "*", "\\cdot", "\\times", "/", "=")
+                and self.peek()[1:] not in _TRIG
+            ):
                 inner = _product([inner, self.factor()])
         reason = inner.reason
         if name in _TRIG and not inner.variable:
@@ -316,7 +352,13 @@ def _product(factors: Sequence[Form]) -> Form:
 
 def _is_scientific(a: Form, b: Form) -> bool:
     """A decimal below ten, or an integer, times a power of ten."""
-    return a.kind in ("int", "decimal") and b.kind == "number" and getattr(b, "closed", "") == "" and b.value is not None and _power_of_ten(b.value)
+    return (
+        a.kind in ("int", "decimal")
+        and b.kind == "number"
+        and getattr(b, "closed", "") == ""
+        and b.value is not None
+        and _power_of_ten(b.value)
+    )
 
 
 def _power_of_ten(value: Value) -> bool:
@@ -346,7 +388,12 @@ def _quotient(top: Form, bottom: Form) -> Form:
             else:
                 reason = "a quotient of plain numbers"
             return Form("number", value, reason, closed)
-        if top.whole is not None and bottom.whole not in (None, 0, 1, -1) and bottom.kind == "int" and top.whole % bottom.whole == 0:
+        if (
+            top.whole is not None
+            and bottom.whole not in (None, 0, 1, -1)
+            and bottom.kind == "int"
+            and top.whole % bottom.whole == 0
+        ):
             reason = "a factor that was not divided"
     return Form("term", value, reason, closed, variable)
 
@@ -360,7 +407,12 @@ def _power(base: Form, exponent: Form) -> Form:
     value = None
     if base.value is not None and exponent.value is not None:
         value = _tried(lambda: power_of(base.value, exponent.value))
-    rational = base.plain and exponent.value is not None and exponent.value.rational is not None and exponent.value.rational.denominator == 1
+    rational = (
+        base.plain
+        and exponent.value is not None
+        and exponent.value.rational is not None
+        and exponent.value.rational.denominator == 1
+    )
     if value is not None and value.rational is not None:
         rational = True
     kind = "sum" if base.kind == "sum" else "number" if rational else "symbol"

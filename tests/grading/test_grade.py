@@ -16,8 +16,8 @@ from places import SHARED_DATA
 from dpr_mini.commands.grade import grade_file
 from dpr_mini.grading import worker
 from dpr_mini.grading.answers import exact, number
-from dpr_mini.grading.reading import extract, first_result, last_number
 from dpr_mini.grading.grader import Grader
+from dpr_mini.grading.reading import extract, first_result, last_number
 from dpr_mini.types import UserError
 
 

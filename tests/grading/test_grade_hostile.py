@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dpr_mini.grading.reading import extract
 from dpr_mini.grading.grader import Grader
+from dpr_mini.grading.reading import extract
 from dpr_mini.grading.tiers import decide
 
 LIMIT_S, MEMORY_MIB = 2.0, 1024

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dpr_mini.grading import tiers
 from dpr_mini.grading.answers import exact
+from dpr_mini.grading.grader import Grader
+from dpr_mini.grading.guards import dropped, for_parser, heavy
 from dpr_mini.grading.notation import clean, squeeze
 from dpr_mini.grading.reading import extract, first_result, last_number
-from dpr_mini.grading.grader import Grader
-from dpr_mini.grading import tiers
-from dpr_mini.grading.guards import dropped, for_parser, heavy
 from dpr_mini.grading.structure import structure
 
 FAST = settings(max_examples=200, deadline=None)
