@@ -136,7 +136,7 @@ def stated_number(text: str) -> str:
     if several:
         return "" if "or" in several[0] else strip(several[0] + value)
     if glued := _GLUE.match(behind):
-        return strip(value + glued[0])
+        return upright(strip(value + glued[0]))
     words = _UNIT_BEHIND.match(behind)
     taken: list[str] = []
     for word in words[0].split() if words else ():

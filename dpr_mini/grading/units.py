@@ -25,7 +25,6 @@ _UNITS = {
 }  # fmt: skip
 _SHORT = {long: short for short, longs in _UNITS.items() for long in longs.replace("_", " ").split()}
 _GLUED = {name for name in _UNITS if len(name) > 1 and name.isalpha() and len(name) < 5}
-_SINGLE = {name for name in _UNITS if len(name) == 1 and name.isalpha()}
 _CHINESE = {
     "\u5143": "yuan",
     "\u7c73": "m",
