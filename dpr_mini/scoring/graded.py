@@ -38,7 +38,7 @@ def grade(
             cases.append(((d.id, "attempt"), gold, before))
         if len(d.turns) > 1:
             cases.append(((d.id, "joined"), gold, join_text(d, bridges)))
-    with Grader(timeout_s=limits.timeout_s, memory_mib=limits.memory_mib) as grader:
+    with Grader(**dict(limits)) as grader:
         verdicts = dict(grader.grade_many(cases))
         graded = []
         for d in sorted(answers, key=lambda d: d.id):

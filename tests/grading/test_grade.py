@@ -310,7 +310,7 @@ def test_grade_file(tmp_path):
         ("{", "not JSON"),
         ("[1]", "not list"),
         ('{"id": 1, "pred": "3"}', "gold missing"),
-        ('{"id": 1, "gold": null, "pred": "3"}', "gold must be a string, got NoneType"),
+        ('{"id": 1, "gold": null, "pred": "3"}', "gold must be a string or a number, got null"),
     ],
 )
 def test_malformed_line_is_named(tmp_path, line, says):
