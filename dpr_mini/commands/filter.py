@@ -67,7 +67,7 @@ def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | 
     bridges = own.words().bridges
     problems = {r.problem.id: r.problem for r in rows}
     grader = settings.grader if settings else recipes.GraderConfig()
-    cases = judge([r.dialogue for r in rows], problems, bridges, grader)
+    cases = judge([r.dialogue for r in rows], problems, bridges, limits=grader)
     drops = verdicts(cases, built)
     write_rows(out, (_verdict(row, drops[row.dialogue.id]) for row in rows))
     counts = Counter(row_drops[0][0] for row_drops in drops.values() if row_drops)
