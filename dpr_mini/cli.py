@@ -34,6 +34,9 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Overrides, e.g. train.epochs=1 scale=0.1.")
 ]
 Runs = Annotated[Path, typer.Option(help="Folder that holds all runs.")]
+ClosedForms = Annotated[
+    str, typer.Option(metavar="refuse|accept", help="A number as a closed form that nobody worked out.")
+]
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, e.g. runs/smollm2-cpu.")]
 
 
@@ -136,12 +139,13 @@ def show(
 def grade(
     cases: Annotated[Path, typer.Argument(help="JSONL of {id, gold, pred}; pred is an answer or a whole response.")],
     out: Annotated[Path, typer.Option(help="JSONL of {id, status, extracted, how, ms}.")],
+    closed_forms: ClosedForms = "refuse",
 ) -> None:
     """Grade answers: correct, wrong, unparsed or timeout. Text is parsed, never evaluated."""
     with one_line_errors():
         from dpr_mini.commands.grade import grade_file
 
-        grade_file(cases, out)
+        grade_file(cases, out, closed_forms=closed_forms)
 
 
 @app.command()
@@ -170,6 +174,7 @@ def eval(
     max_new_tokens: Annotated[int | None, typer.Option(help="Length limit of an answer.", min=1)] = None,
     temperature: Annotated[float | None, typer.Option(help="Of the samples.", min=0.0)] = None,
     engine: Annotated[str, typer.Option(help="auto, openvino, hf or sglang.")] = "auto",
+    closed_forms: ClosedForms = "refuse",
     runs: Runs = Path("runs"),
 ) -> None:
     """Score any model: pass@1, maj@k, pass@k, greedy with their intervals; length, truncation, levels.
@@ -181,6 +186,7 @@ def eval(
         from dpr_mini.commands.eval import evaluate
 
         settings = {"preset": preset, "samples": k, "max_new_tokens": max_new_tokens, "temperature": temperature}
+        settings["grader"] = {"closed_forms": closed_forms}
         evaluate(model, on.split(","), runs, data, limit, engine, overrides or [], **settings)
 
 

@@ -66,7 +66,7 @@ def build(recipe: Recipe, folder: Path) -> dict[str, Stage]:
     # Phase 2: pi_sft's own pass rates decide how many samples each problem gets; SFT gives pi_rej.
     if 2 in r.phases:
         question = words.templates[r.dialogue.turns[0][0]]  # as training samples have it; an evaluation may differ
-        draw = ProbeSettings(r.probe, question, by_sft)
+        draw = ProbeSettings(r.probe, question, by_sft, r.grader)
         probe = add("probe-2", PROBE, draw, problems=problems, model=sft)
         quotas = SampleSettings(r.sample.scaled(r.scale), draw)
         sampled = add("sample-2", SAMPLE, quotas, problems=problems, probed=probe, model=sft)

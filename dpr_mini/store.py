@@ -284,8 +284,29 @@ def read_problems(folder: Path, *, train: bool) -> list[Problem]:
     return [p for p in rows if (p.split == "train") is train]
 
 
+class Numeral(float):
+    """A JSON number that keeps its spelling, of which a float may be a poor copy (1e400) or have another one (1e-05).
+
+    Also an integer that is too long for Python's own reader.
+    """
+
+    spelling: str
+
+    def __new__(cls, spelling: str) -> Self:
+        self = super().__new__(cls, spelling)
+        self.spelling = spelling
+        return self
+
+
+def _integer(digits: str) -> int | Numeral:
+    try:
+        return int(digits)
+    except ValueError:  # thousands of digits
+        return Numeral(digits)
+
+
 def foreign_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """("file:line", row) of a user's JSONL file, also gzipped; empty lines are passed over.
+    """("file:line", row) of a user's JSONL file, also gzipped; empty lines are passed over. Fractions are `Numeral`s.
 
     Raises StoreError, naming file and line, for what is not there, not text, not JSON or not an object.
     """
@@ -306,11 +327,11 @@ def foreign_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _foreign(line: str, where: str) -> Any:
     try:
-        return json.loads(line)
+        return json.loads(line, parse_float=Numeral, parse_int=_integer)
     except json.JSONDecodeError as error:
         raise StoreError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
-    except (ValueError, RecursionError):  # an integer of thousands of digits, thousands of brackets
-        raise StoreError(f"{where}: a number or a nesting that is too large to read") from None
+    except RecursionError:  # thousands of brackets
+        raise StoreError(f"{where}: a nesting that is too deep to read") from None
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -169,9 +169,10 @@ def test_command_line_is_frozen():
         "run": ["--dry-run", "--runs", "--seeds", "--until"],
         "plan": ["--gpu", "--runs"],
         "show": ["--rows", "--seed"],
-        "grade": ["--out"],
+        "grade": ["--closed-forms", "--out"],
         "filter": ["--out", "--recipe", "--rules"],
         "eval": [
+            "--closed-forms",
             "--data",
             "--engine",
             "--k",

@@ -5,6 +5,7 @@ finish      "stop" (default), "length" or "error": of the last turn, or a list w
 problem_id  or `problem` (its text): what `duplicate`, `near_duplicate` and `per_problem` group by
 tokens      tokens of the answer, or a list with one number for each turn; words are counted where it is missing
 instructions, prompts   one for each turn: the template's name (it chooses the bridge), and what was sent
+A field that is null is as if absent; golds are read as everywhere (golds.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from dpr_mini import recipe as recipes
+from dpr_mini.grading.golds import FieldError, gold_text, mended, optional, plain, row_id, text_field
+from dpr_mini.grading.grader import given_up
+from dpr_mini.machine.target import writable
 from dpr_mini.recipe import prompts
 from dpr_mini.selection.judging import in_order, judge
 from dpr_mini.selection.rules import Case, Memory, Rule, build_rules, objections, remember
@@ -42,10 +46,11 @@ def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | 
     """Write {id, keep, drops: [{rule, evidence}]} for every row, in the order of the file; print and return counts.
 
     `drops` has the rules that object, first the one that the pipeline records. `rules` are names separated by
-    commas; without them those of the recipe's `filter`, else DEFAULT. The recipe also gives bridges and templates. Its
-    `limit` is no rule and does not apply. Raises UserError for a malformed row or an unknown rule, before anything is
-    written.
+    commas; without them those of the recipe's `filter`, else DEFAULT. The recipe also gives bridges, templates and the
+    grader's settings. Its `limit` is no rule and does not apply. Raises UserError for a malformed row, an unknown rule,
+    and where `out` cannot be written or is a file that is read, before any work.
     """
+    writable(out, path, *([recipe] if recipe else []))
     settings = recipes.load(recipe) if recipe else None
     chosen: Sequence[Any] = settings.filter.rules if settings else DEFAULT
     if rules is not None:
@@ -53,8 +58,6 @@ def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | 
     built = build_rules(chosen)
     own = settings.dialogue if settings else recipes.DialogueConfig()
     rows = read(path, own)
-    if not out.parent.is_dir():
-        raise UserError(f"{out.parent}: no such folder; --out is a file in one that exists")
     names = {name for name, _ in built}
     if "per_problem" in names and not all(r.names_problem for r in rows):
         print("per_problem is left out: not every row has a 'problem_id' or a 'problem'")
@@ -63,11 +66,17 @@ def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | 
         print("length is counted in words where a row has no 'tokens'")
     bridges = own.words().bridges
     problems = {r.problem.id: r.problem for r in rows}
-    drops = verdicts(judge([r.dialogue for r in rows], problems, bridges), built)
+    grader = settings.grader if settings else recipes.GraderConfig()
+    cases = judge([r.dialogue for r in rows], problems, bridges, limits=grader)
+    drops = verdicts(cases, built)
     write_rows(out, (_verdict(row, drops[row.dialogue.id]) for row in rows))
     counts = Counter(row_drops[0][0] for row_drops in drops.values() if row_drops)
     dropped_by_rule = ", ".join(f"{name} {n}" for name, n in counts.most_common()) or "nothing"
     print(f"kept {len(rows) - counts.total()} of {len(rows)}; dropped by {dropped_by_rule} -> {out}")
+    lost = given_up(v for c in cases for v in (*c.verdicts, c.joined))
+    if any(lost.values()):
+        counted = ", ".join(f"{name} {n}" for name, n in lost.items())
+        print(f"texts that the grader gave up on, none of them right: {counted}")
     return {"rows": len(rows), "kept": len(rows) - counts.total(), **counts}
 
 
@@ -117,37 +126,36 @@ def read(path: Path, own: recipes.DialogueConfig) -> list[Row]:
 
 
 def _row(where: str, raw: Mapping[str, Any], own: recipes.DialogueConfig) -> Row:
-    if missing := [k for k in ("id", "gold") if k not in raw] + ["text"] * ("text" not in raw and "turns" not in raw):
-        raise UserError(f"{where}: {', '.join(missing)} missing; a row is {{id, text, gold}} or {{id, turns, gold}}")
-    for key in ("id", "gold"):
-        if isinstance(raw[key], bool) or not isinstance(raw[key], str | int | float):
-            raise UserError(f"{where}: {key} must be a string or a number, got {type(raw[key]).__name__}")
-    texts = raw.get("turns", [raw.get("text")])
+    given = {key: value for key, value in raw.items() if value is not None or key in ("id", "gold")}
+    absent = [k for k in ("id", "gold") if k not in given] + ["text"] * ("text" not in given and "turns" not in given)
+    if absent:
+        raise FieldError(f"{where}: {', '.join(absent)} missing; a row is {{id, text, gold}} or {{id, turns, gold}}")
+    name, gold = row_id(given["id"], where), gold_text(given["gold"], where)
+    texts = given.get("turns", [given.get("text")])
     if not isinstance(texts, list) or not texts or not all(isinstance(t, str) for t in texts):
-        message = "turns must be a list of strings" if "turns" in raw else "text must be a string"
-        raise UserError(f"{where}: {message}")
-    n, token_counts = len(texts), raw.get("tokens")
-    last = raw.get("finish", "stop")
+        message = "turns must be a list of strings" if "turns" in given else "text must be a string"
+        raise FieldError(f"{where}: {message}")
+    n, token_counts = len(texts), given.get("tokens")
+    last = given.get("finish", "stop")
     finish = _each(where, "finish", last if isinstance(last, list) else ["stop"] * (n - 1) + [last], n, str)
     if wrong := [f for f in finish if f not in get_args(Finish)]:
-        raise UserError(f"{where}: finish is one of {', '.join(get_args(Finish))}, got {wrong[0]!r}")
+        raise FieldError(f"{where}: finish is one of {', '.join(get_args(Finish))}, got {wrong[0]!r}")
     sizes = [len(t.split()) for t in texts]
     if token_counts is not None:
         sizes = _each(where, "tokens", token_counts if isinstance(token_counts, list) else [token_counts], n, int)
         if min(sizes) < 0:
-            raise UserError(f"{where}: tokens must be 0 or more")
-    named = _each(where, "instructions", raw.get("instructions", [""] * n), n, str)
-    sent = _each(where, "prompts", raw.get("prompts", [_instructions(own, i) for i in range(n)]), n, str)
+            raise FieldError(f"{where}: tokens must be 0 or more")
+    named = _each(where, "instructions", given.get("instructions", [""] * n), n, str)
+    sent = _each(where, "prompts", given.get("prompts", [_instructions(own, i) for i in range(n)]), n, str)
     turns = tuple(
-        Turn(name, _sound(prompt), (0,) * size, _sound(text), end)
+        Turn(name, mended(prompt), (0,) * size, mended(text), end)
         for name, prompt, size, text, end in zip(named, sent, sizes, texts, finish, strict=True)
     )
-    question = _sound(str(raw.get("problem", "")))
-    gold = _sound(str(raw["gold"]))
-    group = _sound(str(raw.get("problem_id", ""))) or (digest(question)[:16] if question else f"gold {gold}")
-    problem = Problem(group, "file", question, gold)
-    dialogue = Dialogue(_sound(str(raw["id"])), group, 0, turns, "file", 0)
-    return Row(raw["id"], dialogue, problem, bool(question or raw.get("problem_id")), token_counts is not None)
+    question = text_field(given.get("problem", ""), where, "problem")
+    group = optional(given.get("problem_id"), where, "problem_id")
+    problem = Problem(group or (digest(question)[:16] if question else f"gold {gold}"), "file", question, gold)
+    dialogue = Dialogue(plain(name, where, "id"), problem.id, 0, turns, "file", 0)
+    return Row(name, dialogue, problem, bool(question or group), token_counts is not None)
 
 
 def _each(where: str, key: str, values: Any, n: int, kind: type) -> list[Any]:
@@ -163,8 +171,3 @@ def _instructions(own: recipes.DialogueConfig, turn: int) -> str:
     templates = own.words().templates
     names = own.turns[min(turn, len(own.turns) - 1)]
     return "\n".join(prompts.fill(templates.get(name, ""), "\n") for name in names)
-
-
-def _sound(text: str) -> str:
-    """Half a surrogate pair, which JSON can spell but no file can hold, becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from dpr_mini.grading.grader import Grader
+from dpr_mini.grading.golds import FieldError, gold_text, mended, plain, row_id
+from dpr_mini.grading.grader import Grader, given_up
+from dpr_mini.machine.target import writable
 from dpr_mini.store import foreign_rows, write_rows
-from dpr_mini.types import UserError
+from dpr_mini.types import Status, Verdict
 
 
 def read_cases(path: Path) -> list[tuple[Any, str, str]]:
@@ -15,31 +17,36 @@ def read_cases(path: Path) -> list[tuple[Any, str, str]]:
     cases = []
     for where, row in foreign_rows(path):
         if missing := [k for k in ("id", "gold", "pred") if k not in row]:
-            raise UserError(f"{where}: {', '.join(missing)} missing; a case is {{id, gold, pred}}")
-        for key in ("gold", "pred"):
-            if isinstance(row[key], bool) or not isinstance(row[key], str | int | float):
-                raise UserError(f"{where}: {key} must be a string, got {type(row[key]).__name__}")
-        cases.append((row["id"], str(row["gold"]), str(row["pred"])))
+            raise FieldError(f"{where}: {', '.join(missing)} missing; a case is {{id, gold, pred}}")
+        pred = row["pred"]
+        said = mended(pred) if isinstance(pred, str) else plain(pred, where, "pred")
+        cases.append((row_id(row["id"], where), gold_text(row["gold"], where), said))
     return cases
 
 
 def grade_file(cases: Path, out: Path, **options: Any) -> dict[str, int]:
-    """Grade {id, gold, pred} lines into {id, status, extracted, how, ms} lines, in the same order.
+    """Grade {id, gold, pred} lines into {id, status, extracted, how, ms} lines, in the same order; print the counts.
 
     ms is the time of the decision; a pair that was decided before repeats its first time. Returns counts by status.
-    Raises UserError for a malformed line (before anything is written). `options` are Grader's.
+    Raises UserError for a malformed line, and where `out` cannot be written or is `cases`, before any work.
+    `options` are Grader's.
     """
     from dpr_mini.machine import progress
 
+    writable(out, cases)
     triples = read_cases(cases)
     rows: list[dict[str, Any]] = [{} for _ in triples]
-    counts: dict[str, int] = {}
+    verdicts: list[Verdict] = []
     with Grader(**options) as grader:
         numbered = ((i, gold, pred) for i, (_, gold, pred) in enumerate(triples))
         bar = progress.bar(iterable=grader._many(numbered), total=len(triples), desc="grade", unit="answer")
         for i, verdict, ms in bar:
             rows[i] = {"id": triples[i][0], "status": verdict.status, "extracted": verdict.extracted}
             rows[i] |= {"how": verdict.how, "ms": round(ms, 3)}
-            counts[verdict.status] = counts.get(verdict.status, 0) + 1
+            verdicts.append(verdict)
     write_rows(out, rows)
-    return counts
+    statuses = [v.status for v in verdicts]
+    counts = {status: statuses.count(status) for status in get_args(Status)}
+    shown = ", ".join(f"{status} {n}" for status, n in counts.items())
+    print(f"graded {len(rows)}: {shown}; of the unparsed, crashed {given_up(verdicts)['crashed']} -> {out}")
+    return {status: n for status, n in counts.items() if n}

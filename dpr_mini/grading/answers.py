@@ -50,7 +50,7 @@ def number(text: str) -> Fraction | None:
         return sign * Fraction(text.replace(",", "").rstrip("."))
     if re.fullmatch(r"[0-9]{1,3}(?: [0-9]{3})+", text):
         return sign * Fraction(text.replace(" ", ""))
-    if found := _SCIENTIFIC.fullmatch(clean(text) if re.search("[eE]", text) else text):
+    if found := _SCIENTIFIC.fullmatch(text):
         return sign * Fraction(found[1].replace(",", "")) * Fraction(10) ** int(found[2])
     if found := _FRACTION.fullmatch(text):
         whole, top, bottom = (

@@ -18,36 +18,52 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from multiprocessing.connection import wait
-from typing import Any, Self
+from typing import Any, Self, get_args
 
+from dpr_mini.grading.golds import opened
 from dpr_mini.grading.guards import for_parser
 from dpr_mini.grading.reading import extract
-from dpr_mini.grading.tiers import decide
+from dpr_mini.grading.tiers import ClosedForms, decide
 from dpr_mini.grading.worker import START_S, Worker
 from dpr_mini.types import UserError, Verdict
 
-RETRIES = 2  # of a case whose worker died; after that it is `unparsed`, "crashed"
+# So often a case is asked. A worker that something outside ends says nothing about its case; but memory that runs out
+# may be the case's own doing, so that this has an end too.
+CRASHES = 2  # deaths of a worker by its own doing
+KILLS = 6  # deaths by a signal from outside
+STARTS = 3  # workers in a row that do not start
+GIVEN_UP = {"killed": "timeout", "crashed": "crashed"}  # how a verdict ends that no tier gave: what it is counted as
 
 
 class Grader:
     """Grades answers, in any thread. Workers start when the first case needs one and end with the `with` block.
 
     timeout_s: wall-clock seconds for one case (the child's start is not counted); a case that takes longer is
-    `timeout` and its worker is killed and replaced. memory_mib: address space of a worker. Each (gold, answer)
-    pair is decided once. Raises UserError where a worker cannot start.
+    `timeout` and its worker is killed and replaced. memory_mib: address space of a worker. closed_forms: whether a
+    number may be said as a closed form that nobody worked out ("accept"), see docs/grading.md.
+    Each (gold, answer) pair is decided once. A case whose worker something outside ends is asked again, so that its
+    verdict is the same; one that ends its worker CRASHES times is `unparsed`, "crashed" (see `given_up`).
+    Raises UserError where a worker cannot start, and for another word than those of `ClosedForms`.
     """
 
-    def __init__(self, workers: int | None = None, timeout_s: float = 5.0, memory_mib: int = 2048) -> None:
+    def __init__(
+        self,
+        workers: int | None = None,
+        timeout_s: float = 5.0,
+        memory_mib: int = 2048,
+        closed_forms: ClosedForms = "refuse",
+    ) -> None:
+        if closed_forms not in get_args(ClosedForms):
+            raise UserError(f"closed_forms is refuse or accept, got {closed_forms!r}")
         self.limit = max(1, workers or os.cpu_count() or 1)
-        self.timeout_s, self.memory_mib = timeout_s, memory_mib
+        self.timeout_s, self.memory_mib, self.closed_forms = timeout_s, memory_mib, closed_forms
         self._workers: list[Worker] = []
         self._queue: deque[tuple[str, str]] = deque()
         self._queued: set[tuple[str, str]] = set()
-        self._crashes: Counter[tuple[str, str]] = Counter()
+        self._deaths: Counter[tuple[tuple[str, str], bool]] = Counter()  # of workers, by case and whether from outside
         self._decided: dict[tuple[str, str], tuple[str, str, float]] = {}
-        self._failed_starts = 0
+        self._failed_starts: Counter[bool] = Counter()  # since one started, by whether from outside
         self._lock = threading.RLock()
 
     def __enter__(self) -> Self:
@@ -79,8 +95,8 @@ class Grader:
                     break
                 begun = time.monotonic()
                 answer, how = extract(text)
-                gold = extract(gold)[0] if r"\boxed" in gold else gold
-                if verdict := decide(gold, answer, how):
+                gold = opened(gold)
+                if verdict := decide(gold, answer, how, closed_forms=self.closed_forms):
                     yield name, verdict, (time.monotonic() - begun) * 1000
                     continue
                 key = (for_parser(gold), for_parser(answer))
@@ -102,11 +118,13 @@ class Grader:
     def _step(self) -> None:
         """Hand out queued cases, wait until one is done or late, note the results."""
         with self._lock:
+            for worker in [w for w in self._workers if w.ready and w.key is None and w.process.poll() is not None]:
+                self._end(worker)  # ended from outside while it had nothing to do
             idle = sum(w.key is None for w in self._workers)
             while idle < len(self._queue) and len(self._workers) < self.limit:
                 self._workers.append(Worker(self.timeout_s, self.memory_mib))
                 idle += 1
-            for worker in self._workers:
+            for worker in list(self._workers):
                 if worker.ready and worker.key is None and self._queue:
                     self._assign(worker, self._queue.popleft())
             active = [w for w in self._workers if w.key is not None or not w.ready]
@@ -119,37 +137,65 @@ class Grader:
                 if worker.process.stdout in done:
                     self._receive(worker, worker.read())
                 elif now >= worker.deadline:
-                    self._lost(worker, "timeout", "killed")
+                    self._late(worker)
 
     def _assign(self, worker: Worker, key: tuple[str, str]) -> None:
-        with suppress(BrokenPipeError):  # died while idle: the next step sees its closed pipe
+        try:
             worker.send(key)
+        except BrokenPipeError:  # died while idle, which says nothing about the case
+            self._queue.appendleft(key)
+            self._end(worker)
 
     def _receive(self, worker: Worker, message: list[str] | str | None) -> None:
-        if message is None and worker.key is not None and self._crashes[worker.key] < RETRIES:
-            self._crashes[worker.key] += 1  # the worker may have been ended from outside: once more
-            self._queue.appendleft(worker.key)
-            self._workers.remove(worker)
-            worker.kill()
-        elif message is None:
-            self._lost(worker, "unparsed", "crashed")
+        if message is None:
+            self._died(worker)
         elif not worker.ready:
             worker.ready = True
+            self._failed_starts.clear()
         else:
             self._note(worker, *message)
             worker.key = None
+
+    def _died(self, worker: Worker) -> None:
+        """The worker has ended: its case is asked again, unless it has ended too many."""
+        outside = worker.ended_from_outside()
+        if worker.key is None:
+            self._not_started(worker, outside)
+            return
+        death = (worker.key, outside)
+        self._deaths[death] += 1
+        if self._deaths[death] >= (KILLS if outside else CRASHES):
+            self._note(worker, "unparsed", "crashed")
+        else:
+            self._queue.appendleft(worker.key)
+        self._end(worker)
+
+    def _late(self, worker: Worker) -> None:
+        if worker.key is None:
+            self._not_started(worker, outside=False)
+            return
+        self._note(worker, "timeout", "killed")
+        self._end(worker)
+
+    def _not_started(self, worker: Worker, outside: bool) -> None:
+        """The next step starts another; what ends one from outside may end all of them at once."""
+        words = worker.last_words()
+        self._end(worker)
+        self._failed_starts[outside] += 1
+        if self._failed_starts[outside] >= STARTS * (self.limit if outside else 1):
+            why = "ended from outside, again and again" if outside else words or f"nothing heard for {START_S:.0f} s"
+            raise UserError(f"a grading worker did not start: {why}")
 
     def _note(self, worker: Worker, status: str, by: str) -> None:
         self._decided[worker.key] = (status, by, (time.monotonic() - worker.begun) * 1000)
         self._queued.discard(worker.key)
 
-    def _lost(self, worker: Worker, status: str, by: str) -> None:
+    def _end(self, worker: Worker) -> None:
         self._workers.remove(worker)
-        words = "" if status == "timeout" else worker.last_words()
         worker.kill()
-        if not worker.ready:
-            self._failed_starts += 1
-            if self._failed_starts <= RETRIES:  # ended from outside, perhaps: the next step starts another
-                return
-            raise UserError(f"a grading worker did not start: {words or f'nothing heard for {START_S:.0f} s'}")
-        self._note(worker, status, by)
+
+
+def given_up(verdicts: Iterable[Verdict]) -> dict[str, int]:
+    """How many verdicts no tier gave: {"timeout": n, "crashed": n}, for metrics and summaries."""
+    ends = Counter(v.how.rpartition("/")[2] for v in verdicts)
+    return {name: ends[end] for end, name in GIVEN_UP.items()}

@@ -130,10 +130,11 @@ def clean(answer: str) -> str:
     text = re.sub(r"\\colon(?![A-Za-z])", ":", text)
     text = _MATH_SPACE.sub(" ", text)
     text = _DEGREES.sub(" degrees ", text)
+    text = _EXPONENT.sub(_power_of_ten, text)  # before \\mathrm{e} is unwrapped: 2\\mathrm{e}+10 is a sum
+    text = re.sub(r"(?<=[0-9)])\s+[xX]\s+(?=[0-9(])", r" \\times ", text)
     for _ in range(3):
         text = _WRAPPER.sub(_unwrapped, text)
     text = re.sub(r"\{\s*\}", "", text)
-    text = _EXPONENT.sub(_power_of_ten, text)
     text = re.sub(r"^\{([^{}]*)\}$", r"\1", text.strip())
     return strip(re.sub(r"\s+", " ", text))
 

@@ -12,6 +12,7 @@ from dpr_mini.grading.numerals import NUMBER
 from dpr_mini.grading.phrases import upright
 from dpr_mini.grading.units import known
 
+MAX_SENTENCE = 600  # characters of a sentence that are looked at, on each side of its number
 _SPAN = re.compile(r"\$\$?([^$\n]{1,200})\$|\\[(\[]([^$]{1,200}?)\\[)\]]")
 
 
@@ -98,7 +99,8 @@ def stated_number(text: str) -> str:
         + 1
     )
     stop = re.search(r"[.!?;](?=\s|$)|\n|$", text[number.end() :])
-    sentence, behind = text[start : number.start()], text[number.end() : number.end() + stop.start()]
+    start = max(start, number.start() - MAX_SENTENCE)
+    sentence, behind = text[start : number.start()], text[number.end() : number.end() + min(stop.start(), MAX_SENTENCE)]
     if doubted(sentence) or doubted(behind) or text[number.end() + stop.start() :][:1] == "?":
         return ""
     if (why := re.search(r",?\s*\b(?:because|since)\b", sentence)) and NUMBER.search(sentence[: why.start()]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import Literal
 
 from dpr_mini.grading.algebra import Unreadable
 from dpr_mini.grading.answers import APPROXIMATE, MAX_ANSWER, exact, quantity, spelled_out, unnamed, unread_words
@@ -24,7 +25,10 @@ _CONTROL = re.compile(
 )
 
 
-def decide(gold: str, answer: str, how: str, closed_forms: str = "refuse") -> Verdict | None:
+ClosedForms = Literal["refuse", "accept"]
+
+
+def decide(gold: str, answer: str, how: str, *, closed_forms: ClosedForms = "refuse") -> Verdict | None:
     """A verdict that needs no worker, or None. `closed_forms`: "accept" lets pass what worked.py calls closed."""
 
     def verdict(status: str, by: str) -> Verdict:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
+# Signals that come from outside: nothing that a case does in its worker sends them. SIGKILL is also the kernel's, where
+# memory runs out.
+OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 START_S = 120.0  # a worker imports sympy: 2 s on a quiet core
 
 
@@ -80,6 +84,13 @@ class Worker:
         """The child's line; None where it has died."""
         line = self.process.stdout.readline()
         return json.loads(line) if line.endswith(b"\n") else None
+
+    def ended_from_outside(self) -> bool:
+        """Whether a child whose pipe has closed was ended by another process, not by its own doing."""
+        try:
+            return -self.process.wait(timeout=5) in OUTSIDE
+        except subprocess.TimeoutExpired:
+            return False  # closed its pipe and lives on
 
     def last_words(self) -> str:
         self.errors.seek(0)

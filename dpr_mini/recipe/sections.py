@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_serializer, model_validator
 
 from dpr_mini.recipe import benchmarks, prompts
 from dpr_mini.recipe.base import Misplaced, Positive, Section, Share
@@ -226,10 +226,21 @@ class SamplingConfig(Section):
 
 
 class GraderConfig(Section):
-    """Limits for one answer that needs computer algebra. Another value grades the same answers again."""
+    """Arguments of the grader. Another value grades the same answers again."""
 
-    timeout_s: float = Field(5.0, gt=0)  # wall-clock seconds; longer is the verdict "timeout"
+    timeout_s: float = Field(5.0, gt=0)  # of one answer that needs computer algebra; longer is the verdict "timeout"
     memory_mib: int = Field(2048, ge=512)  # address space of a worker
+    # Is a number right as a closed form that nobody worked out? A benchmark may say so; training should not learn it.
+    closed_forms: Literal["refuse", "accept"] = "refuse"
+
+    @model_serializer(mode="wrap")
+    def _what_is_chosen(self, plain: Any) -> dict[str, Any]:
+        """Without `closed_forms` where it has its default: stage keys from before it stay."""
+        return {k: v for k, v in plain(self).items() if (k, v) != ("closed_forms", "refuse")}
+
+    def key(self) -> dict[str, Any]:
+        """For the keys of stages that are older than their grader's section: nothing where it has its defaults."""
+        return {} if self == GraderConfig() else {"grader": self.model_dump(mode="json")}
 
 
 class EvaluateConfig(Section):
@@ -280,6 +291,7 @@ class Recipe(Section):
     train: TrainConfig = TrainConfig()
     probe: ProbeConfig = ProbeConfig()
     sample: SamplingConfig = SamplingConfig()
+    grader: GraderConfig = GraderConfig()  # what is right while sampling and filtering; `evaluate` has its own
     filter_2: FilterConfig = FilterConfig()  # phase 2; keys not given are those of `filter`
     pack_2: PackConfig = PackConfig()  # phase 2; keys not given are those of `pack`
     train_2: TrainConfig = TrainConfig()  # phase 2; keys not given are those of `train`

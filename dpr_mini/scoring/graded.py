@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from dpr_mini.chat.template import join_text
-from dpr_mini.grading.reading import first_result, last_number
 from dpr_mini.grading.grader import Grader
+from dpr_mini.grading.reading import first_result, last_number
 from dpr_mini.recipe import GraderConfig
 from dpr_mini.scoring.stats import subset
 from dpr_mini.selection import behaviours
@@ -38,7 +38,7 @@ def grade(
             cases.append(((d.id, "attempt"), gold, before))
         if len(d.turns) > 1:
             cases.append(((d.id, "joined"), gold, join_text(d, bridges)))
-    with Grader(timeout_s=limits.timeout_s, memory_mib=limits.memory_mib) as grader:
+    with Grader(**dict(limits)) as grader:
         verdicts = dict(grader.grade_many(cases))
         graded = []
         for d in sorted(answers, key=lambda d: d.id):

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dpr_mini.chat.template import join_text
 from dpr_mini.grading.grader import Grader
 from dpr_mini.machine import progress
+from dpr_mini.recipe import GraderConfig
 from dpr_mini.selection import behaviours
 from dpr_mini.selection.rules import Case, kind_of
 from dpr_mini.store import StoreError
@@ -20,7 +21,12 @@ def in_order(cases: Sequence[Case]) -> list[Case]:
     return sorted(cases, key=lambda c: digest(c.dialogue.id))
 
 
-def judge(talks: Sequence[Dialogue], problems: Mapping[str, Problem], bridges: Mapping[str, str]) -> list[Case]:
+def judge(
+    talks: Sequence[Dialogue],
+    problems: Mapping[str, Problem],
+    bridges: Mapping[str, str],
+    limits: GraderConfig = GraderConfig(),  # noqa: B008  frozen
+) -> list[Case]:
     """Grade every turn and every joined chain. Raises StoreError for a dialogue whose problem is not there."""
     if lost := next((d for d in talks if d.problem_id not in problems), None):
         raise StoreError(f"dialogue {lost.id}: its problem {lost.problem_id} is not among the problems")
@@ -29,7 +35,7 @@ def judge(talks: Sequence[Dialogue], problems: Mapping[str, Problem], bridges: M
     gold = {d.id: problems[d.problem_id].answer for d in talks}
     verdicts: dict[tuple[str, int], Verdict] = {}
     answers = ((key, gold[key[0]], text) for key, text in texts.items())
-    with Grader() as grader:
+    with Grader(**dict(limits)) as grader:
         graded = progress.bar(iterable=grader.grade_many(answers), total=len(texts), desc="filter", unit="text")
         verdicts.update(graded)
     cases = []

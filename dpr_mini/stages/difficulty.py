@@ -16,8 +16,8 @@ import numpy as np
 
 from dpr_mini.chat.conversation import Conversation, Generation, run_dialogues, usage
 from dpr_mini.engines.base import SamplingParams, described
-from dpr_mini.grading.grader import Grader
-from dpr_mini.recipe import ProbeConfig, SamplingConfig, prompts
+from dpr_mini.grading.grader import Grader, given_up
+from dpr_mini.recipe import GraderConfig, ProbeConfig, SamplingConfig, prompts
 from dpr_mini.sampling import budgets
 from dpr_mini.sampling.budgets import RATES, Counts, bin_of
 from dpr_mini.store import Kind, Settings, Work, read_problems, read_rows, write_rows
@@ -29,9 +29,11 @@ class ProbeSettings(Settings):
     config: ProbeConfig
     question: str  # text of the dialogue's first template, as training samples have it
     generation: Generation
+    grader: GraderConfig = GraderConfig()  # noqa: RUF009  frozen
 
     def key(self) -> dict[str, Any]:
-        return {**self.config.model_dump(mode="json"), "question": self.question} | self.generation.key()
+        own = {**self.config.model_dump(mode="json"), "question": self.question}
+        return own | self.generation.key() | self.grader.key()
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ def probe(work: Work) -> dict[str, Any]:
     engine, template = work.machine.open(work.model)
     conversations = [_single(p, i, settings) for p in problems for i in range(settings.config.samples)]
     dialogues = run_dialogues(folder / "rows.jsonl", engine, template, conversations, work.name)
-    with Grader() as grader:
-        right = _correct(grader, problems, dialogues.values())
+    with Grader(**dict(settings.grader)) as grader:
+        right, lost = _correct(grader, problems, dialogues.values())
     tried, tokens = Counter(d.problem_id for d in dialogues.values()), _tokens(dialogues.values())
     rated = [Difficulty(p.id, tried[p.id], right[p.id]) for p in problems]
     write_rows(folder / RATES, ({**_row(d), "tokens": tokens[d.problem_id]} for d in rated))
@@ -60,6 +62,7 @@ def probe(work: Work) -> dict[str, Any]:
         **usage(dialogues.values(), len(conversations)),
         "pass_rate": right.total() / max(tried.total(), 1),
         "problems_by_rate": dict(spread),
+        "grader": dict(lost),
         **described(engine),
     }
 
@@ -81,8 +84,8 @@ def sample(work: Work) -> dict[str, Any]:
         [draw.config.samples] * len(problems), [d.tried for d in probes], [d.correct for d in probes]
     )
     dialogues: dict[str, Dialogue] = {}
-    rounds = 0
-    with Grader() as grader:
+    rounds, lost = 0, Counter[str]()
+    with Grader(**dict(draw.grader)) as grader:
         while (step := budgets.step(first, now, config)).draws.any():
             earlier_draws = int((now.asked - first.asked).sum())
             conversations = [
@@ -99,7 +102,8 @@ def sample(work: Work) -> dict[str, Any]:
                 earlier=(earlier_draws, earlier_draws - len(dialogues)),
             )
             dialogues |= new
-            came, right = Counter(d.problem_id for d in new.values()), _correct(grader, problems, new.values())
+            right, more_lost = _correct(grader, problems, new.values())
+            came, lost = Counter(d.problem_id for d in new.values()), lost + more_lost
             now = now.plus(step.draws, *(np.array([count[p.id] for p in problems]) for count in (came, right)))
             rounds += 1
     (folder / "rows.jsonl").touch()  # every quota met by the probe alone: no rows, but a file
@@ -114,6 +118,7 @@ def sample(work: Work) -> dict[str, Any]:
         **usage(dialogues.values(), int((now.asked - first.asked).sum())),
         "target": config.target,
         "rounds": rounds,
+        "grader": {name: lost[name] for name in given_up([])},
         # An interrupted run's rows that no round asks for once a failed draw of an earlier round is answered. The
         # filter reads them too.
         "unplanned": sum(1 for _ in read_rows(folder / "rows.jsonl")) - len(dialogues),
@@ -145,13 +150,17 @@ def _tokens(dialogues: Iterable[Dialogue]) -> Counter[str]:
     return tokens
 
 
-def _correct(grader: Grader, problems: Sequence[Problem], dialogues: Iterable[Dialogue]) -> Counter[str]:
-    """Right and complete answers per problem."""
+def _correct(
+    grader: Grader, problems: Sequence[Problem], dialogues: Iterable[Dialogue]
+) -> tuple[Counter[str], Counter[str]]:
+    """Right and complete answers per problem, and how many the grader gave up on."""
     gold = {p.id: p.answer for p in problems}
     complete = {d.id: d for d in dialogues if d.finish == "stop"}
     cases = ((d.id, gold[d.problem_id], d.turns[-1].text) for d in complete.values())
-    return Counter(complete[i].problem_id for i, verdict in grader.grade_many(cases) if verdict.ok)
+    verdicts = dict(grader.grade_many(cases))
+    right = Counter(complete[i].problem_id for i, verdict in verdicts.items() if verdict.ok)
+    return right, Counter(given_up(verdicts.values()))
 
 
-PROBE = Kind(version=2, run=probe)
-SAMPLE = Kind(version=2, run=sample)
+PROBE = Kind(version=3, run=probe)
+SAMPLE = Kind(version=3, run=sample)

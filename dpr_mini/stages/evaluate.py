@@ -14,6 +14,7 @@ from typing import Any
 
 from dpr_mini.chat.conversation import Conversation, Generation, examples, run_dialogues, script, usage
 from dpr_mini.engines.base import SamplingParams, described
+from dpr_mini.grading.grader import given_up
 from dpr_mini.recipe import EvaluateConfig, Example, GraderConfig, RecipeError
 from dpr_mini.scoring.card import score_all
 from dpr_mini.scoring.graded import grade
@@ -78,7 +79,7 @@ def answers(work: Work) -> dict[str, Any]:
 
 
 def cards(work: Work) -> dict[str, Any]:
-    """Grade the answers into graded.jsonl; metrics: a score card per benchmark.
+    """Grade the answers into graded.jsonl; metrics: a score card per benchmark, answers given up on.
 
     Raises StoreError for an answer to a problem that is not held out.
     """
@@ -91,8 +92,9 @@ def cards(work: Work) -> dict[str, Any]:
     graded = grade(dialogues, problems, settings.bridges, settings.grader)
     write_rows(folder / "graded.jsonl", (answer.to_row() for answer in graded))
     benchmarks = list(dict.fromkeys(p.split for p in problems))  # in the recipe's order
-    return {"cards": {name: card.to_row() for name, card in score_all(graded, benchmarks).items()}}
+    scores = {name: card.to_row() for name, card in score_all(graded, benchmarks).items()}
+    return {"cards": scores, "grader": given_up(answer.verdict for answer in graded)}
 
 
 ANSWERS = Kind(version=1, run=answers)  # raised when `rows.jsonl` changes
-CARDS = Kind(version=4, run=cards)  # raised when graded rows or cards change
+CARDS = Kind(version=5, run=cards)  # raised when graded rows or cards change

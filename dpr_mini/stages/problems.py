@@ -14,12 +14,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from dpr_mini.grading.reading import extract
+import numpy as np
+
+from dpr_mini.grading.golds import gold_text, optional, text_field
 from dpr_mini.models.resolve import file_digest
 from dpr_mini.recipe import ProblemsConfig, Recipe, Source
 from dpr_mini.recipe.problems import shrunk
 from dpr_mini.selection.overlap import NearDuplicates, NGram
-from dpr_mini.store import Kind, Settings, StoreError, Work, foreign_rows, write_rows
+from dpr_mini.store import Kind, Numeral, Settings, StoreError, Work, foreign_rows, write_rows
 from dpr_mini.types import Drop, Problem, UserError, digest, identity, to_row
 
 _OVERDRAW = 20  # a generator may be asked for this many times its count before it counts as exhausted
@@ -172,18 +174,12 @@ def _fields(row: dict[str, Any], source: Source, where: str) -> tuple[str, str, 
     columns = source.columns
     for name in (columns.text, columns.answer):
         value = row.get(name)
-        if value is None or not str(value).strip():
+        if value is None or (isinstance(value, str) and not value.strip()):
             have = ", ".join(map(str, row)) or "nothing"
             raise UserError(f"{where}: no {name!r} (the row has: {have}); name the right field under 'columns'")
-    text = _worded(source.wording, {"text": str(row[columns.text]).strip()})
-    level, subject = (str(row.get(name) or "") for name in (columns.level, columns.subject))
-    return text, bare(str(row[columns.answer])), level, subject
-
-
-def bare(answer: str) -> str:
-    """The final answer alone, where the field holds a whole solution: GSM8K's after "####", MATH's last box."""
-    result, how = extract(answer)
-    return result if how in ("hashes", "boxed") else answer
+    text = _worded(source.wording, {"text": text_field(row[columns.text], where, columns.text).strip()})
+    level, subject = (optional(row.get(name), where, name) for name in (columns.level, columns.subject))
+    return text, gold_text(row[columns.answer], where, columns.answer), level, subject
 
 
 def _worded(wording: str, values: Mapping[str, Any]) -> str:
@@ -199,8 +195,21 @@ def _parquet(path: Path, source: Source) -> Iterator[tuple[str, str, str, str]]:
         import pyarrow.parquet
     except ImportError:
         raise UserError(f"{path}: reading parquet needs pyarrow: pip install 'dpr-mini[data]'") from None
-    for number, row in enumerate(pyarrow.parquet.read_table(path).to_pylist(), 1):
-        yield _fields(row, source, f"{path}: row {number}")
+    table = pyarrow.parquet.read_table(path)
+    narrow = _narrow(table.schema)
+    for number, row in enumerate(table.to_pylist(), 1):
+        yield _fields(_spelled(row, narrow), source, f"{path}: row {number}")
+
+
+def _narrow(schema: Any) -> dict[str, type[np.floating]]:
+    """Columns of floats that are narrower than Python's, and their type, of an arrow schema."""
+    types = {"float": np.float32, "halffloat": np.float16}
+    return {field.name: types[str(field.type)] for field in schema if str(field.type) in types}
+
+
+def _spelled(row: Mapping[str, Any], narrow: Mapping[str, type[np.floating]]) -> dict[str, Any]:
+    """The row with narrow floats as their own type spells them: 0.1, which Python's float has as 0.10000000149."""
+    return {n: Numeral(str(narrow[n](v))) if n in narrow and v is not None else v for n, v in row.items()}
 
 
 def _hub(source: Source) -> Iterator[tuple[str, str, str, str]]:
@@ -215,8 +224,9 @@ def _hub(source: Source) -> Iterator[tuple[str, str, str, str]]:
         raise UserError(
             f"{source.hub}: cannot be had from the hub ({type(error).__name__}: {why}); name a local file instead"
         ) from error
+    narrow = _narrow(data.features.arrow_schema)
     for number, row in enumerate(data):
-        yield _fields(row, source, f"{source.hub}[{source.split}] row {number}")
+        yield _fields(_spelled(row, narrow), source, f"{source.hub}[{source.split}] row {number}")
 
 
 def _generated(source: Source) -> Iterator[tuple[str, str, str, str]]:
@@ -229,9 +239,10 @@ def _generated(source: Source) -> Iterator[tuple[str, str, str, str]]:
         data = reasoning_gym.create_dataset(source.generate, size=size, seed=source.seed, **source.options)
     except (ValueError, TypeError, AssertionError) as error:
         raise UserError(f"generate: {source.generate}: {error}") from None
-    for item in data:
+    for number, item in enumerate(data):
         values = {k: v for k, v in item["metadata"].items() if isinstance(v, str | int)}
-        yield _worded(source.wording, {**values, "text": item["question"].strip()}), str(item["answer"]), "", ""
+        answer = gold_text(item["answer"], f"generate: {source.generate}, item {number}", "answer")
+        yield _worded(source.wording, {**values, "text": item["question"].strip()}), answer, "", ""
 
 
-PROBLEMS = Kind(version=2, run=run)
+PROBLEMS = Kind(version=3, run=run)

@@ -221,8 +221,8 @@ GOOD = '{"id": 1, "text": "12", "gold": "12"}\n'
         ("[1]", "in.jsonl:2: a row must be a JSON object"),
         ('{"id": 2, "gold": "1"}', "in.jsonl:2: text missing; a row is {id, text, gold}"),
         ('{"text": "12"}', "in.jsonl:2: id, gold missing"),
-        ('{"id": 2, "text": "12", "gold": null}', "in.jsonl:2: gold must be a string or a number, got NoneType"),
-        ('{"id": true, "text": "12", "gold": "1"}', "in.jsonl:2: id must be a string or a number, got bool"),
+        ('{"id": 2, "text": "12", "gold": null}', "in.jsonl:2: gold must be a string or a number, got null"),
+        ('{"id": true, "text": "12", "gold": "1"}', "in.jsonl:2: id must be a string or a number, got true"),
         ('{"id": 2, "text": 12, "gold": "1"}', "in.jsonl:2: text must be a string"),
         ('{"id": 2, "turns": "12", "gold": "1"}', "in.jsonl:2: turns must be a list of strings"),
         ('{"id": 2, "turns": [], "gold": "1"}', "in.jsonl:2: turns must be a list of strings"),
@@ -234,6 +234,13 @@ GOOD = '{"id": 1, "text": "12", "gold": "12"}\n'
         ('{"id": "1", "text": "1", "gold": "1"}', "in.jsonl:2: id '1' stands in"),
         ('{"id": 2, "text": "1", "gold": "2", "problem_id": "p"}\n{"id": 3, "text": "1", "gold": "3", '
          '"problem_id": "p"}', "in.jsonl:3: gold is '3', for the same problem in"),
+        ('{"id": 2, "text": "1", "gold": " "}', "in.jsonl:2: gold holds no value"),
+        ('{"id": 2, "text": "1", "gold": ["1", "2"]}', "in.jsonl:2: gold must be a string or a number, got a list"),
+        ('{"id": NaN, "text": "1", "gold": "1"}', "in.jsonl:2: id must be a string or a number, got NaN"),
+        (r'{"id": "\ud900", "text": "1", "gold": "1"}', "in.jsonl:2: id has half of a surrogate pair"),
+        ('{"id": 2, "text": null, "gold": "1"}', "in.jsonl:2: text missing"),
+        ('{"id": 2, "text": "1", "gold": "1", "problem": ["a"]}', "in.jsonl:2: problem must be a string, got a list"),
+        ('{"id": 2, "text": "1", "gold": "1", "problem_id": {}}', "in.jsonl:2: problem_id must be"),
     ],
 )  # fmt: skip
 def test_a_malformed_row_is_one_line_and_nothing_is_written(tmp_path, line, says):
@@ -254,6 +261,20 @@ def test_an_unknown_rule_is_one_line(tmp_path, rules, says):
         filter_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", rules)
 
 
+def test_null_is_as_if_absent_and_golds_are_read_as_in_a_run(tmp_path):
+    """Four problems, though none has a text; and what data frames write for a column that some rows lack."""
+    empty = ("problem", "problem_id", "tokens", "finish", "turns", "instructions", "prompts")
+    nulls = dict.fromkeys(empty)
+    rows = [
+        nulls | {"id": 1, "text": "3 + 4 = 7. The answer is 7.", "gold": "3 and 4 are 7\n#### 7"},
+        nulls | {"id": 2, "text": "5 + 4 = 9. The answer is 9.", "gold": r"so \boxed{9}"},
+        nulls | {"id": 3, "text": "1 / 50000 = 0.00002, so 0.00002", "gold": 0.00002},
+        {"id": 4, "text": None, "turns": ["6 * 7 = 42, so the answer is 42."], "gold": ["42"], "problem_id": 4},
+    ]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    assert filter_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", "answer_correct")["kept"] == 4
+
+
 def test_files_that_are_not_there(tmp_path):
     (tmp_path / "in.jsonl").write_text(GOOD)
     (tmp_path / "empty.jsonl").write_text("\n")
@@ -261,9 +282,11 @@ def test_files_that_are_not_there(tmp_path):
         ("none.jsonl", "out.jsonl", "no such file"),
         ("empty.jsonl", "out.jsonl", "no rows"),
         ("in.jsonl", "nowhere/out.jsonl", "no such folder"),
+        ("in.jsonl", "in.jsonl", "--out is a file that is read"),
     ):
         with pytest.raises(UserError, match=says):
             filter_file(tmp_path / rows, tmp_path / out)
+    assert (tmp_path / "in.jsonl").read_text() == GOOD
     command = [sys.executable, "-m", "dpr_mini.cli", "filter", "in.jsonl", "--out", "o.jsonl", "--recipe", "no.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
     assert done.returncode == 1 and "Traceback" not in done.stderr

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -9,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from dpr_mini.grading.grader import Grader
+from dpr_mini.grading import grader as grading
+from dpr_mini.grading.grader import Grader, given_up
 from dpr_mini.grading.reading import extract
 from dpr_mini.grading.tiers import decide
+from dpr_mini.grading.worker import Worker
+from dpr_mini.types import UserError, Verdict
 
 LIMIT_S, MEMORY_MIB = 2.0, 1024
 
@@ -125,6 +130,88 @@ def test_hostile_answers_beside_ordinary_ones(tmp_path):
     assert any(v.status == "timeout" for v in found.values()), "nothing was killed: the limit was not tried"
     if sys.platform == "linux":
         assert 0 < max(peaks) <= MEMORY_MIB << 10, f"{max(peaks)} KiB of address space"
+
+
+# ---------------------------------------------------------------- workers that end
+
+ANGLES = [(i, rf"\sin({2 * i}x)", rf"\boxed{{{2 + i % 2}\sin({i}x)\cos({i}x)}}") for i in range(2, 8)]  # half right
+
+
+class Ends:
+    """Ends workers for real: `when` is "send" or "start", `by` the signals in turn, of the cases that `which` names."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, when: str, by: list[signal.Signals], which: str = "") -> None:
+        self.by, self.which, self.seen = list(by), which, 0
+        name = {"send": "send", "start": "__init__"}[when]
+        original = getattr(Worker, name)
+
+        def method(worker: Worker, *given: object) -> None:
+            original(worker, *given)
+            if self.which in str(given):
+                self.seen += 1
+                if self.by:
+                    os.kill(worker.process.pid, self.by.pop(0))
+
+        patch.setattr(Worker, name, method)
+
+
+def statuses(cases: list[tuple[int, str, str]]) -> dict[int, Verdict]:
+    with Grader(workers=2) as grader:
+        return dict(grader.grade_many(cases))
+
+
+@pytest.mark.slow
+def test_verdicts_are_the_same_whatever_ends_the_workers(monkeypatch):
+    """While they work, while they start, while they are idle; the same case several times."""
+    alone = statuses(ANGLES)
+    assert {v.status for v in alone.values()} == {"correct", "wrong"}
+    with monkeypatch.context() as patch:
+        ends = Ends(patch, "send", [signal.SIGKILL, signal.SIGTERM] * 2)
+        assert statuses(ANGLES) == alone and not ends.by
+    with monkeypatch.context() as patch:
+        ends = Ends(patch, "send", [signal.SIGKILL] * 4, which=r"sin(8x)")
+        assert statuses(ANGLES) == alone and ends.seen == 5, "one case met the killer four times"
+    with monkeypatch.context() as patch:
+        ends = Ends(patch, "start", [signal.SIGKILL] * 4)
+        assert statuses(ANGLES) == alone and not ends.by
+    with Grader(workers=2) as grader:
+        first = dict(grader.grade_many(ANGLES[:3]))
+        for worker in list(grader._workers):
+            os.kill(worker.process.pid, signal.SIGKILL)
+            worker.process.wait()
+        assert first | dict(grader.grade_many(ANGLES[3:])) == alone
+        assert not grader._deaths, "an idle worker's death is no case's"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("by", "times"), [(signal.SIGSEGV, grading.CRASHES), (signal.SIGKILL, grading.KILLS)])
+def test_a_case_that_ends_every_worker_is_counted_and_the_others_are_graded(monkeypatch, by, times):
+    alone = statuses(ANGLES)
+    ends = Ends(monkeypatch, "send", [by] * 99, which="sin(10x)")
+    found = statuses(ANGLES)
+    assert ends.seen == times and found.pop(5).how == "boxed/crashed"
+    assert found == {i: v for i, v in alone.items() if i != 5}
+
+
+def test_what_the_grader_gives_up_on_is_counted_by_kind():
+    ends = ["boxed/crashed", "boxed/killed", "phrase/killed", "boxed/memory", "boxed/exact", "none"]
+    assert given_up(Verdict("unparsed", "", how) for how in ends) == {"timeout": 2, "crashed": 1}
+    assert given_up([]) == {"timeout": 0, "crashed": 0}
+
+
+@pytest.mark.slow
+def test_a_late_case_is_a_timeout_and_counted_as_one(monkeypatch):
+    Ends(monkeypatch, "send", [signal.SIGSTOP], which="sin(6x)")
+    with Grader(workers=1, timeout_s=1) as grader:
+        verdicts = [v for _, v in grader.grade_many(ANGLES[:3])]
+    assert given_up(verdicts) == {"timeout": 1, "crashed": 0} and sum(v.status == "timeout" for v in verdicts) == 1
+
+
+def test_workers_that_are_ended_whenever_they_start_are_one_line(monkeypatch):
+    ends = Ends(monkeypatch, "start", [signal.SIGKILL] * 99)
+    with Grader(workers=2) as grader, pytest.raises(UserError, match="did not start: ended from outside"):
+        grader.grade(*ANGLES[0][1:])
+    assert ends.seen <= 2 * grading.STARTS + 2
 
 
 class _peaks:

@@ -186,6 +186,11 @@ def test_a_changed_filter_option_changes_filter_and_what_follows_only(tmp_path):
     again = [f"eval-{i}{part}" for i in range(3) for part in ("-answers", "")]
     assert changed(path, "evaluate.samples=9") == [*again, "report"]
     assert changed(path, "evaluate.grader.timeout_s=9") == ["eval-0", "eval-1", "eval-2", "report"]
+    assert changed(path, "evaluate.grader.closed_forms=accept") == ["eval-0", "eval-1", "eval-2", "report"]
+    assert changed(path, "evaluate.grader.closed_forms=refuse", "grader.closed_forms=refuse") == []
+    for override in ("grader.closed_forms=accept", "grader.timeout_s=9"):
+        after = changed(path, override)  # what is trained on, not how it is scored
+        assert {"probe-2", "sample-2"} <= set(after) and not {"problems", "dialogue-1", "eval-0"} & set(after)
     assert changed(path, "train.save_steps=7") == []  # where checkpoints fall changes no result
     assert changed(path, "engine.window=3") == []
 

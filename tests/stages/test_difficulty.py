@@ -1,5 +1,7 @@
 """The stage that probes and samples: what it draws, keeps, counts, and that a cut does not change it."""
 
+from functools import partial
+
 import pytest
 import staging
 from scripted import ScriptedEngine
@@ -7,10 +9,12 @@ from scripted import ScriptedEngine
 from dpr_mini.chat import conversation
 from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import EngineError
-from dpr_mini.recipe import ProbeConfig, SamplingConfig
+from dpr_mini.grading.grader import Grader
+from dpr_mini.recipe import GraderConfig, ProbeConfig, SamplingConfig
 from dpr_mini.sampling.budgets import TARGETS, BudgetError
+from dpr_mini.stages import difficulty
 from dpr_mini.store import read_rows
-from dpr_mini.types import Difficulty, Problem, seed_for
+from dpr_mini.types import Difficulty, Problem, Verdict, seed_for
 
 
 def test_difficulty_interval_is_wilsons():
@@ -234,3 +238,28 @@ def test_a_failed_draw_that_comes_after_all_is_counted_and_what_it_made_needless
 def test_too_many_failed_draws_stop_the_stage(template, tmp_path):
     with pytest.raises(EngineError, match=r"sample-2: 1 of \d+ failed"):
         go(tmp_path, template, answers=broken("p6#5"))
+
+
+def test_what_the_grader_gives_up_on_is_counted_and_it_has_the_recipes_settings(template, tmp_path, monkeypatch):
+    seen = []
+
+    class Lost(Grader):
+        """Gives up on every second answer that is right."""
+
+        def __init__(self, **options):
+            super().__init__(**options)
+            seen.append(options)
+
+        def grade_many(self, cases):
+            for number, (name, verdict) in enumerate(super().grade_many(cases)):
+                lost = verdict.ok and number % 2
+                yield name, Verdict("unparsed", "7", "phrase/crashed") if lost else verdict
+
+    told, _ = go(tmp_path / "all", template)
+    assert told["grader"] == {"timeout": 0, "crashed": 0}
+    monkeypatch.setattr(difficulty, "Grader", Lost)
+    own = GraderConfig(timeout_s=3, closed_forms="accept")
+    monkeypatch.setattr(difficulty, "ProbeSettings", partial(difficulty.ProbeSettings, grader=own))
+    told, _ = go(tmp_path / "lost", template)
+    assert told["grader"]["timeout"] == 0 and told["grader"]["crashed"] > 0
+    assert seen == [{"timeout_s": 3.0, "memory_mib": 2048, "closed_forms": "accept"}] * 2

@@ -20,7 +20,7 @@ from dpr_mini.scoring import graded
 from dpr_mini.scoring.card import score, score_all
 from dpr_mini.stages import evaluate
 from dpr_mini.store import StoreError, read_json, read_rows
-from dpr_mini.types import ALL, GREEDY, Dialogue, Problem, Turn, Verdict
+from dpr_mini.types import ALL, GREEDY, Dialogue, Problem, Turn, UserError, Verdict
 
 PROBLEMS = [Problem(f"p{i}", "made", f"{i} + {i}?", str(2 * i), ("easy", "hard")[i % 2], "bench") for i in range(6)]
 ASKED = EvaluateConfig(samples=3, max_new_tokens=40, template="question")
@@ -289,3 +289,22 @@ def test_the_manifests_say_what_was_asked_and_how_it_was_graded(scored):
     assert asked["config"]["system"] and "grader" not in asked["config"] and asked["metrics"]["dialogues"] == 6
     assert graded["inputs"]["answers"].startswith("eval-0-answers-")
     assert graded["config"]["grader"] == {"timeout_s": 5.0, "memory_mib": 2048}
+    assert graded["metrics"]["grader"] == {"timeout": 0, "crashed": 0}
+
+
+def test_closed_forms_are_a_setting_of_the_grading_alone(scored, monkeypatch):
+    seen = []
+
+    class Seen(graded.Grader):
+        def __init__(self, **options):
+            super().__init__(**options)
+            seen.append(self.closed_forms)
+
+    monkeypatch.setattr(graded, "Grader", Seen)
+    scored(samples=1, grader={"closed_forms": "refuse"})
+    scored("evaluate.grader.closed_forms=refuse", samples=1)
+    told = scored(samples=1, grader={"closed_forms": "accept"})
+    assert seen == ["refuse", "accept"], "its default is what a recipe has that does not say it"
+    assert scored.asked == 0 and "eval-0: running" in told
+    with pytest.raises(UserError, match=r"evaluate.grader.closed_forms: .*'refuse' or 'accept'"):
+        scored(samples=1, grader={"closed_forms": "perhaps"})
