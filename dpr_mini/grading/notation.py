@@ -120,6 +120,9 @@ def clean(answer: str) -> str:
     text = strip(spelled(answer))
     if text.count("$") > 1 and not re.search(r"\$\s?[0-9]", re.sub(r"\$[^$]*\$", "", text)):
         text = re.sub(r"(?<!\\)\$([^$]*)(?<!\\)\$", r" \1 ", text)  # formulas with words between them
+    text = re.sub(
+        r"\\begin\s*\{(aligned|align\*?|gathered|split|gather\*?)\}(.*)\\end\s*\{\1\}", _lines, text, flags=re.S
+    )
     text = _UPRIGHT_UNIT.sub(r" @\1 ", text)
     text = _COLOUR.sub("", _ROW.sub(r"\\\\ ", text))
     text = re.sub(r"(?<=[0-9],)\s*\\!\s*(?=[0-9]{3})", "", text)
@@ -135,6 +138,7 @@ def clean(answer: str) -> str:
     for _ in range(3):
         text = _WRAPPER.sub(_unwrapped, text)
     text = re.sub(r"\{\s*\}", "", text)
+    text = re.sub(r"\(?\s*\\?[pb]?mod(?![A-Za-z])\s*\{?\s*(\w+)\s*\}?\s*\)?", r"\\pmod{\1}", text)
     text = re.sub(r"^\{([^{}]*)\}$", r"\1", text.strip())
     return strip(re.sub(r"\s+", " ", text))
 
@@ -146,6 +150,11 @@ def _power_of_ten(found: re.Match[str]) -> str:
     if "e" in found[0] and found[2][0] == "+" and len(found[2]) == 2 and "." not in found[1]:
         return found[0]  # 2e+1 is a sum
     return rf"{found[1]}\times 10^{{{int(found[2])}}}"
+
+
+def _lines(found: re.Match[str]) -> str:
+    """Lines of an aligned formula are a list."""
+    return ", ".join(line.replace("&", "").strip() for line in found[2].split(r"\\") if line.strip())
 
 
 def _unwrapped(found: re.Match[str]) -> str:

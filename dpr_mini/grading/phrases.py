@@ -116,6 +116,11 @@ def phrase(text: str) -> tuple[str, str] | None:
     """(x, "") of the last "answer is x" whose x is a value; ("", what follows) where the last one denies; or None."""
     for match in reversed(list(ANSWER.finditer(text))):
         rest = text[match.end() : match.end() + 400]
+        if bullets := re.match(
+            r"(?:\s*\n?\s*[-*\u2022]\s+(?=[-0-9$\\(])[^\n]{1,60}(?:\n|$))+", text[match.end() - 1 :]
+        ):
+            listed = [re.sub(r"^[-*\u2022]\s+", "", line.strip()) for line in bullets[0].strip().split("\n")]
+            return ", ".join(strip(line) for line in listed if line), ""
         end = re.search(r"[.!?;](?=\s|\*|$|\"|\))|\n|\\\]|\\\)(?!\s*(?:or|and|,))", rest)
         if (
             end

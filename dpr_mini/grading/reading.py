@@ -50,9 +50,27 @@ _BOLD = re.compile(r"(?<![\w)\]}*])\*\*(?=[^\s*])([^*\n]{1,200}?)(?<=[^\s*])\*\*
 _QUOTED = re.compile(r"(?m)^[ \t]*>(?:[ \t]|$)")
 
 
+_IDIOM = re.compile(r"\bif (?:I'm|I am|we're|we are) (?:not mistaken|right|correct)\b,?", re.I)
+_TURN = re.compile(r"\n\s*(?:(User|Human)|Question|Q|Problem)\s*:(?=\s)")
+_GOODBYE = re.compile(
+    r"(?:^|(?<=[.!?\n]))\s*(?:I hope (?:this|that|it)|Let me know|Feel free|Would you like"
+    r"|Do you want|Is there anything|Please let)"
+    r"\b[^\n]*\s*$",
+    re.I,
+)
+
+
 def _plain(text: str) -> str:
     """Without chat tokens, bold marks and quote signs: they are no part of what is said."""
-    return _QUOTED.sub("", _BOLD.sub(r"\1", _CHAT.sub("", text)))
+    text = _QUOTED.sub("", _BOLD.sub(r"\1", _CHAT.sub("", text))).replace(r"\\boxed", r"\boxed")
+    text = _IDIOM.sub("", text)
+    for turn in _TURN.finditer(text):  # it goes on as somebody else
+        if turn[1] or ANSWER.search(text[: turn.start()]) or "####" in text[: turn.start()]:
+            text = text[: turn.start()]
+            break
+    while found := _GOODBYE.search(text[-400:]):
+        text = text[: len(text) - min(len(text), 400) + found.start()]
+    return text
 
 
 def said(text: str) -> str:
@@ -108,7 +126,7 @@ def last_number(text: str) -> str:
 
 
 def _bare(text: str) -> str:
-    text = strip(text.strip().removeprefix("=").strip())
+    text = strip(re.sub(r"^(?:=>?|->|\\to(?![a-z])|\\Rightarrow(?![a-z]))\s*", "", text.strip()))
     return upright(clause(text)) if not re.search(r"[$\\]", text) else clause(text)
 
 

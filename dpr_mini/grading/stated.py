@@ -10,7 +10,7 @@ import re
 from dpr_mini.grading.notation import strip
 from dpr_mini.grading.numerals import NUMBER
 from dpr_mini.grading.phrases import upright
-from dpr_mini.grading.units import known
+from dpr_mini.grading.units import VALUE_WORDS, known, unit_name
 
 MAX_SENTENCE = 600  # characters of a sentence that are looked at, on each side of its number
 _SPAN = re.compile(r"\$\$?([^$\n]{1,200})\$|\\[(\[]([^$]{1,200}?)\\[)\]]")
@@ -111,6 +111,15 @@ def stated_number(text: str) -> str:
         )
         return strip(colon[0] + number[0].strip()) + (f" {half[0].strip()}" if half else "")
     before = sentence.rstrip(' $*"`_(')
+    if re.search(r"[-+*/=(,]\s*$", text[number.end() :]):  # cut off
+        return ""
+    if measures := re.search(r"(?:[0-9][0-9.,]*\s*[A-Za-z]+\.?(?:\s*,)?(?:\s+and)?\s+)+$", sentence):
+        pairs = re.findall(r"([0-9][0-9.,]*)\s*([A-Za-z]+)", measures[0])
+        last = re.match(r"\s*([A-Za-z]+)", behind)
+        if last and all(known(unit) for _, unit in pairs) and known(last[1]):
+            if {unit_name(unit) for _, unit in pairs} == {unit_name(last[1])}:
+                return ", ".join([*(value.rstrip(".,") for value, _ in pairs), f"{number[0].strip()} {last[1]}"])
+            return strip(measures[0] + number[0].strip() + " " + last[1])
     if (listed := _LIST_BEFORE.search(sentence)) and not re.search(r"\bbetween\s*$", sentence[: listed.start()]):
         unit = re.match(r"\s+[A-Za-z]+", behind)
         return (
@@ -151,6 +160,8 @@ def stated_number(text: str) -> str:
             and not known(taken[-1])
         ):
             break  # "3 apples left" remain; "3 steps left" is a direction
+        if taken and word.lower().endswith("ed") and word.lower() not in VALUE_WORDS:
+            break  # "58 people visited"
         taken.append(word)
     return upright(strip(" ".join([value, *taken[:4]])))
 
@@ -174,72 +185,13 @@ _UNIT_BEHIND = re.compile(
     r"(?:\s*(?:[A-Za-z'-]+(?:[/^]\{?[A-Za-z0-9-]+\}?)*\.?|\\text\s*\{[^{}]*\}|\u5143|[\u4e00-\u9fff]{1,3}))+"
 )
 _HARMLESS = frozenset(
-    [
-        "a",
-        "after",
-        "altogether",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "because",
-        "both",
-        "but",
-        "by",
-        "can",
-        "each",
-        "every",
-        "for",
-        "from",
-        "go",
-        "had",
-        "has",
-        "have",
-        "he",
-        "her",
-        "here",
-        "him",
-        "his",
-        "i",
-        "in",
-        "is",
-        "it",
-        "its",
-        "now",
-        "of",
-        "on",
-        "our",
-        "remain",
-        "remaining",
-        "remains",
-        "she",
-        "since",
-        "so",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "to",
-        "together",
-        "total",
-        "was",
-        "we",
-        "were",
-        "when",
-        "where",
-        "which",
-        "while",
-        "who",
-        "will",
-        "with",
-        "within",
-    ]
+    re.findall(
+        r"\w+",
+        "long tall wide deep thick high heavy away a after altogether an and are as at because both but by can "
+        "each every for from go had has have he her here him his i in is it its now of on our remain remaining "
+        "remains she since so that the their them then there these they this to together total was we were when "
+        "where which while who will with within",
+    )
 )
 
 

@@ -10,10 +10,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpr_mini.grading.algebra import Unreadable, Value
+from dpr_mini.grading.algebra import Unreadable, Value, constant
 from dpr_mini.grading.answers import APPROXIMATE, same_unit
 from dpr_mini.grading.latex import parse
-from dpr_mini.grading.notation import clean
+from dpr_mini.grading.notation import clean, squeeze
 from dpr_mini.grading.regions import COMMA, region, same_region, says_region, split
 from dpr_mini.grading.units import split_unit
 
@@ -245,6 +245,10 @@ def structure(gold: str, answer: str) -> Decision:
     try:
         if APPROXIMATE.search(b):
             return _chain(a, b)
+        if (same := _equations(a, b)) is not None:
+            return same, "equation"
+        if (a, b) != (ordered := (_rising(a), _rising(b))) and squeeze(ordered[0]) == squeeze(ordered[1]):
+            return True, "order"
         if says_region(a) or says_region(b):
             return _regions(a, b)
         left, right = (items(_no_degrees(t)) for t in (a, b))
@@ -256,6 +260,37 @@ def structure(gold: str, answer: str) -> Decision:
     if same is None:
         return (False, "value") if _far(left, right) else None
     return same, "value" if left.kind == right.kind == "value" else "structure"
+
+
+def _equations(a: str, b: str) -> bool | None:
+    """y = 3x + 2 and 3x - y + 2 = 0: multiples of each other; None where one is no equation in two variables."""
+    rests = []
+    for text in (a, b):
+        sides = split(text, re.compile("="))
+        if len(sides) != 2 or len(split(text, COMMA)) > 1 or not all(sides):
+            return None
+        rests.append(parse(sides[0]) - parse(sides[1]))
+    p, q = rests
+    if len(p.variables) < 2 or p.variables != q.variables or p.opaque or q.opaque:
+        return None
+    factor = (p / q).rational
+    if factor is None:  # p / q is not reduced: compare by the first monomial they share
+        shared = set(p.num) & set(q.num) if p.den == q.den else set()
+        if not shared:
+            return None
+        mono = min(shared)
+        factor = p.num[mono] / q.num[mono]
+    return p.same(q * constant(factor))
+
+
+def _rising(text: str) -> str:
+    """A chain of > as a chain of <, from the other end."""
+    signs = re.findall(r"[<>]|\\[lg]eq?(?![a-z])|=", text)
+    if len(signs) < 2 or any(s in ("<", "=") or s.startswith("\\l") for s in signs):
+        return text
+    sides = re.split(r"[<>]|\\[lg]eq?(?![a-z])", text)
+    turned = [{">": "<"}.get(s, s.replace("g", "l", 1)) for s in reversed(signs)]
+    return "".join(x for pair in zip(reversed(sides), [*turned, ""], strict=True) for x in pair)
 
 
 def _no_degrees(text: str) -> str:

@@ -130,6 +130,7 @@ _NOUNS_IN_ED = {
 }
 _NOUNS_IN_LY = {"fly", "family", "butterfly", "jelly", "lily", "belly", "bully", "assembly", "supply", "ally", "dolly"}
 
+_RATES = {"mph": "mi/h", "kph": "km/h", "mpg": "mi/gal", "kmh": "km/h"}
 _WORD = re.compile(r"@?[A-Za-z\u4e00-\u9fff]+(?:[-'][A-Za-z]+)*")
 # what stands behind a value as its unit: words, @m, slashes, powers
 _TAIL = re.compile(
@@ -215,7 +216,8 @@ def canonical(text: str) -> str | None:
         return None
     if any("^" in p for p in parts) and things:
         return None
-    return " ".join(parts).replace(" / ", "/")
+    name = " ".join(parts).replace(" / ", "/")
+    return _RATES.get(name, name)
 
 
 def split_unit(text: str) -> tuple[str, str]:
@@ -223,8 +225,11 @@ def split_unit(text: str) -> tuple[str, str]:
     text = text.strip()
     sign = re.match(r"([-+]?)\s*([$\u20ac\u00a3\u00a5\u20b9])\s*(?=[-.0-9\\])", text)
     if sign:
-        rest, unit = split_unit(text[sign.end() :])
         name = CURRENCY[sign[2]]
+        if rate := re.fullmatch(r"([0-9][0-9.,]*)\s*(?:/|per|an?|each)\s*([A-Za-z ]+)", text[sign.end() :]):
+            thing = canonical(rate[2])
+            return (sign[1] + rate[1], f"{name}/{thing}") if thing else (text, "")
+        rest, unit = split_unit(text[sign.end() :])
         if not unit or unit == name or unit in ("dollar", "usd"):
             return sign[1] + rest, name
         if unit.partition(" ")[0] in SCALES or unit.startswith("/"):
@@ -253,37 +258,16 @@ def scaled(text: str) -> tuple[str, Fraction] | None:
 
 _FORMULA_WORDS = re.compile(r"\\[A-Za-z]+")
 _NAMES = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "log",
-        "ln",
-        "exp",
-        "sqrt",
-        "pi",
-        "lim",
-        "max",
-        "min",
-        "gcd",
-        "lcm",
-        "mod",
-    ]
+    re.findall(
+        r"\w+",
+        "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln exp sqrt pi lim max min gcd lcm mod",
+    )
 )
 
 
 def prose(text: str) -> list[str]:
-    """The words of a cleaned answer that are no command, function name or known unit, in lower case."""
+    """The words of a cleaned answer that are no command or function name, in lower case."""
     bare = _FORMULA_WORDS.sub(" ", text)
     words = (w.lower() for w in _WORD.findall(bare))
     short = re.findall(r"\b(?:or|no|am|pm|up|to|of|is|by|so|if)\b", bare.lower())
-    return [w for w in words if len(w) > 2 and w not in _NAMES and not known(w)] + short
+    return [w for w in words if len(w) > 2 and w not in _NAMES] + short

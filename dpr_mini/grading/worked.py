@@ -25,26 +25,13 @@ ASKS = re.compile(
     r"|(?<![\\A-Za-z])(?:gcd|lcm|hcf|max|min|floor|ceil|round|abs|sum|prod|eval|int|len)\s*\("
     r"|(?<![\\A-Za-z])(?:gcd|lcm|mod|choose|derivative)(?![A-Za-z])"
     r"|\\(?:operatorname|mathrm|text)\s*\{\s*(?:gcd|lcm|max|min|mod)\s*\}|\\[lr]?[vV]ert|\|"
-    r"|\\frac\s*\{\s*d\s*\}\s*\{\s*d|\\binom\s*\{[^{}]*[-+]"
+    r"|\\frac\s*\{\s*d\s*\}\s*\{\s*d"
 )
 _TRIG = frozenset(
-    [
-        "sin",
-        "cos",
-        "tan",
-        "cot",
-        "sec",
-        "csc",
-        "arcsin",
-        "arccos",
-        "arctan",
-        "sinh",
-        "cosh",
-        "tanh",
-        "arcsinh",
-        "arccosh",
-        "arctanh",
-    ]
+    re.findall(
+        r"\w+",
+        "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh",
+    )
 )
 _SERIES = re.compile(r"\\(?:sum|prod)(?![A-Za-z]).{0,80}\\infty")
 
@@ -141,7 +128,10 @@ class _Reader:
                 factors.append(self.factor())
             elif token in ("/", "\\div"):
                 self.take()
-                divided.append(self.factor())
+                bottom = self.factor()
+                if token == "\\div" and bottom.plain and not bottom.reason:
+                    bottom = replace(bottom, reason="a division")
+                divided.append(bottom)
             elif token in "+-)]}":
                 break
             elif token[1:] in ("cdots", "ldots", "dots"):
@@ -402,7 +392,7 @@ def _power(base: Form, exponent: Form) -> Form:
     reason, closed, variable = _worst((base, exponent))
     if base.kind == "number" and base.plain and not variable and not reason:
         closed = closed or "a power of a power"
-    if base.plain and exponent.whole in (0, 1) and not reason:
+    if base.plain and exponent.whole in (0, 1) and base.whole != 10 and not reason:
         reason = "a power of one or nought"
     value = None
     if base.value is not None and exponent.value is not None:
