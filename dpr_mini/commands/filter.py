@@ -24,7 +24,7 @@ from dpr_mini.types import Dialogue, Finish, Problem, Turn, UserError, digest
 
 # Without --rules and --recipe: what can be said of any answer.
 DEFAULT = ("answered", "not_truncated", "answer_correct", "trajectory", "false_arithmetic", "repetition")
-DEFAULT = (*DEFAULT, "template_leak", "one_answer", "language", "duplicate")
+DEFAULT = (*DEFAULT, "template_leak", "working", "one_answer", "language", "duplicate")
 
 
 @dataclass(frozen=True)

@@ -113,6 +113,9 @@ class FilterConfig(Section):
     """Rules in order; a rule is a name, or a name with options. The first that objects is the one recorded."""
 
     rules: tuple[str | dict[str, dict[str, Any]], ...] = ("answer_correct",)
+    # Rules that read text (those with an option `turns`) pass over a wrong first attempt that is masked from the loss.
+    # None: as the phase's `pack.mask_wrong_first` says.
+    trained_turns: bool | None = None
     # keep at most this many in all, chosen by hash; or as many as that stage of `like` kept (for matched controls)
     limit: Positive | Literal["filter-1", "filter-2"] | None = None
 
@@ -133,7 +136,8 @@ class FillerConfig(Section):
 
 class PackConfig(Section):
     tokens_per_row: Positive = 8192
-    mask_wrong_first: bool = True  # do not train on a first attempt that was wrong (arXiv 2502.19613)
+    # Do not train on a first attempt that was wrong (arXiv 2502.19613): a first turn, or the text before a bridge.
+    mask_wrong_first: bool = True
     # Trained tokens of all epochs together, to within one sample: samples are chosen by hash, and repeated where there
     # are too few. A number, or the training stages of `like` whose tokens are added up (for matched controls).
     trained_tokens: Positive | tuple[Literal["train-1", "train-2"], ...] | None = None
@@ -284,6 +288,17 @@ class Recipe(Section):
     pack_2: PackConfig = PackConfig()  # phase 2; keys not given are those of `pack`
     train_2: TrainConfig = TrainConfig()  # phase 2; keys not given are those of `train`
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rules_read_what_is_trained_on(cls, value: Any) -> Any:
+        value = dict(value) if isinstance(value, dict) else {}
+        for rules, packing in (("filter", "pack"), ("filter_2", "pack_2")):
+            section, packs = value.get(rules, {}), value.get(packing, {})
+            masks = packs.get("mask_wrong_first", True) if isinstance(packs, dict) else packs
+            if isinstance(section, dict) and section.get("trained_turns") is None and isinstance(masks, bool):
+                value[rules] = {**section, "trained_turns": masks}
+        return value
 
     @model_validator(mode="after")
     def _samples_of_what_is_there(self) -> Recipe:

@@ -78,7 +78,7 @@ def run(work: Work) -> dict[str, Any]:
     talks = [from_row(Dialogue, row) for path in dialogues for row in read_rows(path / "rows.jsonl")]
     if not talks:
         raise StoreError(f"{folder.name}: no dialogues in {', '.join(p.name for p in dialogues)}; nothing to filter")
-    cases = judge(talks, problems, bridges)
+    cases = judge(talks, problems, bridges, masking=config.trained_turns is not False)
     quotas = None
     if "sampled" in work.inputs:
         quotas = {row["problem_id"]: row["wanted"] for row in read_rows(work.inputs["sampled"] / "budgets.jsonl")}
@@ -95,7 +95,7 @@ def run(work: Work) -> dict[str, Any]:
     write_rows(
         folder / "rows.jsonl",
         (
-            to_row(Kept(c.dialogue.id, c.problem.id, c.kind, c.verdicts, dict(c.behaviours), c.dialogue))
+            to_row(Kept(c.dialogue.id, c.problem.id, c.kind, c.verdicts, dict(c.behaviours), c.dialogue, c.attempt))
             for c in kept_cases
         ),
     )
@@ -132,4 +132,4 @@ def metrics(cases: Sequence[Case], kept_cases: Sequence[Case], by_rule: Mapping[
     }
 
 
-FILTER = Kind(version=3, run=run)
+FILTER = Kind(version=4, run=run)

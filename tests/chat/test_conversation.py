@@ -305,7 +305,8 @@ def test_trained_tokens_decode_to_the_assistants_text(template, texts):
 
 
 def test_a_wrong_first_attempt_can_be_masked(template):
-    sample = to_sample(spoken(template, "3+4=8", "3+4=7"), template, BRIDGES, masked=frozenset({0}))
+    dialogue = spoken(template, "3+4=8", "3+4=7")
+    sample = to_sample(dialogue, template, BRIDGES, masked=len(dialogue.turns[0].ids))
     trained = [i for i, t in zip(sample.ids, sample.trained, strict=True) if t]
     assert template.decode(trained, special=True) == "\nLet me check: 3+4=7<|im_end|>"
     whole = template.decode(sample.ids, special=True)
