@@ -128,8 +128,8 @@ def attempts(text: str, bridges: Mapping[str, str]) -> list[str]:
     """
     parts, at = [], 0
     for match in _joints(tuple(bridges.values())).finditer(text):
-        if before := text[at : match.start()].rstrip():
-            parts.append(before)
+        if before := text[at : match.start()].strip():
+            parts.append(before if parts else text[: match.start()].rstrip())
             at = match.end()
     return [*parts, text[at:].lstrip() if parts else text]
 

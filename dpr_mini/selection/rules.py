@@ -177,13 +177,16 @@ def template_leak(phrases: list[str] = PHRASES, words: int = 8, turns: Turns = "
 
 
 def working(words: int = 6, turns: Turns = "trained") -> Rule:
-    """Not an answer alone: a calculation, other numbers than the answer's, or at least `words` words of an argument."""
+    """Not an answer alone: a calculation, other numbers than the answer's, or at least `words` words of an argument.
+
+    Where no answer could be read, `answered` is the rule that objects.
+    """
     if words < 1:
         raise ValueError("words must be at least 1")
 
     def rule(c: Case) -> str | None:
-        text = "\n".join(c.attempts(turns))
-        return None if shown(text, c.verdicts[-1].extracted, words) else f"no working: {text[:120]!r}"
+        answer, text = c.verdicts[-1].extracted, "\n".join(c.attempts(turns))
+        return None if not answer or shown(text, answer, words) else f"no working: {text[:120]!r}"
 
     return rule
 

@@ -19,6 +19,7 @@ _OPERATOR = (
 _LETTER = r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])"
 _CALCULATION = re.compile(
     rf"[\d)}}%]\s*\$?\s*{_OPERATOR}{_SIDE}(?:\d|\\[dt]?frac|{_LETTER})|(?:{_LETTER}|\))\s*\$?\s*{_OPERATOR}{_SIDE}\d"
+    rf"|{_LETTER}\s*[-+*]\s*{_LETTER}"
     r"|\d\s*\^|\\(?:frac|sqrt|sum|int|binom)\b"
 )
 _LABEL = re.compile(r"\bstep\s+\d{1,3}\b|^[ \t]*\(?\d{1,3}[.)](?=\s)|\b100\s*\\?%", re.I | re.M)
