@@ -46,7 +46,8 @@ _TASK = (  # what our instructions ask for
 )
 _TALK = (
     rf"\b(?:the|this|your|my|our|system|user|original) prompt,? (?:also |clearly |above |here |only )*(?:{_DEMANDS})\b",
-    r"\b(?:in|by|from|of|per|with|to|following|under) (?:the|this|your) prompt(?=[.,;:!?)]|$| (?:I|to|above|says?|was|is)\b)",
+    r"\b(?:in|by|from|of|per|with|to|following|under) (?:the|this|your) prompt"
+    r"(?=[.,;:!?)]|$| (?:I|to|above|says?|was|is)\b)",
     r"\b(?:system|user) (?:prompt|message)\b|\byour prompt\b|\bprompt above\b|\babove prompt\b|"
     r"\b(?:this|my|our) prompt (?:was|is)\b",
     rf"\b{_TEXT},? (?:that |which )?I (?:was|am|have been|had been|got) (?:just |already )?{_SHOWN}\b",
