@@ -55,7 +55,7 @@ def build(recipe: Recipe, folder: Path) -> dict[str, Stage]:
     if 1 in r.phases:
         talk = DialogueSettings(r.dialogue, words.used(r.dialogue.turns), by_base)
         dialogues = add("dialogue-1", DIALOGUE, talk, problems=problems)
-        rules = FilterSettings(r.filter, words.bridges)
+        rules = FilterSettings(r.filter, words.bridges, r.grader)
         kept_dialogues = add("filter-1", FILTER, rules, like=r.filter.limit, dialogues=dialogues, problems=problems)
         packing = PackSettings(r.pack, words.bridges, base, r.train.epochs)
         rows = add("pack-1", PACK, packing, like=r.pack.trained_tokens, kept=kept_dialogues)
@@ -70,7 +70,7 @@ def build(recipe: Recipe, folder: Path) -> dict[str, Stage]:
         probe = add("probe-2", PROBE, draw, problems=problems, model=sft)
         quotas = SampleSettings(r.sample.scaled(r.scale), draw)
         sampled = add("sample-2", SAMPLE, quotas, problems=problems, probed=probe, model=sft)
-        rules = FilterSettings(r.filter_2, words.bridges)
+        rules = FilterSettings(r.filter_2, words.bridges, r.grader)
         kept_dialogues = add(
             "filter-2", FILTER, rules, like=r.filter_2.limit, probed=probe, sampled=sampled, problems=problems
         )

@@ -168,7 +168,8 @@ class Pack:
 class Kept:
     """A dialogue that passed the filter's rules. `kind` is its trajectory over the turns (rules.KINDS).
 
-    `verdicts` has one for each turn; `behaviours` counts markers by name in what the model wrote.
+    `verdicts` has one for each turn; `behaviours` counts markers by name in what the model wrote. `attempt` is the
+    verdict on what stands before the first bridge in the first turn; None where there is none.
     """
 
     id: str
@@ -177,6 +178,7 @@ class Kept:
     verdicts: tuple[Verdict, ...]
     behaviours: Mapping[str, int]
     dialogue: Dialogue
+    attempt: Verdict | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

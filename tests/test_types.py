@@ -61,7 +61,7 @@ def test_a_kept_dialogue_is_read_back_with_all_that_is_in_it():
     turns = (Turn("solve", "q", (1, 2), "a", "stop"), Turn("verify", "r", (3,), "b", "length", 7, 5))
     case = kept(Dialogue("p#0", "p", 0, turns, "made", 1), WRONG, RIGHT, kind="corrected")
     row = through_json(to_row(case))
-    assert list(row) == ["id", "problem_id", "kind", "verdicts", "behaviours", "dialogue"]
+    assert list(row) == ["id", "problem_id", "kind", "verdicts", "behaviours", "dialogue", "attempt"]
     assert from_row(Kept, row) == case
 
 

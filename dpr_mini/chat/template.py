@@ -7,10 +7,12 @@ A training sample's loss mask comes from those same spans, never from a template
 
 from __future__ import annotations
 
+import bisect
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -119,20 +121,58 @@ def join_text(dialogue: Dialogue, bridges: Mapping[str, str]) -> str:
     return first.text + "".join(bridges.get(t.instruction, "\n\n") + t.text for t in later)
 
 
-def to_sample(
-    dialogue: Dialogue, template: Template, bridges: Mapping[str, str], masked: frozenset[int] = frozenset()
-) -> Sample:
+def attempts(text: str, bridges: Mapping[str, str]) -> list[str]:
+    """A text split at the bridge sentences in it, without them: a chain of phase 2 is one turn of several attempts.
+
+    A bridge that nothing comes before joins nothing and stays. White space at a bridge belongs to it.
+    """
+    parts, at = [], 0
+    for match in _joints(tuple(bridges.values())).finditer(text):
+        if before := text[at : match.start()].strip():
+            parts.append(before if parts else text[: match.start()].rstrip())
+            at = match.end()
+    return [*parts, text[at:].lstrip() if parts else text]
+
+
+def first_attempt(text: str, bridges: Mapping[str, str]) -> str | None:
+    """The text before the first bridge sentence in it; None where there is none."""
+    first, *later = attempts(text, bridges)
+    return first if later else None
+
+
+@lru_cache
+def _joints(bridges: tuple[str, ...]) -> re.Pattern[str]:
+    """Finds a bridge sentence, whatever white space is in it; the longest where one begins with another."""
+    sentences = sorted({b.strip() for b in bridges} - {""}, key=lambda b: (-len(b), b))
+    spaced = (r"\s+".join(map(re.escape, b.split())) for b in sentences)
+    return re.compile("|".join(rf"(?<!\w)(?:{b})" if b[0].isalnum() else b for b in spaced) or "(?!)")
+
+
+def spelled(ids: Sequence[int], text: str, template: Template) -> int | None:
+    """How many of the first ids it takes to spell `text`, the whole of the last one's; None where they begin otherwise.
+
+    A token that holds the end of the text and something behind it counts.
+    """
+
+    def enough(n: int) -> bool:
+        return template.decode(list(ids[:n])).startswith(text)
+
+    n = bisect.bisect_left(range(len(ids)), True, key=enough)
+    return n if enough(n) else None
+
+
+def to_sample(dialogue: Dialogue, template: Template, bridges: Mapping[str, str], masked: int = 0) -> Sample:
     """One training sample: the first turn's question, then the joined chain and its end token.
 
-    Trained are the assistant's tokens (bridges and end token included) except turns whose index is in `masked`.
-    A chain that was cut off by the length limit gets no end token: it must not learn to stop there.
+    Trained are the assistant's tokens (bridges and end token included) except the first `masked` ones of the first
+    turn. A chain that was cut off by the length limit gets no end token: it must not learn to stop there.
     """
     prompt = template.opening(dialogue.turns[0].prompt)
     ids, trained = list(prompt), [False] * len(prompt)
     for i, turn in enumerate(dialogue.turns):
         bridge = template.encode(bridges.get(turn.instruction, "\n\n")) if i else ()
         ids += [*bridge, *turn.ids]
-        trained += [True] * len(bridge) + [i not in masked] * len(turn.ids)
+        trained += [True] * len(bridge) + [bool(i) or at >= masked for at in range(len(turn.ids))]
     if dialogue.finish == "stop":
         ids, trained = [*ids, template.end], [*trained, True]
     return Sample(dialogue.id, tuple(ids), tuple(trained))

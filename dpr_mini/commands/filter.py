@@ -28,7 +28,7 @@ from dpr_mini.types import Dialogue, Finish, Problem, Turn, UserError, digest
 
 # Without --rules and --recipe: what can be said of any answer.
 DEFAULT = ("answered", "not_truncated", "answer_correct", "trajectory", "false_arithmetic", "repetition")
-DEFAULT = (*DEFAULT, "template_leak", "one_answer", "language", "duplicate")
+DEFAULT = (*DEFAULT, "template_leak", "working", "one_answer", "language", "duplicate")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | 
     bridges = own.words().bridges
     problems = {r.problem.id: r.problem for r in rows}
     grader = settings.grader if settings else recipes.GraderConfig()
-    cases = judge([r.dialogue for r in rows], problems, bridges, limits=grader)
+    masking = settings.filter.trained_turns is not False if settings else True
+    cases = judge([r.dialogue for r in rows], problems, bridges, masking=masking, limits=grader)
     drops = verdicts(cases, built)
     write_rows(out, (_verdict(row, drops[row.dialogue.id]) for row in rows))
     counts = Counter(row_drops[0][0] for row_drops in drops.values() if row_drops)

@@ -36,12 +36,16 @@ STARTS = 3  # workers in a row that do not start
 GIVEN_UP = {"killed": "timeout", "crashed": "crashed"}  # how a verdict ends that no tier gave: what it is counted as
 
 
+FALLBACKS = ("last_number", "last_words")  # how an answer was found that nobody called one
+
+
 class Grader:
     """Grades answers, in any thread. Workers start when the first case needs one and end with the `with` block.
 
     timeout_s: wall-clock seconds for one case (the child's start is not counted); a case that takes longer is
     `timeout` and its worker is killed and replaced. memory_mib: address space of a worker. closed_forms: whether a
-    number may be said as a closed form that nobody worked out ("accept"), see docs/grading.md.
+    number may be said as a closed form that nobody worked out ("accept"), see docs/grading.md. last_number: whether
+    the last number that a sentence states is an answer where none is named ("refuse" makes such texts `unparsed`).
     Each (gold, answer) pair is decided once. A case whose worker something outside ends is asked again, so that its
     verdict is the same; one that ends its worker CRASHES times is `unparsed`, "crashed" (see `given_up`).
     Raises UserError where a worker cannot start, and for another word than those of `ClosedForms`.
@@ -53,9 +57,12 @@ class Grader:
         timeout_s: float = 5.0,
         memory_mib: int = 2048,
         closed_forms: ClosedForms = "refuse",
+        last_number: ClosedForms = "accept",
     ) -> None:
-        if closed_forms not in get_args(ClosedForms):
-            raise UserError(f"closed_forms is refuse or accept, got {closed_forms!r}")
+        for name, value in (("closed_forms", closed_forms), ("last_number", last_number)):
+            if value not in get_args(ClosedForms):
+                raise UserError(f"{name} is refuse or accept, got {value!r}")
+        self.last_number = last_number
         self.limit = max(1, workers or os.cpu_count() or 1)
         self.timeout_s, self.memory_mib, self.closed_forms = timeout_s, memory_mib, closed_forms
         self._workers: list[Worker] = []
@@ -95,6 +102,8 @@ class Grader:
                     break
                 begun = time.monotonic()
                 answer, how = extract(text)
+                if how in FALLBACKS and self.last_number == "refuse":
+                    answer = ""
                 gold = opened(gold)
                 if verdict := decide(gold, answer, how, closed_forms=self.closed_forms):
                     yield name, verdict, (time.monotonic() - begun) * 1000

@@ -226,7 +226,8 @@ class _Reader:
             return _quotient(self.argument(), self.argument())
         if name == "binom":
             top, bottom = self.argument(), self.argument()
-            return Form("number", _tried(lambda: binomial(top.value, bottom.value)), top.reason or bottom.reason)
+            value, variable = _tried(lambda: binomial(top.value, bottom.value)), top.variable or bottom.variable
+            return Form("symbol" if variable else "number", value, top.reason or bottom.reason, "", variable)
         if name == "sqrt":
             n = HALF
             if self.peek() == "[":

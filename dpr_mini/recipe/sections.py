@@ -113,6 +113,9 @@ class FilterConfig(Section):
     """Rules in order; a rule is a name, or a name with options. The first that objects is the one recorded."""
 
     rules: tuple[str | dict[str, dict[str, Any]], ...] = ("answer_correct",)
+    # Rules that read text (those with an option `turns`) pass over a wrong first attempt that is masked from the loss.
+    # None: as the phase's `pack.mask_wrong_first` says.
+    trained_turns: bool | None = None
     # keep at most this many in all, chosen by hash; or as many as that stage of `like` kept (for matched controls)
     limit: Positive | Literal["filter-1", "filter-2"] | None = None
 
@@ -133,7 +136,8 @@ class FillerConfig(Section):
 
 class PackConfig(Section):
     tokens_per_row: Positive = 8192
-    mask_wrong_first: bool = True  # do not train on a first attempt that was wrong (arXiv 2502.19613)
+    # Do not train on a first attempt that was wrong (arXiv 2502.19613): a first turn, or the text before a bridge.
+    mask_wrong_first: bool = True
     # Trained tokens of all epochs together, to within one sample: samples are chosen by hash, and repeated where there
     # are too few. A number, or the training stages of `like` whose tokens are added up (for matched controls).
     trained_tokens: Positive | tuple[Literal["train-1", "train-2"], ...] | None = None
@@ -232,11 +236,14 @@ class GraderConfig(Section):
     memory_mib: int = Field(2048, ge=512)  # address space of a worker
     # Is a number right as a closed form that nobody worked out? A benchmark may say so; training should not learn it.
     closed_forms: Literal["refuse", "accept"] = "refuse"
+    # Where no answer is named, is the last number that a sentence states one?
+    last_number: Literal["accept", "refuse"] = "accept"
 
     @model_serializer(mode="wrap")
     def _what_is_chosen(self, plain: Any) -> dict[str, Any]:
-        """Without `closed_forms` where it has its default: stage keys from before it stay."""
-        return {k: v for k, v in plain(self).items() if (k, v) != ("closed_forms", "refuse")}
+        """Without the two switches where they have their defaults: stage keys from before them stay."""
+        defaults = {("closed_forms", "refuse"), ("last_number", "accept")}
+        return {k: v for k, v in plain(self).items() if (k, v) not in defaults}
 
     def key(self) -> dict[str, Any]:
         """For the keys of stages that are older than their grader's section: nothing where it has its defaults."""
@@ -296,6 +303,17 @@ class Recipe(Section):
     pack_2: PackConfig = PackConfig()  # phase 2; keys not given are those of `pack`
     train_2: TrainConfig = TrainConfig()  # phase 2; keys not given are those of `train`
     evaluate: EvaluateConfig = EvaluateConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rules_read_what_is_trained_on(cls, value: Any) -> Any:
+        value = dict(value) if isinstance(value, dict) else {}
+        for rules, packing in (("filter", "pack"), ("filter_2", "pack_2")):
+            section, packs = value.get(rules, {}), value.get(packing, {})
+            masks = packs.get("mask_wrong_first", True) if isinstance(packs, dict) else packs
+            if isinstance(section, dict) and section.get("trained_turns") is None and isinstance(masks, bool):
+                value[rules] = {**section, "trained_turns": masks}
+        return value
 
     @model_validator(mode="after")
     def _samples_of_what_is_there(self) -> Recipe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from dpr_mini.chat.template import join_text
+from dpr_mini.chat.template import first_attempt, join_text
 from dpr_mini.grading.grader import Grader
 from dpr_mini.grading.reading import first_result, last_number
 from dpr_mini.recipe import GraderConfig
@@ -99,9 +99,3 @@ def votes(answers: Sequence[Graded], grader: Grader) -> dict[str, str]:
             text = answer.verdict.extracted
             cast[answer.id] = right if answer.right else heads.get(text, text)
     return cast
-
-
-def first_attempt(text: str, bridges: Mapping[str, str]) -> str | None:
-    """The text before the first bridge sentence in it; None where there is none."""
-    starts = [at for bridge in bridges.values() if bridge.strip() and (at := text.find(bridge.strip())) > 0]
-    return text[: min(starts)] if starts else None

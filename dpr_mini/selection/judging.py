@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dpr_mini.chat.template import join_text
+from dpr_mini.chat.template import first_attempt, join_text
 from dpr_mini.grading.grader import Grader
 from dpr_mini.machine import progress
 from dpr_mini.recipe import GraderConfig
 from dpr_mini.selection import behaviours
+from dpr_mini.selection.masking import wrong_first
 from dpr_mini.selection.rules import Case, kind_of
 from dpr_mini.store import StoreError
 from dpr_mini.types import Dialogue, Problem, Verdict, digest
 
-JOINED = -1  # stands for the whole chain where a turn's number would
+JOINED, ATTEMPT = -1, -2  # where a turn's number would stand: the whole chain, what is before the first bridge
 
 
 def in_order(cases: Sequence[Case]) -> list[Case]:
@@ -25,13 +26,19 @@ def judge(
     talks: Sequence[Dialogue],
     problems: Mapping[str, Problem],
     bridges: Mapping[str, str],
+    masking: bool = True,
     limits: GraderConfig = GraderConfig(),  # noqa: B008  frozen
 ) -> list[Case]:
-    """Grade every turn and every joined chain. Raises StoreError for a dialogue whose problem is not there."""
+    """Grade every turn, every joined chain and every first attempt of a turn that goes on behind a bridge.
+
+    `masking`: wrong first attempts are kept out of the loss, and so from rules that read text.
+    Raises StoreError for a dialogue whose problem is not there.
+    """
     if lost := next((d for d in talks if d.problem_id not in problems), None):
         raise StoreError(f"dialogue {lost.id}: its problem {lost.problem_id} is not among the problems")
     texts = {(d.id, i): turn.text for d in talks for i, turn in enumerate(d.turns)}
     texts |= {(d.id, JOINED): join_text(d, bridges) for d in talks}
+    texts |= {(d.id, ATTEMPT): text for d in talks if (text := first_attempt(d.turns[0].text, bridges)) is not None}
     gold = {d.id: problems[d.problem_id].answer for d in talks}
     verdicts: dict[tuple[str, int], Verdict] = {}
     answers = ((key, gold[key[0]], text) for key, text in texts.items())
@@ -40,8 +47,19 @@ def judge(
         verdicts.update(graded)
     cases = []
     for d in talks:
-        own = tuple(verdicts[d.id, i] for i in range(len(d.turns)))
-        counts = behaviours.count("\n\n".join(t.text for t in d.turns))
-        joined = verdicts[d.id, JOINED]
-        cases.append(Case(d, problems[d.problem_id], texts[d.id, JOINED], own, joined, counts, kind_of(own)))
+        own, attempt = tuple(verdicts[d.id, i] for i in range(len(d.turns))), verdicts.get((d.id, ATTEMPT))
+        cases.append(
+            Case(
+                dialogue=d,
+                problem=problems[d.problem_id],
+                text=texts[d.id, JOINED],
+                verdicts=own,
+                joined=verdicts[d.id, JOINED],
+                behaviours=behaviours.count("\n\n".join(t.text for t in d.turns)),
+                kind=kind_of(own),
+                attempt=attempt,
+                masked=wrong_first(d, own, attempt, bridges) if masking else None,
+                bridges=bridges,
+            )
+        )
     return cases

@@ -3,7 +3,8 @@
 A rule is a function of a `Case` that returns what it objects to (evidence), or None. `RULES` maps its name to a
 factory whose keyword options a recipe may set. `duplicate`, `near_duplicate` and `per_problem` also judge by what was
 kept before: a `Memory` is told by `keep` of every case that passed *all* rules, so the order of the rules decides only
-which objection is recorded. Build the rules anew for every pass. Which rules there are and their defaults are ours,
+which objection is recorded. Build the rules anew for every pass. What is masked from the loss is not judged by rules
+that read text (their option `turns`), nor are our bridge sentences. Which rules there are and their defaults are ours,
 the paper (arXiv 2601.05616) does not name its own; `false_arithmetic` is RFT's (arXiv 2308.01825).
 """
 
@@ -15,29 +16,38 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from dpr_mini.chat.template import attempts
 from dpr_mini.grading.answers import exact
 from dpr_mini.grading.notation import squeeze
 from dpr_mini.grading.reading import extract
 from dpr_mini.recipe import RecipeError
-from dpr_mini.selection import behaviours
+from dpr_mini.selection import behaviours, leaks
 from dpr_mini.selection.arithmetic import false_equations
 from dpr_mini.selection.overlap import jaccard, shingles
+from dpr_mini.selection.repetition import repeated
+from dpr_mini.selection.working import shown
 from dpr_mini.types import Dialogue, Problem, Verdict, digest, nearest
 
 KINDS = ("single_right", "confirmed", "corrected", "spoiled", "never_right")
+
+
+Turns = Literal["trained", "last", "all"]
+"""What a rule reads: what is trained on, the last turn or attempt, or everything, a masked first attempt included."""
 
 
 @dataclass(frozen=True)
 class Case:
     """One graded dialogue. `text` is the joined chain and `joined` its verdict, read as one response.
 
-    `verdicts` has one per turn; the last is the final answer's.
+    `verdicts` has one per turn; the last is the final answer's. `attempt` is the verdict on what stands before the
+    first of our `bridges` in the first turn, None where there is no bridge.
 
     `behaviours` counts markers in what the model wrote, not in the bridge sentences that join its turns.
+    `masked` is the wrong first attempt, with which the first turn begins, that is kept out of the loss, or None.
     """
 
     dialogue: Dialogue
@@ -47,6 +57,24 @@ class Case:
     joined: Verdict
     behaviours: Mapping[str, int]
     kind: str
+    attempt: Verdict | None = None
+    masked: str | None = None
+    bridges: Mapping[str, str] = field(default_factory=dict)
+
+    def attempts(self, turns: Turns = "trained") -> list[str]:
+        """What the model wrote, a text for each attempt: turns, split at the bridge sentences that stand in them."""
+        first, *later = (attempts(t.text, self.bridges) for t in self.dialogue.turns)
+        if turns == "trained" and self.masked is not None:
+            first = [] if self.masked == self.dialogue.turns[0].text else first[1:]
+        parts = [*first, *(part for turn in later for part in turn)]
+        return parts[-1:] if turns == "last" else parts
+
+    def turns(self, turns: Turns = "trained") -> list[str]:
+        """The same, but a turn of several attempts is one text, bridges included: a loop may run over them."""
+        if turns == "last":
+            return self.attempts(turns)
+        skipped = len(self.masked or "") if turns == "trained" else 0
+        return [t.text[0 if i else skipped :] for i, t in enumerate(self.dialogue.turns)]
 
 
 Rule = Callable[[Case], str | None]
@@ -101,54 +129,66 @@ def trajectory(kinds: list[str] = ["single_right", "confirmed", "corrected"]) ->
     return lambda c: None if c.kind in kinds else c.kind
 
 
-def false_arithmetic() -> Rule:
+def false_arithmetic(turns: Turns = "trained") -> Rule:
     """No false equation between plain numbers."""
-    return lambda c: next(false_equations(c.text), None)
+    return lambda c: next((e for text in c.attempts(turns) for e in false_equations(text)), None)
 
 
-def repetition(n: int = 8, times: int = 3) -> Rule:
-    """No run of n words follows itself or comes back so that it stands `times` times or more in one turn."""
+def repetition(n: int = 8, times: int = 3, turns: Turns = "trained") -> Rule:
+    """No run of n words follows itself or comes back so that it stands `times` times or more in one turn.
+
+    A list of steps whose numbers or letters go on is no repetition.
+    """
     if n < 1 or times < 2:
         raise ValueError("n must be at least 1 and times at least 2")
 
     def rule(c: Case) -> str | None:
-        for turn in c.dialogue.turns:
-            words = turn.text.lower().split()
-            grams = Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
-            gram, count = max(grams.items(), key=lambda g: g[1], default=((), 0))
-            if count >= times:
-                return f"{count} times: {' '.join(gram)}"
-        return None
+        found = next(filter(None, (repeated(text, n, times) for text in c.turns(turns))), None)
+        return f"{found[0]} times: {found[1]}" if found else None
 
     return rule
 
 
-LEAKS = ["as you asked", "you asked me", "the user", "your previous answer", "your instruction", "as an ai"]
+PHRASES = ["as you asked", "you asked me", "your previous answer", "your instruction"]
 
 
-def template_leak(phrases: list[str] = LEAKS, words: int = 0) -> Rule:
-    """No turn addresses the author of our instructions, nor repeats `words` consecutive words of one of their lines.
+def template_leak(phrases: list[str] = PHRASES, words: int = 8, turns: Turns = "trained") -> Rule:
+    """No control token of a chat, no talk of our prompt, and no copy of its words.
 
-    The problem's own text inside an instruction may be quoted. 0 looks for the phrases alone.
+    A copy is `words` consecutive words of a line of the instructions, or a shorter sentence of them as a whole; 0 looks
+    for none. The problem's own text inside an instruction may be quoted. `phrases` are talk of our prompt, too.
     """
     if words < 0:
         raise ValueError("words must be 0 (off) or more")
     pattern = re.compile("|".join(rf"\b{re.escape(p)}\b" for p in phrases) or "(?!)", re.I)
 
-    def runs(text: str) -> Iterator[tuple[str, ...]]:
-        tokens = re.findall(r"\w+", text.lower())
-        return (tuple(tokens[i : i + words]) for i in range(len(tokens) - words + 1))
+    def seen(text: str, instructions: Sequence[str]) -> str | None:
+        if match := pattern.search(text):
+            return leaks.around(text, match)
+        if (leak := leaks.leak(text)) or not words:
+            return leak
+        copy = leaks.copied(text, instructions, words)
+        return f"our own words: {copy}" if copy else None
 
     def rule(c: Case) -> str | None:
-        if match := pattern.search(c.text):
-            return c.text[max(0, match.start() - 40) : match.end() + 40]
-        if not words:
-            return None
         question = c.problem.text or "\0"
-        prompts = (part for t in c.dialogue.turns for p in t.prompt.split(question) for part in p.splitlines())
-        own = {run for part in prompts for run in runs(part)}
-        copies = (run for t in c.dialogue.turns for run in runs(t.text) if run in own)
-        return next((f"our own words: {' '.join(run)}" for run in copies), None)
+        instructions = [part for t in c.dialogue.turns for part in t.prompt.split(question)]
+        return next(filter(None, (seen(text, instructions) for text in c.attempts(turns))), None)
+
+    return rule
+
+
+def working(words: int = 6, turns: Turns = "trained") -> Rule:
+    """Not an answer alone: a calculation, other numbers than the answer's, or at least `words` words of an argument.
+
+    Where no answer could be read, `answered` is the rule that objects.
+    """
+    if words < 1:
+        raise ValueError("words must be at least 1")
+
+    def rule(c: Case) -> str | None:
+        answer, text = c.verdicts[-1].extracted, "\n".join(c.attempts(turns))
+        return None if not answer or shown(text, answer, words) else f"no working: {text[:120]!r}"
 
     return rule
 
@@ -184,12 +224,12 @@ def show_behaviours(at_least: int = 1, required: list[str] = []) -> Rule:  # noq
     return rule
 
 
-def one_answer() -> Rule:
-    """The last turn does not state two different final answers (boxed, "####" or "answer is")."""
+def one_answer(turns: Turns = "last") -> Rule:
+    """The last turn or attempt does not state two different final answers (boxed, "####" or "answer is")."""
 
     def rule(c: Case) -> str | None:
         answers: list[str] = []
-        sentences = re.split(r"\n|(?<=[.!?])\s+", c.dialogue.turns[-1].text)
+        sentences = [s for text in c.attempts(turns) for s in re.split(r"\n|(?<=[.!?])\s+", text)]
         boxes = (re.split(r"(?=\\boxed)", s) for s in sentences)  # `extract` reads one box of a text
         for piece in (piece for parts in boxes for piece in parts[1:] or parts):
             answer, how = extract(piece)
@@ -205,11 +245,11 @@ def _same(a: str, b: str) -> bool:
     return decided[0] if decided else squeeze(a).lower() == squeeze(b).lower()
 
 
-def language(max_share: float = 0.05) -> Rule:
+def language(max_share: float = 0.05, turns: Turns = "trained") -> Rule:
     """Letters outside ASCII, apart from Greek (mathematics), are at most this share of all letters."""
 
     def rule(c: Case) -> str | None:
-        letters = [x for x in c.text if x.isalpha()]
+        letters = [x for text in c.attempts(turns) for x in text if x.isalpha()]
         foreign = [x for x in letters if not x.isascii() and not "\u0370" <= x <= "\u03ff"]
         share = len(foreign) / max(len(letters), 1)
         return f"{share:.0%} of letters: {''.join(foreign[:20])}" if share > max_share else None
@@ -229,7 +269,7 @@ class Memory(ABC):
 
 @dataclass
 class Duplicate(Memory):
-    """Not the same text (case and layout aside) as one kept for this problem."""
+    """Not the same text (case, layout and our bridges aside) as one kept for this problem."""
 
     _seen: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
 
@@ -241,12 +281,12 @@ class Duplicate(Memory):
         self._seen[self._key(c)] = c.dialogue.id
 
     def _key(self, c: Case) -> tuple[str, str]:
-        return c.problem.id, digest(" ".join(c.text.lower().split()))
+        return c.problem.id, digest(" ".join(" ".join(c.attempts("all")).lower().split()))
 
 
 @dataclass
 class NearDuplicate(Memory):
-    """Not `threshold` or more similar to one kept for this problem (Jaccard over runs of three words)."""
+    """Not `threshold` or more similar to one kept for this problem, bridges aside (Jaccard, runs of three words)."""
 
     threshold: float = 0.8
     _kept: dict[str, list[tuple[str, frozenset[Any]]]] = field(default_factory=dict, init=False)
@@ -256,14 +296,18 @@ class NearDuplicate(Memory):
             raise ValueError("threshold must be above 0 and at most 1")
 
     def __call__(self, c: Case) -> str | None:
-        mine = shingles(c.text)
+        mine = self._shingles(c)
         alike = (k for k in self._kept.get(c.problem.id, ()) if _ratio(len(mine), len(k[1])) >= self.threshold)
         near = ((jaccard(mine, other), name) for name, other in alike)
         share, name = max(near, key=lambda x: x[0], default=(0.0, ""))
         return f"similarity {share:.2f} to {name}" if share >= self.threshold else None
 
     def keep(self, c: Case) -> None:
-        self._kept.setdefault(c.problem.id, []).append((c.dialogue.id, shingles(c.text)))
+        self._kept.setdefault(c.problem.id, []).append((c.dialogue.id, self._shingles(c)))
+
+    @staticmethod
+    def _shingles(c: Case) -> frozenset[Any]:
+        return shingles("\n".join(c.attempts("all")))
 
 
 def _ratio(a: int, b: int) -> float:
@@ -297,6 +341,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "false_arithmetic": false_arithmetic,
     "repetition": repetition,
     "template_leak": template_leak,
+    "working": working,
     "length": length,
     "longer_than_first": longer_than_first,
     "behaviours": show_behaviours,

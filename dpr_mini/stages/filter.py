@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from dpr_mini.recipe import FilterConfig
+from dpr_mini.grading.grader import given_up
+from dpr_mini.recipe import FilterConfig, GraderConfig
 from dpr_mini.selection import behaviours
 from dpr_mini.selection.judging import in_order, judge
 from dpr_mini.selection.rules import KINDS, Case, Rule, build_rules, objections, remember
@@ -55,12 +56,13 @@ class FilterSettings(Settings):
 
     config: FilterConfig
     bridges: Mapping[str, str]
+    grader: GraderConfig = GraderConfig()  # noqa: RUF009  frozen
 
     def __post_init__(self) -> None:
         build_rules(self.config.rules)
 
     def key(self) -> dict[str, Any]:
-        return {**self.config.model_dump(mode="json"), "bridges": dict(self.bridges)}
+        return {**self.config.model_dump(mode="json"), "bridges": dict(self.bridges)} | self.grader.key()
 
 
 def run(work: Work) -> dict[str, Any]:
@@ -78,7 +80,8 @@ def run(work: Work) -> dict[str, Any]:
     talks = [from_row(Dialogue, row) for path in dialogues for row in read_rows(path / "rows.jsonl")]
     if not talks:
         raise StoreError(f"{folder.name}: no dialogues in {', '.join(p.name for p in dialogues)}; nothing to filter")
-    cases = judge(talks, problems, bridges)
+    masking = config.trained_turns is not False
+    cases = judge(talks, problems, bridges, masking=masking, limits=settings.grader)
     quotas = None
     if "sampled" in work.inputs:
         quotas = {row["problem_id"]: row["wanted"] for row in read_rows(work.inputs["sampled"] / "budgets.jsonl")}
@@ -95,7 +98,7 @@ def run(work: Work) -> dict[str, Any]:
     write_rows(
         folder / "rows.jsonl",
         (
-            to_row(Kept(c.dialogue.id, c.problem.id, c.kind, c.verdicts, dict(c.behaviours), c.dialogue))
+            to_row(Kept(c.dialogue.id, c.problem.id, c.kind, c.verdicts, dict(c.behaviours), c.dialogue, c.attempt))
             for c in kept_cases
         ),
     )
@@ -121,6 +124,7 @@ def metrics(cases: Sequence[Case], kept_cases: Sequence[Case], by_rule: Mapping[
         "kinds": {k: kinds[k] for k in KINDS},
         "kept_kinds": {k: sum(c.kind == k for c in kept_cases) for k in KINDS},
         "statuses_by_turn": [dict(sorted(s.items())) for s in statuses],
+        "grader": given_up(verdict for c in cases for verdict in (*c.verdicts, c.joined)),
         "acc@t1": share(statuses[0]["correct"], len(cases)),
         "acc@last": share(sum(c.verdicts[-1].ok for c in cases), len(cases)),
         "wrong_to_right": kinds["corrected"],
@@ -132,4 +136,4 @@ def metrics(cases: Sequence[Case], kept_cases: Sequence[Case], by_rule: Mapping[
     }
 
 
-FILTER = Kind(version=3, run=run)
+FILTER = Kind(version=4, run=run)

@@ -1,8 +1,9 @@
 """Kept dialogues -> packed training rows. Best-fit decreasing: nothing is cut, nothing is padded.
 
-A sample is never split over rows, so the model sees every chain whole. A sample that is too long for a row, or that
-has nothing to learn from, gets a line in drops.jsonl. Every row that is written has targets: no 0/0 in the loss.
-For controls, samples can be cut or repeated to a budget of trained tokens, and later turns emptied of their words.
+A sample is never split over rows, so the model sees every chain whole. A sample that is too long for a row, that has
+nothing to learn from, or whose wrong first attempt cannot be masked, gets a line in drops.jsonl. Every row that is
+written has targets: no 0/0 in the loss. For controls, samples can be cut or repeated to a budget of trained tokens, and
+later turns emptied of their words.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from dpr_mini import recipe, store
 from dpr_mini.chat import template as chat
+from dpr_mini.selection.masking import wrong_first
 from dpr_mini.store import Kind, Settings, Work
 from dpr_mini.types import Dialogue, Drop, Kept, Pack, Sample, Turn, digest, from_row
 
@@ -92,6 +94,11 @@ def hollow(dialogue: Dialogue, answer: str, template: chat.Template, filler: rec
     return replace(dialogue, turns=(first, *map(emptied, later)))
 
 
+def first_tokens(turn: Turn, text: str, template: chat.Template) -> int | None:
+    """How many tokens of a turn hold the text that it begins with; None where the tokens say something else."""
+    return len(turn.ids) if text == turn.text else chat.spelled(turn.ids, text, template)
+
+
 @dataclass(frozen=True)
 class PackSettings(Settings):
     config: recipe.PackConfig
@@ -120,13 +127,15 @@ def run(work: Work) -> dict[str, Any]:
     for row in store.read_rows(kept_folder / "rows.jsonl"):
         case: Kept = from_row(Kept, row)
         dialogue = case.dialogue
-        wrong_first = len(dialogue.turns) > 1 and not case.verdicts[0].ok
-        masked = frozenset({0}) if config.mask_wrong_first and wrong_first else frozenset()
+        wrong = wrong_first(dialogue, case.verdicts, case.attempt, bridges) if config.mask_wrong_first else None
+        masked = 0 if wrong is None else first_tokens(dialogue.turns[0], wrong, template)
         if config.filler:
             dialogue = hollow(dialogue, case.verdicts[-1].extracted, template, config.filler)
-        sample = chat.to_sample(dialogue, template, bridges, masked)
+        sample = chat.to_sample(dialogue, template, bridges, masked or 0)
         longest = max(longest, len(sample.ids))
-        if not targets(sample):
+        if masked is None:
+            drops.append(Drop(sample.id, "mask", f"its tokens do not spell the wrong first attempt {wrong[:100]!r}"))
+        elif not targets(sample):
             drops.append(Drop(sample.id, "no_targets", f"0 of {len(sample.ids)} tokens to train on"))
         elif len(sample.ids) > config.tokens_per_row:
             evidence = f"{len(sample.ids)} tokens, pack.tokens_per_row is {config.tokens_per_row}"
@@ -155,4 +164,4 @@ def run(work: Work) -> dict[str, Any]:
     }
 
 
-PACK = Kind(version=1, run=run)
+PACK = Kind(version=2, run=run)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scripted import ScriptedEngine, fan_out
 
 from dpr_mini.chat.conversation import FAILED, FAILURES, Conversation, Failure, converse, run_dialogues, usage
-from dpr_mini.chat.template import Template, join_text, to_sample
+from dpr_mini.chat.template import Template, attempts, first_attempt, join_text, spelled, to_sample
 from dpr_mini.engines.base import EngineError, RequestError, SamplingParams
 from dpr_mini.stages import dialogue as stage
 from dpr_mini.store import read_rows
@@ -305,11 +305,46 @@ def test_trained_tokens_decode_to_the_assistants_text(template, texts):
 
 
 def test_a_wrong_first_attempt_can_be_masked(template):
-    sample = to_sample(spoken(template, "3+4=8", "3+4=7"), template, BRIDGES, masked=frozenset({0}))
+    dialogue = spoken(template, "3+4=8", "3+4=7")
+    sample = to_sample(dialogue, template, BRIDGES, masked=len(dialogue.turns[0].ids))
     trained = [i for i, t in zip(sample.ids, sample.trained, strict=True) if t]
     assert template.decode(trained, special=True) == "\nLet me check: 3+4=7<|im_end|>"
     whole = template.decode(sample.ids, special=True)
     assert whole.endswith("3+4=8\nLet me check: 3+4=7<|im_end|>")
+
+
+def test_a_chain_is_split_at_its_bridges():
+    text = "3+4=8\nLet me check: 3+4=6 \n\nBackward:\n3+4=7. Let me check: yes"
+    assert attempts(text, BRIDGES) == ["3+4=8", "3+4=6", "3+4=7.", "yes"]
+    assert first_attempt(text, BRIDGES) == "3+4=8"
+    whole = "\nLet me check: 3+4=7"  # nothing came before it
+    assert attempts(whole, BRIDGES) == [whole] and first_attempt(whole, BRIDGES) is None
+    assert attempts("3+4\nLet me  check: 7", BRIDGES) == ["3+4", "7"], "white space does not matter"
+    assert attempts("Also 3. So 4", {"a": "So", "b": "\n\n", "c": ""}) == ["Also 3.", "4"], "words are whole"
+    assert attempts("3 Let me check: 4", {"a": "Let me", "b": "Let me check:"}) == ["3", "4"], "the longer one"
+    assert attempts("", BRIDGES) == [""]
+
+
+@given(
+    st.text("the cat sat on \u00e9\U0001f40d0123456789=+.\n", max_size=30), st.text("0123456789=+ cat.", max_size=20)
+)
+@settings(max_examples=60, deadline=None)
+def test_the_tokens_of_a_first_attempt(template, before, after):
+    """The fewest that spell it: one less does not, and none of it is left behind them."""
+    ids = template.encode(before + after)
+    n = spelled(ids, before, template)
+    assert template.decode(ids[:n]).startswith(before)
+    assert n == 0 or not template.decode(ids[: n - 1]).startswith(before)
+    assert spelled(ids, before + after + "!", template) is None
+
+
+def test_one_turn_is_masked_as_two_turns_are(template):
+    two = spoken(template, "3+4=8", "3+4=7")
+    text = join_text(two, BRIDGES)
+    ids = (*two.turns[0].ids, *template.encode(BRIDGES["verify"]), *two.turns[1].ids)
+    one = Dialogue("p#0", "p", 0, (Turn("solve", "what?", ids, text, "stop"),), "test", 0)
+    masked = spelled(ids, first_attempt(text, BRIDGES), template)
+    assert to_sample(one, template, BRIDGES, masked) == to_sample(two, template, BRIDGES, len(two.turns[0].ids))
 
 
 def test_a_cut_off_chain_does_not_learn_to_stop(template):

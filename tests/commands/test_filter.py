@@ -164,10 +164,10 @@ def test_the_pipeline_and_the_command_agree(mine, tmp_path, capsys):
 
 def test_plain_rows_by_the_command(tmp_path):
     rows = [
-        {"id": 1, "text": "So 12.", "gold": "12"},
+        {"id": 1, "text": "3 * 4 = 12.", "gold": "12"},
         {"id": "two", "text": "The answer is 13.", "gold": 12},
         {"id": 3, "text": "I would have to think about it for a while.", "gold": "12", "finish": "length"},
-        {"id": 4, "text": "so  12.", "gold": "12", "more": ["ignored"]},
+        {"id": 4, "text": "3 * 4  = 12.", "gold": "12", "more": ["ignored"]},
         {"id": 5, "text": "So 12.", "gold": "7"},
         {"id": 6, "text": "broken \ud800 pair: 3 * 4 = 15 and 12", "gold": "12"},
     ]
@@ -180,7 +180,7 @@ def test_plain_rows_by_the_command(tmp_path):
     assert sum(out[i]["keep"] for i in (1, 4)) == 1, "the same text for the same gold answer is a duplicate"
     twin = next(out[i] for i in (1, 4) if not out[i]["keep"])
     assert [d["rule"] for d in twin["drops"]] == ["duplicate"]
-    assert [d["rule"] for d in out["two"]["drops"]] == ["answer_correct", "trajectory"]
+    assert [d["rule"] for d in out["two"]["drops"]] == ["answer_correct", "trajectory", "working"]
     assert [d["rule"] for d in out[3]["drops"]] == ["answered", "not_truncated", "answer_correct", "trajectory"]
     assert out[5]["drops"][0] == {"rule": "answer_correct", "evidence": out[5]["drops"][0]["evidence"]}
     assert [d["rule"] for d in out[6]["drops"]] == ["false_arithmetic"]

@@ -176,6 +176,21 @@ def changed(path, *overrides):
     return [name for name in before if before[name] != after[name]]
 
 
+def test_rules_read_what_the_same_phase_trains_on(tmp_path):
+    path = write(tmp_path, GOOD)
+
+    def trained_turns(*overrides):
+        recipe = load(path, overrides)
+        return recipe.filter.trained_turns, recipe.filter_2.trained_turns
+
+    assert trained_turns() == (True, True)
+    assert trained_turns("pack.mask_wrong_first=false") == (False, False)
+    assert trained_turns("pack_2.mask_wrong_first=false") == (True, False)
+    assert trained_turns("pack.mask_wrong_first=false", "pack_2.mask_wrong_first=true") == (False, True)
+    assert trained_turns("pack.mask_wrong_first=false", "filter.trained_turns=true") == (True, True)
+    assert trained_turns("filter_2.trained_turns=false") == (True, False)
+
+
 def test_a_changed_filter_option_changes_filter_and_what_follows_only(tmp_path):
     path = write(tmp_path, GOOD.replace("train:\n    -", "held_out: {b: [{generate: lcm, count: 3}]}\n  train:\n    -"))
     after = changed(path, "filter.limit=5")

@@ -76,6 +76,10 @@ FIRES = [
     ("one_answer", {}, case(r"So \boxed{11} or \boxed{12}"), "2 answers: 11, 12"),
     ("one_answer", {}, case("#### 11\n#### 12"), "2 answers: 11, 12"),
     ("language", {}, case("\u6211\u4eec 12 ok"), "letters"),
+    ("working", {}, case("Answer: 12"), "no working: 'Answer: 12'"),
+    ("template_leak", {}, case("The prompt says so: 12"), "The prompt says so"),
+    ("template_leak", {}, case("12<|im_end|>"), "<|im_end|>"),
+    ("template_leak", {}, case("Reason step by step and put the final answer in a box."), "our own words: reason step"),
 ]
 SILENT = [
     ("answered", {}, case(RIGHT)),
@@ -99,6 +103,8 @@ SILENT = [
     ("one_answer", {}, case("The answer is 11.", RIGHT, ok=(False, True))),
     ("one_answer", {}, case(r"Final answer: $\boxed{12}$ and again \boxed{12.0}")),
     ("language", {}, case("the angle \u03b1 is 12 degrees")),
+    ("working", {}, case(RIGHT, "Answer: 12")),
+    ("working", {"words": 3}, case("Four rows of eggs make 12")),
 ]
 
 
@@ -206,6 +212,7 @@ def test_kinds():
         ([{"per_problem": {"at_most": "4"}}], "per_problem.at_most: .*integer"),
         ([{"duplicate": {"_seen": {}}}], "duplicate has no option '_seen'; valid: none"),
         ([{"template_leak": {"words": -1}}], "words must be 0"),
+        ([{"working": {"words": 0}}], "words must be at least 1"),
         ([{"answered": {}, "length": {}}], "one rule an entry"),
     ],
 )
@@ -285,7 +292,7 @@ def test_stage_keeps_and_accounts_for_all(stage):
         "p1#4": "answer_correct",
     }
     assert [r["kind"] for r in kept] == ["confirmed", "corrected", "corrected"]
-    assert set(kept[0]) == {"id", "problem_id", "kind", "verdicts", "behaviours", "dialogue"}
+    assert set(kept[0]) == {"id", "problem_id", "kind", "verdicts", "behaviours", "dialogue", "attempt"}
     assert [v["status"] for v in kept[2]["verdicts"]] == ["wrong", "correct"]
     assert metrics["dialogues"] == metrics["kept"] + sum(metrics["drops"].values()) == 6
     assert sum(metrics["kinds"].values()) == 6 and sum(metrics["kept_kinds"].values()) == 3

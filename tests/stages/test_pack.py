@@ -1,6 +1,7 @@
 """Packing: nothing lost, nothing doubled, nothing over the edge, no row without something to learn."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,69 @@ def test_run_with_nothing_left_says_why_and_keeps_the_log(tmp_path):
         run(tmp_path, ("long", [("x" * 50, "correct")], "stop"))
     assert json.loads((tmp_path / "pack" / "drops.jsonl").read_text())["dialogue_id"] == "long"
     assert not (tmp_path / "pack" / "rows.jsonl").exists()
+
+
+class Spelled(Letters):
+    """Letters that are read back, too; the first of "." and what follows it is one token."""
+
+    def decode(self, ids):
+        return "".join(chr(i) if i < 1000 else "." + chr(i - 1000) for i in ids)
+
+    def encode(self, text):
+        ids = list(map(ord, text))
+        while 46 in ids[:-1]:
+            at = ids.index(46)
+            ids[at : at + 2] = [1000 + ids[at + 1]]
+        return tuple(ids)
+
+
+def chain(folder: Path, text: str, attempt: str | None, ids=None, turns=1) -> Path:
+    """A kept answer in one turn (or two of the same text) with the verdict on what stands before its first bridge."""
+    template = Spelled()
+    made = Turn("solve", "q", ids or template.encode(text), text, "stop")
+    case = kept_dialogue(Dialogue("a", "p", 0, (made,) * turns, "scripted", 0), *[Verdict("correct", "", "")] * turns)
+    folder.mkdir()
+    verdict = Verdict(attempt, "", "") if attempt else None
+    store.write_rows(folder / "rows.jsonl", [to_row(replace(case, attempt=verdict))])
+    return folder
+
+
+def packed_chain(tmp_path, text, attempt, ids=None, turns=1, bridge="\nCheck: ", **config):
+    folder = tmp_path / "pack"
+    folder.mkdir()
+    source = chain(tmp_path / "kept", text, attempt, ids, turns)
+    settings = recipe.PackConfig(tokens_per_row=200, **config)
+    staging.pack(folder, source, settings, Spelled(), {"verify": bridge})
+    row = from_row(Pack, next(iter(store.read_rows(folder / "rows.jsonl"))))
+    trained = [i for i, t in zip(row.ids, row.trained, strict=True) if t]
+    return Spelled().decode([i for i in trained if i]), row
+
+
+def test_a_wrong_first_attempt_of_a_chain_in_one_turn_is_masked_to_the_token(tmp_path):
+    text = "6+7=12\nCheck: 6+7=13\nCheck: 13"
+    trained, row = packed_chain(tmp_path, text, "wrong")
+    assert trained == "\nCheck: 6+7=13\nCheck: 13", "as if it had been two turns: the bridge is trained, too"
+    assert Spelled().decode(row.ids[3:-1]) == text, "what is masked stays in the row"
+    assert not any(row.trained[:9]) and all(row.trained[9:])
+
+
+@pytest.mark.parametrize(("attempt", "config"), [("correct", {}), (None, {}), ("wrong", {"mask_wrong_first": False})])
+def test_nothing_else_of_a_chain_is_masked(tmp_path, attempt, config):
+    text = "6+7=13\nCheck: 6+7=13" if attempt else "6+7=13"
+    assert packed_chain(tmp_path, text, attempt, **config)[0] == text
+
+
+def test_a_token_that_holds_the_end_of_the_wrong_attempt_is_masked_whole(tmp_path):
+    assert packed_chain(tmp_path, "It is 12.\nCheck: 13", "wrong")[0] == "Check: 13"
+
+
+def test_the_wrong_start_of_a_right_first_turn_is_masked(tmp_path):
+    trained, _ = packed_chain(tmp_path, "12\nCheck: 13", "wrong", turns=2)
+    assert trained == "\nCheck: 13" + "\n\n" + "12\nCheck: 13"
+
+
+def test_tokens_that_do_not_spell_what_is_masked_are_dropped_with_a_line(tmp_path):
+    with pytest.raises(store.StoreError, match="no sample left to train on"):
+        packed_chain(tmp_path, "12\nCheck: 13", "wrong", ids=tuple(map(ord, "twelve\nCheck: 13")))
+    (drop,) = store.read_rows(tmp_path / "pack" / "drops.jsonl")
+    assert drop["rule"] == "mask" and "'12'" in drop["evidence"]

@@ -319,7 +319,7 @@ def test_trained_tokens_decode_to_the_assistants_text(tmp_path):
             Turn(name, "What is it?", template.encode(text), text, "stop")
             for name, text in zip(("solve", "verify"), pair, strict=True)
         ]
-        samples.append(chat.to_sample(Dialogue(str(i), "p", i, tuple(turns), "x", 0), template, bridges, frozenset()))
+        samples.append(chat.to_sample(Dialogue(str(i), "p", i, tuple(turns), "x", 0), template, bridges))
     (packed,), _ = pack.best_fit(samples, 512)
     row = loop.Row.of(packed)
     order = [int(s) for s in packed.samples]
