@@ -38,7 +38,8 @@ _CLEAN = (
     (re.compile(r"\\[()\[\]]|\\\\"), "\n"),
     (re.compile(r"\\[!,;: $]|[$\t]|\\(?:left|right)(?![A-Za-z])"), " "),
     (re.compile(r"(?m)^ {0,8}[-*+\u2022] {1,3}"), ""),  # list marks
-    (re.compile(r"(?<![0-9) ])\*\*|\*\*(?![0-9( ])"), " "),  # bold marks, not powers
+    (re.compile(r"(?<![0-9) ])\*\*|\*\*(?![0-9( ])|(?<=\S)\*\*(?=\s)"), " "),  # bold marks, not powers
+    (re.compile(r"\((?=[^()=\n]{1,60}=[^()\n]{1,60}\))"), "\n"),  # a bracket around a whole line
 )
 _RUN = re.compile(r"(?:[0-9+\-*/=().{}^ ]+|\\frac(?![A-Za-z]))+")
 _STOP = re.compile(r"\.(?![0-9])")  # the end of a sentence, not a decimal point

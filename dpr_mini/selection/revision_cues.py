@@ -15,7 +15,8 @@ BACKTRACKS = (
     r"\b(?:this|that|it|which)(?: is|'s) (?:definitely |clearly |also )?"
     r"(?:wrong(?! by)|incorrect|impossible(?! to)|absurd|nonsense|not (?:it\b|right|correct|possible(?! to)|our|"
     r"what (?:we|i|it|is|was|they|the))|no good|no use|a contradiction)\b",
-    r"\b(?:this|that|it|which) (?:isn't (?:right|correct|possible)|does not work|doesn't work|contradicts|"
+    r"\b(?:this|that|it|which) (?:isn't (?:right|correct|possible)|does not work|doesn't work|did not work|"
+    r"didn't work|contradicts|"
     r"(?:cannot|can't|could not|couldn't) be (?:right|correct|true|so)|leads to a contradiction|"
     r"(?:isn't|is not|wasn't|was not) (?:quite |really |exactly )?(?:right|it\b|what|helping|working|"
     r"possible(?! to)|true\b)|"
@@ -44,8 +45,7 @@ BACKTRACKS = (
     r"wants|of))",
     r"\bwhere (?:did|have|do) (?:i|we|it) (?:go|went|gone|slip)|\bwent astray\b|\b(?:that|this|it|"
     r"which)(?: is|'s| was) (?:a |the )?wrong \w{3,10}\b",
-    r"\boff by (?:a factor|one|two|1\b|10\b)|\b(?:was|were|is) (?:never|wrongly|mistakenly|accidentally|"
-    r"not) (?:carried|"
+    r"\boff by (?:a factor|one|two|1\b|10\b)|\b(?:was|were|is) (?:never|wrongly|mistakenly|accidentally) (?:carried|"
     r"subtracted|added|counted|included|applied)\b",
     r"\b(?:i|we) (?:\w{1,12} )?(?:accidentally|mistakenly|wrongly|erroneously|incorrectly|carelessly) \w{3,12}",
     rf"\b(?:i|we) (?:have |had |\w{{1,9}} )?{MADE} (?:[^.\n]|\.(?=\d)){{1,50}}?(?:,? but |,? (?:when|while|"
@@ -116,6 +116,10 @@ BACKTRACKS = (
     r"wants?|is after|are after)\b",
     r"\b(?:guess|try|choice|idea|attempt|start) (?:was|is) (?:bad|poor|off|wrong(?! by)|too \w{1,8})\b|"
     r"\bhow about \$?\d",
+    r"\d\? no way\b|\b(?:i|we) wrote \$?\d[\d.]{0,9}(?=[.;] )|\boh,? i see\b|= ?-?\d{1,6} (?:fails|failed|"
+    r"doesn't work|does not work|"
+    r"won't work|is out)\b|\bbut (?:that's|that is|this is|it's) (?:only |just )?(?:for|the|per|half|twice|without|"
+    r"with|before|after)\b",
     r"\bmoving on to (?:the )?(?:next|other|odd|even|another|case)\b|\d\? (?:but|hmm+)\b|= ?\$?\d{1,6}\? no\b",
     r"\bi (?:now |just |only |then )?(?:realize|realise)[sd]?\b|\bnow i (?:see|realize|realise|notice)\b|"
     r"\b(?:turns out|it seems|i see)(?: that)? (?:i|we) "
@@ -137,15 +141,17 @@ BACKTRACKS = (
     r"read (?:\w{1,9} ){0,2}again)",
     r"\b(?:i|we) (?:have |had |also |just |must have |may have |might have |'ve )?(?:misread|misunderstood|"
     r"miscounted|"
-    r"miscalculated|misinterpreted|misapplied|mistook|mixed (?:\w{1,9} )?up|swapped|confused|forgot(?! nothing)|"
-    r"forgotten|left out|missed|"
-    r"skipped|dropped|(?:read|had|got|took|put) (?:it|this|that|the \w{1,12}) (?:the )?(?:wrong|backwards|upside)|"
+    r"miscalculated|misinterpreted|misapplied|mistook|mixed (?:\w{1,9} )?up|confused|forgot(?! nothing)|"
+    r"forgotten|left out|(?:missed|skipped|dropped|swapped) (?:(?:a|an|the|one|those|two|that|"
+    r"this) (?:\w{1,9} )?(?:step|term|"
+    r"sign|factor|case|digit|zero|condition|part|half|unit|number|value|price|name|role|side|minus)s?|it|them|that)\b|"
+    r"(?:read|had|got|took|put) (?:it|this|that|the \w{1,12}) (?:the )?(?:wrong|backwards|upside)|"
     r"overlooked|neglected|(?:made|see|found) (?:a|an|the|my) (?:\w{1,12} )?(?:mistake|error|slip)|should have|"
     r"shouldn't have)\b",
     r"\bi (?:\w{1,12} )?(?:added|multiplied|subtracted|divided|counted|used) .{1,40}"
     r"(?:instead|twice|by mistake|where|rather than)\b",
     r"\b(?:try|use|take|consider|switch to|think of) (?:(?:another|a different|an alternative|"
-    r"the other(?! (?:equation|number|value|solution|line|step))) "
+    r"the other(?! (?:equation|number|value|solution|line|step|method))) "
     rf"(?:\w{{1,14}} )?(?:way|pair|case|route|tack|factori[sz]ation|number|{METHOD})|(?:the )?other case)\b",
     r"\b(?:so|let's|let me|we|i) (?:\w{1,9} )?(?:try|use|take|go for|go with|turn to) (?:the|a|an|induction|\w \+) "
     r"[^.\n]{1,40} (?:after all|this time|now)\b",
@@ -157,7 +163,7 @@ BACKTRACKS = (
     r"\b(?:makes no sense|(?:does not|doesn't|cannot|can't) make sense)\b",
     r"\bwhich i (?:ignored|forgot|missed|overlooked|neglected|left out)\b|\bwould take too long\b",
     r"\bmy first (?:thought|idea|attempt|guess|instinct|try) (?:was|is)\b|\bsorry, (?:that|it|i|this)\b",
-    r"\b(?:went|go) wrong\b|\bi was wrong\b|\bthink again\b",
+    r"\b(?:went|go|gone|going) wrong\b|\bi was wrong\b|\bthink again\b",
     r"\bshould (?:be|have been) [^.,\n]{1,25},? (?:not (?!counting|including)|instead of|rather than)",
     rf"{START}(?:(?:so|ok|okay|going|returning),? )?back to (?:the|my|our|where|an) (?:\w{{1,12}} ?){{1,2}}[:,.]|"
     rf"{START}(?:going|back|returning) to (?:the|my|our|where|an) ",
@@ -165,7 +171,8 @@ BACKTRACKS = (
     # An answer to the writer's own statement, not to a question, a quoted remark or "no, thank you".
     r"(?:(?<=[.;!\u2026]) |(?<=^)|(?<=\d\? )(?<!is \d\? )(?<!is \d\d\? )(?<!an \d\d\? ))(?:(?:hmm+|oh|wait|well|"
     r"actually)[,.\u2026]{0,3} )?"
-    r"(?:no[,.\u2026!](?! ?(?:thank|sir|problem|need|more)\b)|no no\b|nope\b|no wait\b)",
+    r"(?:no[,.\u2026!](?! ?(?:thank|sir|problem|need|more|(?:he|she|they) (?:is|was|are|do|did|has|have|"
+    r"does)(?:n't)?)\b)|no no\b|nope\b|no wait\b)",
     r"[a-z\d)][,;\u2026.]{1,3} (?:no no\b|er,|i mean|sorry,|or rather|make that)",
     r"\b(?:wait|no|nope|hmm+|oh),? [^.\n]{0,40}\b(?:question|problem|task|exercise|text) (?:asks|says|wants|"
     r"states|gave|said|asked)\b",
@@ -216,7 +223,7 @@ REASONS_BACK = (
     r"generation)s? (?:earlier|before),? \d",
     r"\bbefore (?:that|this|the last|the final|him|her|them|\w{3,12}ing (?:\w{1,9} )?\d{1,6}),? (?:\w{1,12} ){0,3}?"
     r"(?:there (?:were|was)|it was|(?:he|she|they|we) had|had|was|were|it)\b(?! \d{1,2}:)",
-    r"\b(?:want|wants) to (?:leave|be left with) (?:\w{1,9} ){0,3}?(?:\d{1,6}\b(?!:)|opponent|(?:him|her) with)",
+    r"\b(?:want|wants) to (?:leave|be left with) (?:\w{1,9} ){0,3}?(?:\d{1,6}\b(?![:%])|opponent|(?:him|her) with)",
     # A wanted outcome, and what it asks of something else than the writer ("we must add" is a step forward).
     rf"\b(?:to|for) (?!{FIND}\b|solve|answer|do\b|be able|this\b|that\b)[^.,\n]{{3,60}}, "
     r"(?!(?:so |then )?(?:we|you|i|let|one|an?|any|every|each|all|numbers)\b)[^.\n]{0,50}?\b(?:must|has to|"
@@ -326,7 +333,11 @@ REASONS_BACK = (
     r"\b(?:last|final) (?:operation|step|move) (?:must|has to|had to|needs to) (?:be|have been)\b",
 )
 MAY_REASON_BACK = (
-    rf"\b(?:(?:{WE}|to|by|try|and) )?(?:work|working|worked|reason|reasoning|going|go|think|thinking) {BACKWARD}",
+    rf"\b(?:(?:{WE}|to|by|try|and) )?(?:work|working|worked|reason|reasoning|going|go|think|"
+    r"thinking) (?:about (?:it|this|that) |through (?:it|this|that) )?"
+    rf"{BACKWARD}",
+    r"\bstart(?:ing)? (?:with|from|at) the (?:final|end|last) (?!step|digit|number is)\w{3,10}\b|\bget back to the "
+    r"(?:original|first|initial|starting|old) \w{3,8}\b",
     r"\b(?:undo|undoing|revers(?:e|ing)|invert|inverting) (?:each|every|this|these|those|all|the) (?:\w{1,9} )?"
     r"(?:step|operation|process|change|gift|move|calculation|transaction|procedure)s?\b",
     r"\bstart(?:ing)? (?:from|with|at) (?:the|my|our|this) (?:final |end |known )?"
