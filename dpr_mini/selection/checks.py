@@ -1,13 +1,15 @@
 r"""Checks that were carried out, beside the words that announce them (`behaviours`): equations of a chain, executed.
 
-A checking line is an equation between plain numbers that stands behind the line that first gave the answer and holds
-the answer ("13 - 5 = 8" after "8 + 5 = 13", "2(3) + 1 = 7" after "x = 3"), or one behind a word such as "Check:". Of
-each we ask whether it is true, whether the answer or a number of the problem is in it, and whether it says something
-else than every line before it (another operation or another order). All three together are an executed check.
+A checking line is an equation between plain numbers behind a word such as "Check:", or one behind the line that first
+gave the answer which computes with the answer and comes back to a number that was there before ("13 - 5 = 8" after
+"8 + 5 = 13", "2(3) + 1 = 7" after "2x + 1 = 7, x = 3"). Of each we ask whether it is true, whether the answer or a
+number of the problem is in it, and whether it says something else than every line before it (another operation or
+another order). All three together are an executed check.
 A chained result is a true equation that computes with the result of an earlier one ("8 + 5 = 13, then 13 - 6 = 7").
 
 Sides are read exactly by grading.latex, nothing is evaluated. What cannot be read so (variables, words between numbers,
-remainders) is no line, so the counts are a lower bound. A later line may hold the answer by chance. They are no score.
+remainders) is no line, so the counts are a lower bound; a step of the solution may still look like a check by chance.
+They are no score.
 """
 
 from __future__ import annotations
@@ -106,6 +108,10 @@ def count(text: str, answer: str = "", problem: str = "") -> dict[str, int]:
     solved = _solved(text, equations, value)
     given = {Fraction(n) for n in _NUMBER.findall(problem.replace(",", ""))}
     announced = _announced(text, equations)
+    first: dict[Fraction, int] = {}  # where each number first stands; those of the problem stand before
+    for match in _NUMBER.finditer(text):
+        first.setdefault(Fraction(match[0]), match.start())
+    first |= dict.fromkeys(given, -1)
     found = dict.fromkeys(FIELDS, 0)
     seen: set[frozenset[str]] = set()
     results: set[Fraction] = set()
@@ -113,7 +119,8 @@ def count(text: str, answer: str = "", problem: str = "") -> dict[str, int]:
         numbers = line.numbers[0] | line.numbers[1]
         behind = solved is not None and line.at > solved
         about = value is not None and abs(value) in numbers
-        if cued or (behind and about):
+        known = any(first.get(abs(result), line.at) < line.at for result in line.results - {value})
+        if cued or (behind and known and value is not None and abs(value) in line.operands):
             what = (line.true, about or bool(numbers & given), frozenset(line.sides) not in seen)
             found["lines"] += 1
             for name, holds in zip(("true", "about", "different"), what, strict=True):

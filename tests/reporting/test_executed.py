@@ -30,7 +30,7 @@ def test_sampled_answers_alone_are_counted(results):
 
 def test_the_column_stands_beside_the_word_patterns(results):
     [table] = answers.behaviour_table(results, lambda *key: "").blocks
-    assert table.head[-2:] == ("executed check (not words)", "chained result (not words)")
+    assert table.head[-2:] == ("executed check (equations run)", "chained result (equations run)")
     row = next(r for r in table.rows if r[0] == "filter-1, drawn")
     assert row[-2] == "50.0%\ntrue 100.0%, about the answer 100.0%, different 50.0%"
     assert all(len(r) == len(table.head) for r in table.rows)

@@ -22,12 +22,12 @@ def counts(**found: int) -> dict[str, int]:
         (r"$7 \times 6 = 42$. Check: $\frac{42}{6} = 7$.", "42"),
         ("7 \u00d7 6 = 42 and 42 \u00f7 6 = 7", "42"),
         ("3x + 2 = 14, so 3x = 12 and x = 4. Check: 3*4 + 2 = 14. Yes.", "4"),
-        ("x = 4, since 3(4) + 2 = 14", "4"),
-        ("x = -4, as 3(-4) + 20 = 8", "-4"),
+        ("3x + 2 = 14 has x = 4, since 3(4) + 2 = 14", "4"),
+        ("3x + 20 = 8 has x = -4, as 3(-4) + 20 = 8", "-4"),
         ("- 9 + 6 = 15\n- 15 - 6 = 9", "15"),
         ("**9 + 6 = 15** (15 - 6 = 9)", "15"),
         ("1,200 + 300 = 1,500. Check: 1,500 - 300 = 1,200.", "1500"),
-        ("6 + 9 = 15 = 15. 9 + 6 = 15 sweets.", "15"),  # another order of the operands
+        ("6 + 9 = 15. Let me verify: 9 + 6 = 15 sweets.", "15"),  # another order of the operands
     ],
 )
 def test_an_executed_check(text, answer):
@@ -52,6 +52,24 @@ def test_a_check_of_something_else_is_not_about_the_answer():
 def test_steps_before_the_answer_are_no_checks():
     assert checks.count("9 + 6 = 15, then 15 - 4 = 11. The answer is 11.", "11") == counts(chained=1)
     assert checks.count("9 + 6 = 15 and 20 - 4 = 16", "16") == counts()
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "30 - 15 = 15",  # gives the answer
+        "19 - 4 = 15",
+        "15 * 3 = 45",  # goes on to a new number
+    ],
+)
+def test_a_step_that_only_holds_the_answers_number_is_no_check(step):
+    assert checks.count(f"60 / 4 = 15. Then {step}.", "15")["lines"] == 0
+
+
+def test_the_number_that_a_check_comes_back_to_may_stand_in_the_problem():
+    text = "Each gets 15. 15 * 4 = 60"
+    assert checks.count(text, "15")["lines"] == 0
+    assert checks.count(text, "15", "60 sweets for 4 children")["executed"] == 1
 
 
 def test_a_false_result_is_no_link_of_a_chain():
