@@ -140,7 +140,7 @@ def behaviour_table(results: Results, to: Link) -> Section:
         f"{names[0].capitalize()} to {names[-1]}: share of responses that show the behaviour by word patterns, a lower "
         "bound (behaviours.py; precision and recall on labelled snippets: bench/results/behaviours.json). An "
         "announcement that only repeats what stands there, such as 'Let me check: 6 * 3 = 18' after 6 * 3 = 18, does "
-        "not count. Executed check: share of responses with a checking line (an equation behind 'Check:', or one behind "
+        "not count. Executed check: share of responses with a checking line (an equation behind 'Check:', or one after "
         "the answer that computes with it and comes back to a known number) that is true when calculated exactly, has "
         "the answer or a number of the problem in it, and is not a copy of a line before it; below it the shares with "
         "a line that is each of these. Chained result: a true equation computes with an earlier one's result. Both run "
