@@ -3,7 +3,8 @@
     python bench/behaviours.py [FILE]     # prints a table, writes bench/results/behaviours.json
 
 FILE is a JSON Lines file whose rows have "problem", "answer" and a "solution" that a person wrote (GSM8K's training
-split): in how many of them each behaviour is found bounds the false alarms on plain text. Without FILE the earlier shares stay.
+split): in how many of them each behaviour is found bounds the false alarms on plain text. Without FILE the earlier
+counts stay.
 
 The text is tests/data/behaviours.jsonl: snippets of our own, labelled by the definitions in
 dpr_mini/selection/behaviours.py. Patterns were tuned on the dev half only (odd ids); test is the even ids, of which
