@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from dpr_mini.reporting import figures
+from dpr_mini.reporting import executed, figures
 from dpr_mini.reporting.document import Figures, Section, Table
 from dpr_mini.reporting.figures import Link
 from dpr_mini.reporting.results import GENERATING, Model, Results
@@ -122,20 +122,39 @@ def length_table(results: Results, recipe: Mapping[str, Any], to: Link) -> Secti
 
 
 def behaviour_table(results: Results, to: Link) -> Section:
-    shares = {f"{m.label}, answers": m.cards[results.overall].behaviours for m in results.models}
+    """Two kinds of count side by side: word patterns, and lines that were carried out (by us, exactly)."""
+    shares = {(m.label, "answers"): m.cards[results.overall].behaviours for m in results.models}
     for role in results.drops:
         metrics = results.metrics(role)
-        shares |= {f"{role.replace('_', '-')}, drawn": metrics["behaviours"]}
-        shares |= {f"{role.replace('_', '-')}, kept": metrics["kept_behaviours"]}
+        shares |= {(role, "drawn"): metrics["behaviours"], (role, "kept"): metrics["kept_behaviours"]}
     if not shares:
         return Section("Behaviours")
     names = list(next(iter(shares.values())))
-    rows = [(label, *(f"{by[n]:.1%}" for n in names)) for label, by in shares.items()]
+    done = executed.shares(results)
+    rows = [
+        (f"{label.replace('_', '-')}, {what}", *(f"{by[n]:.1%}" for n in names), *_executed(done.get((label, what))))
+        for (label, what), by in shares.items()
+    ]
     links = {(i, j): to(n, m.label) for i, m in enumerate(results.models) for j, n in enumerate(names, 1)}
     note = (
-        "Share of responses that show the behaviour: word patterns, a lower bound (behaviours.py; precision and recall "
-        "on labelled snippets: bench/results/behaviours.json). An announcement that only repeats what stands there, "
-        "such as 'Let me check: 6 * 3 = 18' after 6 * 3 = 18, does not count."
+        f"{names[0].capitalize()} to {names[-1]}: share of responses that show the behaviour by word patterns, a lower "
+        "bound (behaviours.py; precision and recall on labelled snippets: bench/results/behaviours.json). An "
+        "announcement that only repeats what stands there, such as 'Let me check: 6 * 3 = 18' after 6 * 3 = 18, does "
+        "not count. Executed check: share of responses with a checking line (an equation behind 'Check:', or one after "
+        "the answer that computes with it and comes back to a known number) that is true when calculated exactly, has "
+        "the answer or a number of the problem in it, and is not a copy of a line before it; below it the shares with "
+        "a line that is each of these. Chained result: a true equation computes with an earlier one's result. Both run "
+        "equations between plain numbers (checks.py), are mostly a lower bound, and enter no score."
     )
     source = ", ".join(results.source(r) for r in (*results.evaluations, *results.drops))
-    return Section("Behaviours", [Table(("responses", *names), rows, source, note=note, links=links)])
+    if done:
+        source += "; executed: rows.jsonl of the dialogues"
+    head = ("responses", *names, "executed check (equations run)", "chained result (equations run)")
+    return Section("Behaviours", [Table(head, rows, source, note=note, links=links)])
+
+
+def _executed(shares: Mapping[str, float] | None) -> tuple[str, str]:
+    if shares is None:
+        return "no dialogues", "no dialogues"
+    parts = f"true {shares['true']:.1%}, about the answer {shares['about']:.1%}, different {shares['different']:.1%}"
+    return f"{shares['executed']:.1%}\n{parts}", f"{shares['chained']:.1%}"

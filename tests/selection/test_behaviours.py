@@ -17,6 +17,7 @@ snippets (even ids from 188) were written between those two rounds. Whoever tune
 
 import importlib.util
 import time
+from pathlib import Path
 
 import pytest
 from places import BENCH, TEST_DATA
@@ -25,6 +26,7 @@ from dpr_mini import store
 from dpr_mini.selection import behaviours
 
 ROWS = list(store.read_rows(TEST_DATA / "behaviours.jsonl"))
+MORE = list(store.read_rows(Path(__file__).parent / "held_back.jsonl"))
 SHOWN = {
     "verification": [
         "Let me verify this: 4 * 6 = 24.",
@@ -132,9 +134,9 @@ def bench():
         ("dev", "subgoals", 0.97, 0.97),
         ("dev", "backward", 0.97, 0.93),
         ("test", "verification", 0.92, 0.78),
-        ("test", "backtracking", 0.97, 0.70),
+        ("test", "backtracking", 0.97, 0.88),
         ("test", "subgoals", 0.97, 0.75),
-        ("test", "backward", 0.97, 0.60),
+        ("test", "backward", 0.91, 0.69),
     ],
 )
 def test_labelled_snippets(bench, half, name, precision, recall):
@@ -143,6 +145,34 @@ def test_labelled_snippets(bench, half, name, precision, recall):
     found = bench.score(rows, counts, name)
     missed = [r["id"] for r, c in zip(rows, counts, strict=True) if r[name] != (c[name] > 0)]
     assert found["precision"] >= precision and found["recall"] >= recall, (found, missed)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "precision", "recall"),
+    [
+        ("tuning", "backtracking", 0.97, 0.97),
+        ("tuning", "backward", 0.97, 0.93),
+        ("untouched", "backtracking", 0.90, 0.87),
+        ("untouched", "backward", 0.93, 0.90),
+        ("later rounds", "backtracking", 0.97, 0.93),
+        ("later rounds", "backward", 0.97, 0.80),
+    ],
+)
+def test_held_back_snippets(bench, part, name, precision, recall):
+    """Held back while the patterns were widened; which ones is decided by a hash, see bench/behaviours.py."""
+    rows = bench.held_back(MORE)[part]
+    found = bench.score(rows, [behaviours.count(r["text"]) for r in rows], name)
+    assert found["precision"] >= precision and found["recall"] >= recall, found
+
+
+def test_held_back_file_is_what_it_says(bench):
+    parts = bench.held_back(MORE)
+    assert sum(map(len, parts.values())) == len(MORE) == len({r["text"] for r in MORE})
+    assert not {r["text"] for r in MORE} & {r["text"] for r in ROWS}
+    for part in ("tuning", "untouched"):
+        for name in ("backtracking", "backward"):
+            assert sum(r[name] for r in parts[part]) >= 25 and sum(name in r["near"] for r in parts[part]) >= 25
+    assert not [r for r in MORE if r["backtracking"] and r["backward"]]
 
 
 def test_bench_scores_by_hand(bench):
@@ -170,6 +200,11 @@ HOSTILE = {
     "to": "to find ",
     "check": "Let me check: ",
     "number": "1",
+    "hmm": "hmm ",
+    "not": "not 3 ",
+    "left": "left was ",
+    "want": "we want 3, so ",
+    "try": "try 3: over ",
 }
 
 
