@@ -26,6 +26,7 @@ NO_RESULT = {
     ("eval-answers", "config.grader.timeout_s"): "asking does not grade",
     ("eval-answers", "config.grader.memory_mib"): "asking does not grade",
     ("eval-answers", "config.grader.closed_forms"): "asking does not grade",
+    ("eval-answers", "config.grader.last_number"): "asking does not grade",
     ("eval-answers", "config.examples"): "what is shown is `examples`",
     ("dialogue", "config.templates"): "those that are used are `templates`",
     ("dialogue", "config.bridges"): "join turns later, in pack and eval",

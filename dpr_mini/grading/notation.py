@@ -160,6 +160,8 @@ def _lines(found: re.Match[str]) -> str:
 def _unwrapped(found: re.Match[str]) -> str:
     r"""What a style command wraps; words stay apart from what stands beside them."""
     inside = found[1]
+    if inside == "e":
+        return " e "  # apart from digits, so that it is never an exponent's
     return inside if re.fullmatch(r"[^A-Za-z]*|[A-Za-z]|\\[A-Za-z]+.*", inside) else f" {inside} "
 
 

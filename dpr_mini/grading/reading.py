@@ -138,6 +138,8 @@ def _is_bare(text: str) -> bool:
     words = re.findall(r"[^\W\d_]{2,}", plain)
     if not any(c.isdigit() for c in plain):
         return len(words) <= 4
+    if re.search(r"\b(?:so|thus|hence|then|therefore|because|since)\b", plain, re.I):
+        return False
     if any(c.isalpha() and ord(c) > 0x3FF for c in plain) and len(plain) > 12:
         return False
     if {"is", "are", "equals", "gives", "was", "not", "asked", "must"} & set(words):

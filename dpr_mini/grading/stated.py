@@ -12,14 +12,16 @@ from dpr_mini.grading.numerals import NUMBER
 from dpr_mini.grading.phrases import upright
 from dpr_mini.grading.units import VALUE_WORDS, known, unit_name
 
+MAX_END = 20_000  # characters at the end of a response in which its result is looked for
+_DIGIT = re.compile("[0-9]")
 MAX_SENTENCE = 600  # characters of a sentence that are looked at, on each side of its number
 _SPAN = re.compile(r"\$\$?([^$\n]{1,200})\$|\\[(\[]([^$]{1,200}?)\\[)\]]")
 
 
 def last_formula(text: str) -> str:
     """The last formula of the text, where no number follows; formulas joined by or, and, a comma are one answer."""
-    number = None
-    for number in NUMBER.finditer(text):  # noqa: B007
+    text, number = text[-MAX_END:], None
+    for number in NUMBER.finditer(text) if _DIGIT.search(text) else ():  # noqa: B007
         pass
     spans = list(_SPAN.finditer(text))
     if not spans:
@@ -85,8 +87,8 @@ def doubted(sentence: str) -> bool:
 
 def stated_number(text: str) -> str:
     """The last number of the text, with what belongs to it, if its sentence states it as a result; else ""."""
-    number = None
-    for number in NUMBER.finditer(text):  # noqa: B007
+    text, number = text[-MAX_END:], None
+    for number in NUMBER.finditer(text) if _DIGIT.search(text) else ():  # noqa: B007
         pass
     if number is None:
         return ""
@@ -198,7 +200,7 @@ _HARMLESS = frozenset(
 def stated_words(text: str) -> str:
     """What the last sentence says in words ("The ball is red."), in a text without numbers."""
     sentences = [s for s in re.split(r"(?<=[.!?])\s+|\n", text.strip()) if s.strip()]
-    if not sentences or NUMBER.search(text) or doubted(sentences[-1]):
+    if not sentences or re.search("[0-9]", text) or doubted(sentences[-1]):
         return ""
     found = re.fullmatch(
         r".{1,120}\b(?:is|are|was)\s+((?:an?\s+|the\s+)?[A-Za-z'-]+(?:\s[A-Za-z'-]+)?)[.!]?", sentences[-1].strip()

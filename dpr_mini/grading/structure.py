@@ -269,7 +269,10 @@ def _equations(a: str, b: str) -> bool | None:
         sides = split(text, re.compile("="))
         if len(sides) != 2 or len(split(text, COMMA)) > 1 or not all(sides):
             return None
-        rests.append(parse(sides[0]) - parse(sides[1]))
+        try:
+            rests.append(parse(sides[0]) - parse(sides[1]))
+        except Unreadable:
+            return None
     p, q = rests
     if len(p.variables) < 2 or p.variables != q.variables or p.opaque or q.opaque:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-from dpr_mini.grading.answers import extract
+from dpr_mini.grading.reading import extract
 from dpr_mini.reporting.results import ANSWERS, Results
 from dpr_mini.selection import checks
 from dpr_mini.types import Dialogue, from_row

@@ -136,4 +136,4 @@ def metrics(cases: Sequence[Case], kept_cases: Sequence[Case], by_rule: Mapping[
     }
 
 
-FILTER = Kind(version=4, run=run)
+FILTER = Kind(version=5, run=run)

@@ -71,4 +71,4 @@ def write(folder: Path, at: Mapping[str, Path], recipe: Mapping[str, Any]) -> di
     return {"headline": summary(results)}
 
 
-REPORT = Kind(version=3, run=run)
+REPORT = Kind(version=4, run=run)

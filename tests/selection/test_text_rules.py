@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from dpr_mini.grading.answers import extract
+from dpr_mini.grading.reading import extract
 from dpr_mini.selection.leaks import copied, leak
 from dpr_mini.selection.repetition import repeated
 from dpr_mini.selection.working import shown

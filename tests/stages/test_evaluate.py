@@ -115,7 +115,7 @@ def cast(problem, texts, gold):
 
 
 def test_votes_join_what_the_grader_takes_for_the_same():
-    texts = [r"\boxed{0.5}", r"\boxed{\frac{1}{2}}", r"\boxed{3}", r"\boxed{3.0}", r"\boxed{6/2}", ""]
+    texts = [r"\boxed{0.5}", r"\boxed{\frac{1}{2}}", r"\boxed{3}", r"\boxed{3.0}", r"\boxed{3.00}", ""]
     votes, card = cast("p", texts, "1/2")
     assert votes == ["0.5", "0.5", "3", "3", "3", None]
     assert card.maj.mean == 0, "three votes for a wrong number in three spellings outvote two right ones"
@@ -136,7 +136,7 @@ def test_what_timed_out_votes_as_it_is_written_and_is_not_tried_again():
                 ("timeout", "a"),
                 ("timeout", "a"),
                 ("wrong", "1"),
-                ("wrong", "2/2"),
+                ("wrong", "1.0"),
                 ("unparsed", "zzz"),
                 ("timeout", "b"),
             ]
@@ -153,7 +153,7 @@ def test_what_timed_out_votes_as_it_is_written_and_is_not_tried_again():
 
     with Counting() as grader:
         votes = graded.votes(answers, grader)
-    assert votes == {"p#0": "a", "p#1": "a", "p#2": "1", "p#3": "1", "p#5": "b"} and tried == [("p", "1", "2/2")]
+    assert votes == {"p#0": "a", "p#1": "a", "p#2": "1", "p#3": "1", "p#5": "b"} and tried == [("p", "1", "1.0")]
 
 
 def test_a_card_counts_by_level_and_subject_by_correctness_and_with_its_spread(tmp_path):

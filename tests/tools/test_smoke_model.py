@@ -11,7 +11,8 @@ from places import RECIPES
 
 from dpr_mini import recipe as recipes
 from dpr_mini.chat.template import Template
-from dpr_mini.grading.answers import exact, extract
+from dpr_mini.grading.answers import exact
+from dpr_mini.grading.reading import extract
 from dpr_mini.types import Problem, from_row, identity, seed_for
 
 pytestmark = pytest.mark.slow  # the tool that made the model, and transformers' tokenizer, load torch
