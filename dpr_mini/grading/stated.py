@@ -107,7 +107,7 @@ def stated_number(text: str) -> str:
         return ""
     if (why := re.search(r",?\s*\b(?:because|since)\b", sentence)) and NUMBER.search(sentence[: why.start()]):
         return stated_number(text[: start + why.start()] + ".")
-    if colon := re.search(r"(?:[0-9]+\s?:\s?)+$", sentence):
+    if colon := re.search(r"(?:[0-9]+(?::| : ))+$", sentence):
         half = re.match(
             r"\s*(?:[ap]\.?\s?m\b\.?|in the (?:morning|afternoon|evening)|at night)", text[number.end() :], re.I
         )

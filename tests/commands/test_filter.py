@@ -169,7 +169,7 @@ def test_plain_rows_by_the_command(tmp_path):
         {"id": 3, "text": "I would have to think about it for a while.", "gold": "12", "finish": "length"},
         {"id": 4, "text": "3 * 4  = 12.", "gold": "12", "more": ["ignored"]},
         {"id": 5, "text": "So 12.", "gold": "7"},
-        {"id": 6, "text": "broken \ud800 pair: 3 * 4 = 15 and 12", "gold": "12"},
+        {"id": 6, "text": "broken \ud800 pair: 3 * 4 = 15, so it is 12", "gold": "12"},
     ]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     command = [sys.executable, "-m", "dpr_mini.cli", "filter", "in.jsonl", "--out", "out.jsonl"]
