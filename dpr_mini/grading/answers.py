@@ -205,9 +205,11 @@ def choice(gold: str, answer: str) -> tuple[bool, str] | None:
     said = re.sub(r"^(?:the\s+)?(?:correct\s+)?(?:option|choice|answer|letter)\s*:?\s*", "", answer, flags=re.I)
     if found := re.fullmatch(r"\(?([A-Ja-j])[).:]?", said):
         return found[1].upper() == wanted[1], "choice"
-    if found := re.fullmatch(r"\(?([A-J])\s*[).:]\s+(.*)|\(([A-J])\)\s*(.*)", said, re.S):
+    if found := re.fullmatch(r"\(?([A-J])\s*[).:]\s+(.*)|\(([A-Ja-j])\)\s*(.*)", said, re.S):
         rest = found[2] or found[4] or ""
-        return (found[1] or found[3]) == wanted[1] and not re.search(r"\bor\b|\band\b|\(?\b[A-J]\b\)", rest), "choice"
+        return (found[1] or found[3]).upper() == wanted[1] and not re.search(
+            r"\bor\b|\band\b|\(?\b[A-J]\b\)", rest
+        ), "choice"
     if re.fullmatch(r"[A-Za-z0-9 ,()/&]+", said) and re.search(r"(?<![A-Za-z])[A-J](?![A-Za-z])", said):
         return (False, "choice") if re.search(r"or|and|,|/|&", said) else None
     return None

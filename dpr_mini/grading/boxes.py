@@ -24,7 +24,7 @@ def boxed(text: str) -> str | None:
     """
     stack: list[tuple[bool, int, int]] = []
     closed: list[tuple[int, int, str]] = []
-    for token in re.finditer(r"\\[{}\\]|\\f?boxed\s*\{|[{}]", text):
+    for token in re.finditer(r"\\[{}\\]|(?:\\f?box(?:ed)?|(?<![A-Za-z\\])boxed)\s*\{|[{}]", text):
         if token[0] == "}":
             if stack:
                 is_box, start, inside = stack.pop()
@@ -43,7 +43,7 @@ def boxed(text: str) -> str | None:
     group = [closed[-1]]
     for box in reversed(closed[:-1]):  # \boxed{1}, \boxed{2} and $x=\boxed{3}$: one list
         between = text[box[1] : group[0][0]][:80]
-        joined = _JOINER.fullmatch(between)
+        joined = _JOINER.fullmatch(re.sub(r"^\s*\$?\s*[A-Za-z]{3,12}(?=\s+(?:and|or)\b|\s*,)", "", between))
         if not joined or not re.search(r",|;|\bor\b|\band\b|\bas well\b|\\lor|\\q?quad", between):
             break
         group.insert(0, box)

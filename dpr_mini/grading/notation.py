@@ -32,6 +32,9 @@ for _name in _GREEK.split():
 _TABLE = str.maketrans(_SIGNS)  # what is drawn nowhere stays, and the grader refuses it
 _SPACES = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
 _WIDE = re.compile("[\uff01-\uff5e]")
+_ACCENTED = re.compile(
+    "[\u00c0-\u00c5\u00c7-\u00cf\u00d1-\u00d6\u00d9-\u00dd\u00e0-\u00e5\u00e7-\u00ef\u00f1-\u00f6\u00f9-\u00fd]"
+)
 _RAISED = re.compile("[\u00b2\u00b3\u00b9\u2070-\u207f]+")
 _LOWERED = re.compile("[\u2080-\u208e]+")
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
@@ -49,6 +52,7 @@ def spelled(text: str) -> str:
     text = _VULGAR.sub(_fraction, text)
     text = _RAISED.sub(lambda m: f"^{{{unicodedata.normalize('NFKC', m[0])}}}", text)
     text = _LOWERED.sub(lambda m: f"_{{{unicodedata.normalize('NFKC', m[0])}}}", text)
+    text = _ACCENTED.sub(lambda m: unicodedata.normalize("NFKD", m[0])[0], text)
     return _DASH.sub(lambda m: f"{m[1] or ''}-", text).translate(_TABLE)
 
 
@@ -68,6 +72,7 @@ _WRAPPER = re.compile(rf"\\(?:{_WRAPPERS})\s*\{{((?:[^{{}}]|\{{(?:[^{{}}]|\{{[^{
 _UPRIGHT_UNIT = re.compile(
     rf"(?<=[0-9}}\])A-Za-z])\s*(?:\\[,; ])?\s*\\(?:{_WRAPPERS})\s*\{{[\s~]*([mgshlLNJWVK])\.?[\s~]*\}}"
 )
+_ARRAY = re.compile(r"\\left\s*[(\[]\s*\\begin\s*\{array\}\s*\{[lcr|]*\}(.*?)\\end\s*\{array\}\s*\\right\s*[)\]]", re.S)
 _COLOUR = re.compile(r"\\(?:text)?color\s*\{[A-Za-z!0-9]{1,20}\}")
 _STYLE = re.compile(
     r"\\(?:displaystyle|textstyle|scriptstyle|limits|nolimits|rm|bf|it|Large|large|LARGE|huge|small)(?![A-Za-z])"
@@ -75,7 +80,7 @@ _STYLE = re.compile(
 _DELIMITER = re.compile(r"\\(?:left|right)\s*\.|\\(?:left|right|[Bb]igg?[lrm]?)(?![A-Za-z])|\\!")
 _THIN = re.compile(r"(?<=[0-9])(?:\\[,;:! ]|\{,\}|,\\!)\s*(?=[0-9]{3}(?![0-9]))")
 _MATH_SPACE = re.compile(
-    r"(?<!\\)\\[,;: ](?!\\)|\\(?:q?quad|thinspace|medspace|enspace|space|hspace\*?\{[^{}]*\})(?![A-Za-z])|~"
+    r"(?<!\\)\\[,;: ]|\\(?:q?quad|thinspace|medspace|enspace|space|hspace\*?\{[^{}]*\})(?![A-Za-z])|~"
 )
 _ROW = re.compile(r"\\\\\s*\[\s*-?[0-9.]{1,6}\s*(?:pt|em|ex|mm|cm)\s*\]")
 _DEGREES = re.compile(r"\s*\^\s*\{?\s*\\circ\s*\}?|\\degrees?(?![A-Za-z])|\\textdegree(?![A-Za-z])")
@@ -123,6 +128,7 @@ def clean(answer: str) -> str:
     text = re.sub(
         r"\\begin\s*\{(aligned|align\*?|gathered|split|gather\*?)\}(.*)\\end\s*\{\1\}", _lines, text, flags=re.S
     )
+    text = _ARRAY.sub(r"\\begin{pmatrix}\1\\end{pmatrix}", text)
     text = _UPRIGHT_UNIT.sub(r" @\1 ", text)
     text = _COLOUR.sub("", _ROW.sub(r"\\\\ ", text))
     text = re.sub(r"(?<=[0-9],)\s*\\!\s*(?=[0-9]{3})", "", text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from dpr_mini.grading.answers import spelled_out
 from dpr_mini.grading.notation import strip
 
 _HEADING = re.compile(
@@ -28,7 +29,7 @@ def hashes(text: str) -> str:
 
 
 ANSWER = re.compile(
-    r"(?:\banswers?\b|\u7b54\u6848|\b(?:correct|right|best)\s+(?:option|choice|letter)\b|\b(?:option"
+    r"(?:(?<![A-Za-z])answers?(?![A-Za-z])|\u7b54\u6848|\u7b54\u3048|\u7b54(?=[:\uff1a])|\b(?:correct|right|best)\s+(?:option|choice|letter)\b|\b(?:option"
     r"|choice)\b(?=\s*(?:is\s+)?\(?[A-J]\b)|\bresult\b(?=\s*[:=]))[\s*_:\"']{0,6}(?:(?:is|are|was|were|would be"
     r"|should be|must be|will be|comes to|equals|becomes)(?![A-Za-z])|:|=|(?<=:)|(?<=\*)|\u662f|\u4e3a)"
     r"(?:\s+(?:therefore|thus|then|simply|just|now|indeed|clearly|equal to))?[\s*_:=\"]{0,6}(?:\\\[|\\\(|\$\$)?\s*",
@@ -38,6 +39,11 @@ _DENIED_BEFORE = re.compile(
     r"\b(?:mistake|wrong to|incorrect to|not true|untrue|not the case|false that|deny|denies|doubt|nobody|no one"
     r"|hardly|never|cannot say|can't say|don't think|do not think|doesn't mean|not (?:say|conclude|think|claim"
     r"|mean|sure))\b",
+    re.I,
+)
+_TAKEN_BACK = re.compile(
+    r"(?:that's|that is|this is|it's|it is|that was)\s+(?:not (?:right|correct)|wrong|incorrect)"
+    r"|\bI (?:made|have made) an? (?:mistake|error)",
     re.I,
 )
 _NO_VALUE = re.compile(
@@ -84,6 +90,8 @@ def clause(text: str) -> str:
         text = strip(
             text[: tail.start()] + "}" * max(0, text[: tail.start()].count("{") - text[: tail.start()].count("}"))
         )
+    if (spelt := re.search(r"\s*\(([a-z -]+)\)$", text)) and spelled_out(spelt[1]) is not None:
+        text = text[: spelt.start()]  # 12 (twelve)
     for _ in range(3):
         shorter = _REMARK.sub("", text)
         if shorter == text and (aside := _ASIDE.search(text)) and not _CHANGES.search(aside[0]):
@@ -116,12 +124,11 @@ def phrase(text: str) -> tuple[str, str] | None:
     """(x, "") of the last "answer is x" whose x is a value; ("", what follows) where the last one denies; or None."""
     for match in reversed(list(ANSWER.finditer(text))):
         rest = text[match.end() : match.end() + 400]
-        if bullets := re.match(
-            r"(?:\s*\n?\s*[-*\u2022]\s+(?=[-0-9$\\(])[^\n]{1,60}(?:\n|$))+", text[match.end() - 1 :]
-        ):
+        bullets = re.match(r"(?:\s*[-*\u2022]\s+(?=[-0-9$\\(])[^\n]{1,60}(?:\n|$))+", text[match.end() - 1 :])
+        if bullets and "\n" in match[0]:
             listed = [re.sub(r"^[-*\u2022]\s+", "", line.strip()) for line in bullets[0].strip().split("\n")]
             return ", ".join(strip(line) for line in listed if line), ""
-        end = re.search(r"[.!?;](?=\s|\*|$|\"|\))|\n|\\\]|\\\)(?!\s*(?:or|and|,))", rest)
+        end = re.search(r"(?:[.!?]|;(?!\s*-?[0-9$\\(]))(?=\s|\*|$|\"|\))|\n|\\\]|\\\)(?!\s*(?:or|and|,))", rest)
         if (
             end
             and end[0] == "!"
@@ -147,6 +154,8 @@ def phrase(text: str) -> tuple[str, str] | None:
             re.I,
         ) and not re.search(r"\bmy\s+$", before, re.I):
             continue
+        if _TAKEN_BACK.search(rest[len(words) :] if end else ""):
+            return "", text[match.end() + end.end() :]
         if not words or _NO_VALUE.match(words):
             continue
         return upright(clause(words)), ""

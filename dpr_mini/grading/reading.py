@@ -18,7 +18,13 @@ from dpr_mini.grading.stated import last_formula, stated_number, stated_words
 MAX_TEXT = 200_000  # characters of a response that are searched, from its end
 
 _THINK = re.compile(r"</?think(?:ing)?>", re.I)
-_TAG = re.compile(r"<(/?)answer>", re.I)
+_TAG = re.compile(r"<(/?)(?:final_?answer|answer|result|final)>", re.I)
+_HTML = re.compile(r"</?(?:b|i|u|strong|em|br|p|code|span|div|center)\s*/?>", re.I)
+_SENTENCE = re.compile(
+    r"[A-Za-z0-9' ]{2,40}\s(?:have|has|had|is|are|was|were|costs?|earns?|needs?|gets?|makes?|spends?"
+    r"|pays?|travels?|weighs?|takes?)\s",
+    re.I,
+)
 
 
 def extract(text: str) -> tuple[str, str]:
@@ -51,7 +57,9 @@ _QUOTED = re.compile(r"(?m)^[ \t]*>(?:[ \t]|$)")
 
 
 _IDIOM = re.compile(r"\bif (?:I'm|I am|we're|we are) (?:not mistaken|right|correct)\b,?", re.I)
-_TURN = re.compile(r"\n\s*(?:(User|Human)|Question|Q|Problem)\s*:(?=\s)")
+_TURN = re.compile(
+    r"\n\s*(?:(User|Human|#{2,4}\s*(?:Instruction|Input|Human|User|Question))|Question|Q|Problem)\s*:(?=\s)"
+)
 _GOODBYE = re.compile(
     r"(?:^|(?<=[.!?\n]))\s*(?:I hope (?:this|that|it)|Let me know|Feel free|Would you like"
     r"|Do you want|Is there anything|Please let)"
@@ -62,6 +70,7 @@ _GOODBYE = re.compile(
 
 def _plain(text: str) -> str:
     """Without chat tokens, bold marks and quote signs: they are no part of what is said."""
+    text = _HTML.sub(" ", text).replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&")
     text = _QUOTED.sub("", _BOLD.sub(r"\1", _CHAT.sub("", text))).replace(r"\\boxed", r"\boxed")
     text = _IDIOM.sub("", text)
     for turn in _TURN.finditer(text):  # it goes on as somebody else
@@ -92,6 +101,8 @@ def extract_plain(text: str) -> tuple[str, str]:
         return _bare(text), "bare"
     if (named := phrase(text)) is not None:
         if named[0]:
+            if _SENTENCE.match(named[0]) and (result := stated_number(f"{named[0]}.")):
+                return result, "phrase"
             return named[0], "phrase"
         text = named[1]  # denied: what follows may say it
         if not (stated := stated_number(text)):
@@ -99,10 +110,11 @@ def extract_plain(text: str) -> tuple[str, str]:
         return stated, "last_number"
     if found := last_formula(text):
         return found, "math"
+    if found := stated_words(text):
+        return found, "last_words"
     if found := stated_number(text):
         return found, "last_number"
-    found = stated_words(text)
-    return (found, "last_words") if found else ("", "none")
+    return "", "none"
 
 
 def first_result(text: str) -> str:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 
+from dpr_mini.grading.answers import spelled_out
 from dpr_mini.grading.notation import strip
 from dpr_mini.grading.numerals import NUMBER
 from dpr_mini.grading.phrases import upright
 from dpr_mini.grading.units import VALUE_WORDS, known, unit_name
 
+_FOR_ALL = re.compile(r"\s*,?\s*\b(?:for|where)\s+(?:all|every|any|each)\b[^$\n]{0,40}\$[^$\n]{1,30}\$\s*\.?\s*$")
 MAX_END = 20_000  # characters at the end of a response in which its result is looked for
 _DIGIT = re.compile("[0-9]")
 MAX_SENTENCE = 600  # characters of a sentence that are looked at, on each side of its number
@@ -23,6 +25,7 @@ def last_formula(text: str) -> str:
     text, number = text[-MAX_END:], None
     for number in NUMBER.finditer(text) if _DIGIT.search(text) else ():  # noqa: B007
         pass
+    text = _FOR_ALL.sub("", text)
     spans = list(_SPAN.finditer(text))
     if not spans:
         return ""
@@ -65,7 +68,7 @@ _BEFORE = re.compile(
     r"[0-9)}%]\s*(?:[-+*/^]|\\times|\\cdot|\\div|\bx\b|plus|minus|times|divided by|multiplied by|over|or|and|to"
     r"|of|from|than|out of)\s*$|\b(?:or|either|between|than|over|under|below|above|almost|nearly|up to|at least"
     r"|at most|about|around|approximately|roughly|step|part|exceeds|number|question|equation|line|case|day"
-    r"|level)\s*$|[*/^]\s*$|\\(?:times|cdot|div|neq?|le|ge|leq|geq|lt|gt)\s*$|(?:!=|[<>]=?)\s*$|\b(?:add"
+    r"|level)\s*$|[*/^]\s*$|\{\s*$|\\(?:times|cdot|div|neq?|le|ge|leq|geq|lt|gt)\s*$|(?:!=|[<>]=?)\s*$|\b(?:add"
     r"|subtract|multiply by|divide by|plus)\s*$",
     re.I,
 )
@@ -78,6 +81,23 @@ _SIGN_WORD = re.compile(r"\b(?:minus|negative)\s*$", re.I)
 _GLUE = re.compile(
     r"(?:[A-Za-z\\^!(_{][^\s,;$]*)|\s*(?:\\(?:pi|sqrt|cdot|times|pm)(?![A-Za-z])|[-+*/^](?=\s*[0-9\\a-z(])"
     r"|\bx\s+[0-9])[^,;.$\n]*|\s*:\s*[0-9]+(?:\s*(?:[ap]\.?m\b\.?))?"
+)
+
+
+_UNKNOWN = re.compile(
+    r"cannot be (?:determined|known|found|answered)|not enough information|insufficient (?:information|data)"
+    r"|impossible to (?:say|tell|know|determine)|does not (?:say|tell)|doesn't (?:say|tell)|no way to (?:know|tell)",
+    re.I,
+)
+_GIVEN = re.compile(
+    r"(?:\b(?P<the>the|these|those|this|that|original|other)\s+|\b(?:for|in|with|from|after|within|at|over|every)\s+)"
+    r"[$\u20ac\u00a3]?$",
+    re.I,
+)
+# "14 more flowers than her sister", "4 times as heavy": the number compares, and is the whole answer
+_COMPARED = re.compile(
+    r"\s+(?:(?:more|fewer|less|extra)\s+(?P<noun>[A-Za-z]+\s+)?than\b|(?:years?\s+)?(?:older|younger|taller|shorter|longer|heavier|lighter)\s+than\b"
+    r"|times\s+(?:as|more|larger|bigger|longer|heavier|faster)\b)"
 )
 
 
@@ -105,6 +125,14 @@ def stated_number(text: str) -> str:
     sentence, behind = text[start : number.start()], text[number.end() : number.end() + min(stop.start(), MAX_SENTENCE)]
     if doubted(sentence) or doubted(behind) or text[number.end() + stop.start() :][:1] == "?":
         return ""
+    if _UNKNOWN.search(text[-400:]):
+        return ""
+    if given := _GIVEN.search(sentence):  # "the $90", "for 3 apples": what was known; another number may be the result
+        earlier = sentence[: given.start()]
+        if given["the"]:
+            return stated_number(text[: start + given.start()] + ".") if NUMBER.search(earlier) else ""
+        if NUMBER.search(earlier) and not re.search(r"=\s*[^=]*$", sentence):
+            return ""
     if (why := re.search(r",?\s*\b(?:because|since)\b", sentence)) and NUMBER.search(sentence[: why.start()]):
         return stated_number(text[: start + why.start()] + ".")
     if colon := re.search(r"(?:[0-9]+(?::| : ))+$", sentence):
@@ -113,7 +141,7 @@ def stated_number(text: str) -> str:
         )
         return strip(colon[0] + number[0].strip()) + (f" {half[0].strip()}" if half else "")
     before = sentence.rstrip(' $*"`_(')
-    if re.search(r"[-+*/=(,]\s*$", text[number.end() :]):  # cut off
+    if before.endswith("{") or re.search(r"[-+*/=(,]\s*$", text[number.end() :]):  # cut off
         return ""
     if measures := re.search(r"(?:[0-9][0-9.,]*\s*[A-Za-z]+\.?(?:\s*,)?(?:\s+and)?\s+)+$", sentence):
         pairs = re.findall(r"([0-9][0-9.,]*)\s*([A-Za-z]+)", measures[0])
@@ -139,6 +167,10 @@ def stated_number(text: str) -> str:
         if pair and re.search(r"[A-Za-z]{3,}|=", pair[0]):
             return ""
     value = number[0].strip()
+    if compared := _COMPARED.match(behind):
+        return strip(f"{value} {compared['noun'] or ''}")
+    if re.match(r"\s*(?:degrees?|\^\s*\\circ)?\s*[A-Za-z]{0,10}\s*below\s+(?:zero|freezing)\b", behind):
+        return f"-{value}"
     if _SIGN_WORD.search(before) and not re.search(r"[0-9)}]\s*(?:minus|negative)\s*$", before, re.I):
         return strip(f"-{value}")
     if _BEFORE.search(before):
@@ -162,6 +194,12 @@ def stated_number(text: str) -> str:
             and not known(taken[-1])
         ):
             break  # "3 apples left" remain; "3 steps left" is a direction
+        if (
+            taken
+            and word.lower() in ("before", "after", "until")
+            and re.search(rf"\b{word}\s+(?:s?he|they|it|the|we|I)\b", behind)
+        ):
+            break
         if taken and word.lower().endswith("ed") and word.lower() not in VALUE_WORDS:
             break  # "58 people visited"
         taken.append(word)
@@ -199,8 +237,15 @@ _HARMLESS = frozenset(
 
 def stated_words(text: str) -> str:
     """What the last sentence says in words ("The ball is red."), in a text without numbers."""
-    sentences = [s for s in re.split(r"(?<=[.!?])\s+|\n", text.strip()) if s.strip()]
-    if not sentences or re.search("[0-9]", text) or doubted(sentences[-1]):
+    sentences = [s for s in re.split(r"(?<=[.!?])\s+|\n", text.strip()[-MAX_END:]) if s.strip()]
+    if not sentences or re.search("[0-9]", sentences[-1]) or doubted(sentences[-1]):
+        return ""
+    numerals = [w for w in re.findall(r"[a-z]+(?:-[a-z]+)?", sentences[-1].lower()) if spelled_out(w) is not None]
+    if len(numerals) == 1 and not re.search(
+        r"\b(?:half|halves|thirds?|quarters?|and|or|the)\s+" + numerals[0], sentences[-1], re.I
+    ):
+        return numerals[0]
+    if re.search("[0-9]", text):
         return ""
     found = re.fullmatch(
         r".{1,120}\b(?:is|are|was)\s+((?:an?\s+|the\s+)?[A-Za-z'-]+(?:\s[A-Za-z'-]+)?)[.!]?", sentences[-1].strip()

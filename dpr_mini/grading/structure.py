@@ -21,6 +21,7 @@ MAX_ITEMS = 24
 
 Decision = tuple[bool, str] | None
 
+_THOUSANDS = re.compile(r"-?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 _AMBIGUOUS = re.compile(r"(?<![0-9])[0-9]{1,3},[0-9]{3}(?![0-9])")
 
 
@@ -53,6 +54,10 @@ def items(text: str) -> Items:
         if not rows or len({len(r) for r in cells}) != 1 or found[1] in ("vmatrix", "Vmatrix") or len(rows) > MAX_ITEMS:
             raise Unreadable("a matrix")
         return Items(f"matrix {len(rows)}x{len(cells[0])}", tuple(parse(c) for r in cells for c in r))
+    scaled = re.fullmatch(r"([^=,;&]*[^\s=,;&])\s*(\\begin\{[pb]?matrix\}.*)", text, re.S)
+    if scaled and _MATRIX.fullmatch(scaled[2]):
+        factor, matrix = parse(scaled[1]), items(scaled[2])
+        return Items(matrix.kind, tuple(factor * cell for cell in matrix.items))
     if len(sets := split(text, _CAP)) > 1:
         both = [items(t) for t in sets[:MAX_ITEMS]]
         if any(s.kind != "set" for s in both):
@@ -242,6 +247,7 @@ def structure(gold: str, answer: str) -> Decision:
     if len(gold) > 1000 or len(answer) > 1000:
         return None
     (a, unit_a), (b, unit_b) = (split_unit(_INTEGER.sub("", clean(t))) for t in (gold, answer))
+    a, b = (t.replace(",", "") if _THOUSANDS.fullmatch(t) else t for t in (a, b))
     try:
         if APPROXIMATE.search(b):
             return _chain(a, b)

@@ -74,7 +74,11 @@ def decide(gold: str, answer: str, how: str, *, closed_forms: ClosedForms = "ref
         return verdict("wrong", "dropped")
     if heavy(said) or heavy(gold):
         return verdict("unparsed", "too-large")
-    if _beyond_a_float(said) or _beyond_a_float(gold):
+    if (
+        _beyond_a_float(said)
+        or _beyond_a_float(gold)
+        or (_asks_value(gold) and _POWER.search(clean(gold) + " " + clean(said)))
+    ):
         return verdict("unparsed", "cannot-compare")
     return None
 
@@ -83,6 +87,11 @@ _LARGE = re.compile(
     r"(?:\^|\*\*)\s*\{?\s*\(?\s*-?[0-9]{3,}|[0-9]{3,}\s*!|[0-9]{40}|(?<![0-9])0\.0{12}|degrees.*(?:sin|cos|tan"
     r"|cot)|(?:sin|cos|tan|cot).*degrees"
 )
+
+
+_POWER = re.compile(
+    r"[0-9)}]\s*(?:\^|\*\*)\s*\{?\s*\(?\s*-?[0-9]{2}|[0-9]{13}|[0-9]{2,}\s*!"
+)  # what floats cannot tell apart
 
 
 def _beyond_a_float(text: str) -> bool:
@@ -107,6 +116,10 @@ def _said(gold: str, answer: str) -> str | None:
     plain = clean(gold)
     if not _FOR_ALL.search(plain):
         text = _FOR_ALL.sub("", text)
+    lettered = re.fullmatch(r"\(([A-J])\)\s*(?=[-+0-9\\$])(.+)", text)
+    if lettered and not re.fullmatch(r"\(?[A-J][).]?", plain):
+        text = lettered[2]
+    text = re.sub(r"(?<=[0-9}%])\s+of (?:the|an?|his|her|their|its|all)(?: [a-z]+){1,2}$", "", text)
     shorter = introduced(text)
     if shorter != text and ":" not in plain and "=" not in shorter:
         text = shorter
@@ -162,7 +175,7 @@ def unworked(gold: str, answer: str, accept: bool) -> str:
     """Why the answer is not worked out where the gold answer is; "" where it is, or where no value is asked for."""
     asked = clean(gold)
     text = clean(answer)
-    if ASKS.search(text) and not ASKS.search(asked):
+    if ASKS.search(text if not says_region(text) else text.replace("|", "")) and not ASKS.search(asked):
         return "" if accept and re.search(r"\\(?:sum|prod)(?![A-Za-z]).*\\infty", text) else "unevaluated"
     if says_region(asked) or says_region(text):
         found = _worst(text)
@@ -213,6 +226,10 @@ def _worst(text: str) -> tuple[str, str, bool] | None:
 
 def _leaves(text: str):
     """The formulas that a list, tuple, set, interval, union or matrix is made of, without units and names."""
+    scaled_matrix = re.fullmatch(r"(.*?[^\s=,;])\s*(\\begin\s*\{[pbvBV]?matrix\}.*)", text, re.S)
+    if scaled_matrix:
+        yield from _leaves(scaled_matrix[1])
+        text = scaled_matrix[2]
     text = re.sub(r"\\begin\s*\{[a-z]*(?:matrix|array)\}(?:\{[lcr|]+\})?|\\end\s*\{[a-z]*(?:matrix|array)\}", " ", text)
     text = re.sub(r"\\pm(?![a-z])|\\mp(?![a-z])", "+", text).strip()
     value, unit = split_unit(text)

@@ -24,7 +24,6 @@ _UNITS = {
     "point": "pt", "kj": "kilojoule", "mpg": "", "ppm": "",
 }  # fmt: skip
 _SHORT = {long: short for short, longs in _UNITS.items() for long in longs.replace("_", " ").split()}
-_GLUED = {name for name in _UNITS if len(name) > 1 and name.isalpha() and len(name) < 5}
 _CHINESE = {
     "\u5143": "yuan",
     "\u7c73": "m",
@@ -50,7 +49,7 @@ _CHINESE = {
     "\u5186": "yen",
 }
 _COUNTED_CHINESE = set(
-    "\u4e2a\u53ea\u672c\u4ef6\u4eba\u5c81\u6b21\u5f20\u6761\u68f5\u8f86\u9897\u5757\u652f\u53f0\u540d\u5934\u5bb6\u679a"
+    "\u4e2a\u53ea\u672c\u4ef6\u4eba\u5c81\u6b21\u5f20\u6761\u68f5\u8f86\u9897\u5757\u652f\u53f0\u540d\u5934\u5bb6\u679a\u500b"
 )
 SCALES = {
     "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12,
@@ -177,7 +176,7 @@ def canonical(text: str) -> str | None:
     """
     text = text.strip()
     if all("\u4e00" <= c <= "\u9fff" for c in text) and text:
-        return _CHINESE.get(text) or ("thing" if set(text) <= _COUNTED_CHINESE else None)
+        return _CHINESE.get(text) or ("thing" if text[0] in _COUNTED_CHINESE else None)
     text = re.sub(r"\bp\.?\s*m\.|\ba\.?\s*m\.", "am", text)
     words = re.findall(r"@?[A-Za-z]+(?:-[A-Za-z]+)*|%|\^\s*\{?\s*-?[0-9]\s*\}?|/|\\cdot|\*", text.replace(".", " "))
     if re.sub(r"[\s.]", "", text) != re.sub(r"\s", "", "".join(words)):
@@ -242,7 +241,7 @@ def split_unit(text: str) -> tuple[str, str]:
         return text, ""
     value, tail = found["value"].strip(), found["unit"].strip()
     glued = not found["unit"][:1].isspace() and found["unit"][:1] not in "@%" and found["unit"][:1].isascii()
-    if glued and re.match(r"[A-Za-z]+", tail) and unit_name(re.match(r"[A-Za-z]+", tail)[0]) not in _GLUED:
+    if glued and (head := re.match(r"[A-Za-z]+", tail)) and not (len(head[0]) > 1 and known(head[0])):
         return text, ""
     name = canonical(tail)
     return (value, name) if name and not _WORDS_WITHIN.search(value) else (text, "")
