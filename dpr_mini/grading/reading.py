@@ -58,7 +58,7 @@ _QUOTED = re.compile(r"(?m)^[ \t]*>(?:[ \t]|$)")
 
 _IDIOM = re.compile(r"\bif (?:I'm|I am|we're|we are) (?:not mistaken|right|correct)\b,?", re.I)
 _TURN = re.compile(
-    r"\n\s*(?:(User|Human|#{2,4}\s*(?:Instruction|Input|Human|User|Question))|Question|Q|Problem)\s*:(?=\s)"
+    r"\n[ \t]{0,8}(?:(User|Human|#{2,4}\s*(?:Instruction|Input|Human|User|Question))|Question|Q|Problem)\s*:(?=\s)"
 )
 _GOODBYE = re.compile(
     r"(?:^|(?<=[.!?\n]))\s*(?:I hope (?:this|that|it)|Let me know|Feel free|Would you like"

@@ -22,10 +22,10 @@ _SPAN = re.compile(r"\$\$?([^$\n]{1,200})\$|\\[(\[]([^$]{1,200}?)\\[)\]]")
 
 def last_formula(text: str) -> str:
     """The last formula of the text, where no number follows; formulas joined by or, and, a comma are one answer."""
-    text, number = text[-MAX_END:], None
+    text = text[-MAX_END:]
+    text, number = text[:-120] + _FOR_ALL.sub("", text[-120:]), None
     for number in NUMBER.finditer(text) if _DIGIT.search(text) else ():  # noqa: B007
         pass
-    text = _FOR_ALL.sub("", text)
     spans = list(_SPAN.finditer(text))
     if not spans:
         return ""

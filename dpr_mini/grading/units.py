@@ -244,6 +244,8 @@ def split_unit(text: str) -> tuple[str, str]:
     if glued and (head := re.match(r"[A-Za-z]+", tail)) and not (len(head[0]) > 1 and known(head[0])):
         return text, ""
     name = canonical(tail)
+    if name == "degrees" and re.search(r"sin|cos|tan|cot|sec|csc", value):
+        return text, ""  # the angle's
     return (value, name) if name and not _WORDS_WITHIN.search(value) else (text, "")
 
 

@@ -262,4 +262,5 @@ def test_what_the_grader_gives_up_on_is_counted_and_it_has_the_recipes_settings(
     monkeypatch.setattr(difficulty, "ProbeSettings", partial(difficulty.ProbeSettings, grader=own))
     told, _ = go(tmp_path / "lost", template)
     assert told["grader"]["timeout"] == 0 and told["grader"]["crashed"] > 0
-    assert seen == [{"timeout_s": 3.0, "memory_mib": 2048, "closed_forms": "accept"}] * 2
+    chosen = {"timeout_s": 3.0, "memory_mib": 2048, "closed_forms": "accept", "last_number": "accept"}
+    assert seen == [chosen] * 2

@@ -1,0 +1,55 @@
+"""Labelled answers written before anybody looked at what the grader does with them, and attempts to cheat it.
+
+tests/grading/sets/README.md has what each file is and its first score.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dpr_mini.grading.grader import Grader
+
+SETS = Path(__file__).parent / "sets"
+ROUNDS = ("styles", "second", "third", "fourth")
+FILES = [f"{name}_{n}" for name in ROUNDS for n in (1, 2, 3)] + ["attacks", "kept"]
+# Right answers that are refused, and why.
+REFUSED = {
+    "u1-081": "'25% of the questions wrong': a sentence that says wrong is taken for a doubt",
+    "u3-099": "digits of other scripts are not read",
+    "u3-104": "digits of other scripts are not read",
+}
+
+
+def rows(name: str) -> list[dict]:
+    return [json.loads(line) for line in (SETS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.fixture(scope="module")
+def found():
+    cases = [((name, r["id"]), r["gold"], r["text"]) for name in FILES for r in rows(name)]
+    with Grader(workers=2, timeout_s=20) as grader:
+        return dict(grader.grade_many(cases))
+
+
+def test_the_sets_are_large_and_balanced():
+    for name in FILES[:-2]:
+        labels = [r["equal"] for r in rows(name)]
+        assert len(labels) >= 100 and 0.4 < sum(labels) / len(labels) < 0.6, name
+    assert len(rows("attacks")) >= 200 and not any(r["equal"] for r in rows("attacks"))
+    assert len(rows("kept")) >= 417
+    texts = [(r["gold"], r["text"]) for name in FILES for r in rows(name)]
+    assert len(texts) == len(set(texts))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_nothing_wrong_is_accepted(found, name):
+    assert not [(r, found[name, r["id"]]) for r in rows(name) if found[name, r["id"]].ok and not r["equal"]]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_right_is_accepted(found, name):
+    refused = {r["id"]: found[name, r["id"]] for r in rows(name) if r["equal"] and not found[name, r["id"]].ok}
+    assert {k: v for k, v in refused.items() if k not in REFUSED} == {}
