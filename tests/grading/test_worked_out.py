@@ -119,13 +119,20 @@ def cheats(draw) -> tuple[int, str]:
     text = draw(
         st.sampled_from(
             [
-                rf"\boxed{{{gold}}} or \boxed{{{wrong}}}", rf"\boxed{{{gold} \text{{ or }} {wrong}}}", rf"\boxed{{{gold}}}, \boxed{{{wrong}}}",
-                rf"\boxed{{{gold}}} \boxed{{{wrong}}}", rf"\boxed{{\boxed{{{gold}}} {wrong}}}", f"The answer is {gold} or {wrong}.",
-                f"The answer is not {gold}.", f"The answer is {gold}. No, that is wrong.", rf"\boxed{{{gold}, {wrong}}}",
-                rf"\boxed{{{gold - a} + {a}}}", rf"\boxed{{{gold * a}/{a}}}", rf"\boxed{{\frac{{{gold * a}}}{{{a}}}}}",
-                rf"\boxed{{{gold} \pm {a}}}", rf"\boxed{{{gold}{hidden}}}", f"What is {gold} plus {a}?", f"Is it {gold}?",
-                rf"\boxed{{{wrong} = {gold}}}", rf"\boxed{{{wrong}}} % {gold}", rf"\boxed{{{gold}\phantom{{{wrong}}}}}",
-                f"<think>It is {gold}.</think> It is {wrong}.", f"<answer>{wrong}</answer> {gold}", rf"\boxed{{{gold} < {gold + a}}}",
+                rf"\boxed{{{gold}}} or \boxed{{{wrong}}}", rf"\boxed{{{gold} \text{{ or }} {wrong}}}",
+                rf"\boxed{{{gold}}}, \boxed{{{wrong}}}",
+                rf"\boxed{{{gold}}} \boxed{{{wrong}}}", rf"\boxed{{\boxed{{{gold}}} {wrong}}}",
+                f"The answer is {gold} or {wrong}.",
+                f"The answer is not {gold}.", f"The answer is {gold}. No, that is wrong.",
+                rf"\boxed{{{gold}, {wrong}}}",
+                rf"\boxed{{{gold - a} + {a}}}", rf"\boxed{{{gold * a}/{a}}}",
+                rf"\boxed{{\frac{{{gold * a}}}{{{a}}}}}",
+                rf"\boxed{{{gold} \pm {a}}}", rf"\boxed{{{gold}{hidden}}}", f"What is {gold} plus {a}?",
+                f"Is it {gold}?",
+                rf"\boxed{{{wrong} = {gold}}}", rf"\boxed{{{wrong}}} % {gold}",
+                rf"\boxed{{{gold}\phantom{{{wrong}}}}}",
+                f"<think>It is {gold}.</think> It is {wrong}.", f"<answer>{wrong}</answer> {gold}",
+                rf"\boxed{{{gold} < {gold + a}}}",
                 f"#### {wrong}\nor {gold}", rf"\boxed{{\max({gold}, {gold - a})}}", f"Maybe {gold}, maybe {wrong}.",
             ]
         )
