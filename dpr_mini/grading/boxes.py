@@ -128,7 +128,9 @@ def _in_context(text: str, start: int, end: int, inside: str) -> str:
     left = re.sub(
         r"^[\s&$*{]+|\\(?:therefore|quad|qquad|left|displaystyle|large|Large|bf|textbf|mathbf)(?![A-Za-z])", "", left
     ).strip()
-    right = re.sub(r"[\s&$*}]+$|^[\s*}]+", "", right)
+    right = re.sub(r"[\s&$*]+$|^[\s*}]+", "", right)
+    while right.endswith("}") and right.count("}") > right.count("{"):
+        right = right[:-1].rstrip()
     if not left and not right:
         return inside
     if re.fullmatch(r"[A-Za-z]{1,2}|[A-Za-z][A-Za-z ']*", left):  # a letter or words that only introduce it

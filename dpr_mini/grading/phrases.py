@@ -92,6 +92,7 @@ def clause(text: str) -> str:
         )
     if (spelt := re.search(r"\s*\(([a-z -]+)\)$", text)) and spelled_out(spelt[1]) is not None:
         text = text[: spelt.start()]  # 12 (twelve)
+    text = text.replace("`", "") if text.count("`") == 1 else text
     for _ in range(3):
         shorter = _REMARK.sub("", text)
         if shorter == text and (aside := _ASIDE.search(text)) and not _CHANGES.search(aside[0]):

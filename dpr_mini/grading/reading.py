@@ -147,6 +147,7 @@ def _is_bare(text: str) -> bool:
     if not text or len(text) > 200 or "\n" in text or ANSWER.search(text):
         return False
     plain = re.sub(r"\\(?:text|textbf|mbox|mathrm)\s*\{[^{}]*\}|\\[A-Za-z]+|\$", " ", text)
+    plain = re.sub(r"\b(?:sqrt|sin|cos|tan|log|ln|exp|pi)(?=\W|$)", " ", plain)
     words = re.findall(r"[^\W\d_]{2,}", plain)
     if not any(c.isdigit() for c in plain):
         return len(words) <= 4

@@ -90,7 +90,7 @@ _UNKNOWN = re.compile(
     re.I,
 )
 _GIVEN = re.compile(
-    r"(?:\b(?P<the>the|these|those|this|that|original|other)\s+|\b(?:for|in|with|from|after|within|at|over|every)\s+)"
+    r"(?:\b(?P<the>the|these|those|this|that|original|other)\s+|\b(?:for|in|with|from|after|within|at|over|every|(?<!total )(?<!sum )of)\s+)"
     r"[$\u20ac\u00a3]?$",
     re.I,
 )
@@ -164,8 +164,10 @@ def stated_number(text: str) -> str:
             return strip(pair[0])
         if pair and "=" in pair[0] and not re.search(r"[A-Za-z]{2,}", pair[0]):
             return strip(pair[0][1:-1])
-        if pair and re.search(r"[A-Za-z]{3,}|=", pair[0]):
+        if re.search(r"[A-Za-z]\(\s*$", sentence):  # sqrt(19), f(3)
             return ""
+        if pair and re.search(r"[A-Za-z]{3,}|=", pair[0]):  # an aside
+            return stated_number(text[: start + opening].rstrip() + ".") if NUMBER.search(sentence[:opening]) else ""
     value = number[0].strip()
     if compared := _COMPARED.match(behind):
         return strip(f"{value} {compared['noun'] or ''}")
@@ -173,6 +175,8 @@ def stated_number(text: str) -> str:
         return f"-{value}"
     if _SIGN_WORD.search(before) and not re.search(r"[0-9)}]\s*(?:minus|negative)\s*$", before, re.I):
         return strip(f"-{value}")
+    if re.search(r"\b(?:divid|multipl|increas|decreas|reduc|rais)[a-z]*\b[^.]{0,60}\bby\s*$", before, re.I):
+        return ""
     if _BEFORE.search(before):
         equals = re.search(r"=[^=]*$", sentence)
         if not equals or re.search(r"[0-9]\s*(?:[-+*/]|\\times|\\cdot)\s*$", before):

@@ -20,6 +20,7 @@ REFUSED = {
     "u1-081": "'25% of the questions wrong': a sentence that says wrong is taken for a doubt",
     "u3-099": "digits of other scripts are not read",
     "u3-104": "digits of other scripts are not read",
+    **dict.fromkeys(("v1-067", "v1-102", "v1-103"), "no answer is named, and its sentence has two numbers"),
 }
 
 
