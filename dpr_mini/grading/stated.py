@@ -90,7 +90,8 @@ _UNKNOWN = re.compile(
     re.I,
 )
 _GIVEN = re.compile(
-    r"(?:\b(?P<the>the|these|those|this|that|original|other)\s+|\b(?:for|in|with|from|after|within|at|over|every|(?<!total )(?<!sum )of)\s+)"
+    r"(?:\b(?P<the>the|these|those|this|that|original|other)\s+"
+    r"|\b(?:for|in|with|from|after|within|at|over|every|(?<!total )(?<!sum )of)\s+)"
     r"[$\u20ac\u00a3]?$",
     re.I,
 )

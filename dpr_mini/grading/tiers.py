@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
 
@@ -28,6 +29,9 @@ _CONTROL = re.compile(
 ClosedForms = Literal["refuse", "accept"]
 
 
+_PLAIN = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?")
+
+
 def decide(gold: str, answer: str, how: str, *, closed_forms: ClosedForms = "refuse") -> Verdict | None:
     """A verdict that needs no worker, or None. `closed_forms`: "accept" lets pass what worked.py calls closed."""
 
@@ -36,10 +40,16 @@ def decide(gold: str, answer: str, how: str, *, closed_forms: ClosedForms = "ref
 
     if not answer:
         return Verdict("unparsed", "", how)
+    if _PLAIN.fullmatch(answer) and _PLAIN.fullmatch(gold):
+        if answer == gold or Fraction(answer) == Fraction(gold):
+            return verdict("correct", "string" if answer == gold else "exact")
+        return verdict("wrong", "exact")
     if len(answer) > MAX_ANSWER or len(gold) > MAX_ANSWER:
         return verdict("correct", "string") if answer == gold else verdict("unparsed", "too-long")
     if answer != gold and _CONTROL.search(answer):
         return verdict("unparsed", "control-character")
+    if answer == gold and r"\boxed" not in gold:
+        return verdict("correct", "string")
     gold = upright(gold) if "\\" not in gold else gold
     while found := re.fullmatch(r"\s*\\f?boxed\s*\{([^{}]*)\}\s*", answer):
         answer = found[1]
