@@ -72,77 +72,75 @@ _RELATION = re.compile(r"(\\(?:neq?|not)(?![A-Za-z])\s*=?|!=)|(<=?|>=?|\\(?:l|g)
 
 def _in_context(text: str, start: int, end: int, inside: str) -> str:
     """The box's content with sign, factor, power, unit and relation that stand around it in its formula."""
-    inside = strip(inside)
-    opened = list(_OPEN.finditer(text, max(0, start - 400), start))
-    in_math = (
-        bool(opened) and (opened[-1][0] not in ("$", "$$") or _odd_dollars(text, start)) and "\n" not in opened[-1][0]
-    )
-    if in_math:
-        left = text[opened[-1].end() : start]
-        close = _CLOSE.search(text, end, end + 400)
-        right = text[end : close.start() if close else end]
-    else:  # only what touches it
-        line = text[max(0, start - 40) : start].split("\n")[-1]
-        left = (
-            m[0]
-            if (m := re.search(r"(?:(?<=\s)|^)(?:-|\\pm)\s?$|(?<=\s)-?[0-9.]+\s?(?:\\cdot|\\times|\*)?\s?$", line))
-            else ""
-        )
-        left = "" if re.search(r"[0-9]\s+$", left) else left
-        m = re.match(
-            r"\s?(?:\\(?:pi|sqrt|text|mathrm|frac|cdot|times|cm|%)(?![A-Za-z])[^\n.$]{0,40}|\^[^\s.,;$]{1,20}|%"
-            r"|[a-z](?![A-Za-z])|[-+*/]\s?[0-9\\][^\n$]{0,30}|!)",
-            text[end : end + 60],
-        )
-        right = m[0] if m else ""
-        if more := re.match(
-            r"[\s$*]*(?:or|and)\s+(?:\$|\\\()?\s*(-?[0-9][0-9.,/]*)(?=[\s.,;$]|$)", text[end : end + 40]
-        ):
-            right += f" \\text{{ or }} {more[1]}"
-    depth = left.count("{") - left.count("}") - 2 * 0
-    if depth > 0 and in_math:  # a box within a fraction or a root: the whole formula says it
-        if re.search(
-            r"\\(?:text|textbf|mathbf|color|bbox|fbox|underline|displaystyle)\s*\{[^{}]*$"
-            r"|(?<![A-Za-z])\{\\(?:color|bf|large|Large)[^{}]*$|^\s*\{[^{}]*$",
-            left,
-        ):
-            return inside
-        return strip(left.rpartition("=")[2] + inside + right.partition("=")[0])
+    inside, around = strip(inside), _formula(text, start, end)
+    left, right = around or _touching(text, start, end)
+    if around and left.count("{") > left.count("}"):  # within a fraction or a root: the whole formula says it
+        return inside if _STYLED.search(left) else strip(left.rpartition("=")[2] + inside + right.partition("=")[0])
     ends = list(_LEFT_END.finditer(left))
     left = left[ends[-1].end() :] if ends else left
-    right = re.split(
-        r"=|\\(?:approx|implies|Rightarrow|quad|qquad|tag|label|checkmark|blacksquare|square|qed)(?![A-Za-z])"
-        r"|[,;.](?=\s|$)|:",
-        right,
-    )[0]
-    left, right = left.strip(), right.strip()
+    left, right = left.strip(), _RIGHT_END.split(right)[0].strip()
     if relation := _RELATION.search(left):
-        if relation[1]:
-            return ""
-        return strip(f"{left} {inside}")
-    if re.match(r"\\text\s*\{\s*(?!or\b|and\b)[a-z]{4,}", right) and not re.match(
-        r"\\text\s*\{\s*(?:at most|at least|more|less|or)", right
-    ):
-        words = re.match(r"\\text\s*\{([^{}]*)\}", right)
-        right = right if words and len(words[1].split()) <= 3 else ""
+        return "" if relation[1] else strip(f"{left} {inside}")
+    left, right = _without_words(left, right)
+    if not (left or right) or re.search(r"[<>]|\\[lg]eq?(?![a-z])|\\neq?", right):
+        return inside
+    alone = _ATOM.fullmatch(inside) or (left in ("", "-") and not right and not re.search(r"(?<=.)[-+,]", inside))
+    grouped = inside if alone or right.startswith(("\\text", "\\mathrm", "%")) else f"({inside})"
+    return strip(f"{left}{grouped}{' ' if right[:1].isalpha() else ''}{right}")
+
+
+# a style's group, or one that only holds the box
+_STYLED = re.compile(
+    r"\\(?:text|textbf|mathbf|color|bbox|fbox|underline|displaystyle)\s*\{[^{}]*$"
+    r"|(?<![A-Za-z])\{\\(?:color|bf|large|Large)[^{}]*$|^\s*\{[^{}]*$"
+)
+_RIGHT_END = re.compile(
+    r"=|\\(?:approx|implies|Rightarrow|quad|qquad|tag|label|checkmark|blacksquare|square|qed)(?![A-Za-z])"
+    r"|[,;.](?=\s|$)|:"
+)
+_ATOM = re.compile(r"[\w.]+|\\[dt]?frac\{[^{}]*\}\{[^{}]*\}|\\sqrt\{[^{}]*\}")
+_TOUCHES_LEFT = re.compile(r"(?:(?<=\s)|^)(?:-|\\pm)\s?$|(?<=\s)-?[0-9.]+\s?(?:\\cdot|\\times|\*)?\s?$")
+_TOUCHES_RIGHT = re.compile(
+    r"\s?(?:\\(?:pi|sqrt|text|mathrm|frac|cdot|times|cm|%)(?![A-Za-z])[^\n.$]{0,40}|\^[^\s.,;$]{1,20}|%"
+    r"|[a-z](?![A-Za-z])|[-+*/]\s?[0-9\\][^\n$]{0,30}|!)"
+)
+_ANOTHER = re.compile(r"[\s$*]*(?:or|and)\s+(?:\$|\\\()?\s*(-?[0-9][0-9.,/]*)(?=[\s.,;$]|$)")
+
+
+def _formula(text: str, start: int, end: int) -> tuple[str, str] | None:
+    """What stands left and right of the box within its formula or environment; None outside of one."""
+    opened = list(_OPEN.finditer(text, max(0, start - 400), start))
+    if not opened or "\n" in opened[-1][0] or (opened[-1][0] in ("$", "$$") and not _odd_dollars(text, start)):
+        return None
+    close = _CLOSE.search(text, end, end + 400)
+    return text[opened[-1].end() : start], text[end : close.start() if close else end]
+
+
+def _touching(text: str, start: int, end: int) -> tuple[str, str]:
+    """In prose: a sign or factor that touches the box, a power or unit behind it, another number that is offered."""
+    before = _TOUCHES_LEFT.search(text[max(0, start - 40) : start].split("\n")[-1])
+    left = before[0] if before and not re.search(r"[0-9]\s+$", before[0]) else ""
+    after = _TOUCHES_RIGHT.match(text[end : end + 60])
+    right = after[0] if after else ""
+    if more := _ANOTHER.match(text[end : end + 40]):
+        right += rf" \text{{ or }} {more[1]}"
+    return left, right
+
+
+def _without_words(left: str, right: str) -> tuple[str, str]:
+    """Without styles, and words that only introduce the box or comment on it; a unit or a limit behind it stays."""
+    comment = re.match(r"\\text\s*\{\s*(?!or\b|and\b|at most|at least|more|less)([a-z]{4,}[^{}]*)\}?", right)
+    if comment and not (0 < len(comment[1].split()) <= 3 and "}" in right):
+        right = ""
     left = re.sub(
         r"^[\s&$*{]+|\\(?:therefore|quad|qquad|left|displaystyle|large|Large|bf|textbf|mathbf)(?![A-Za-z])", "", left
     ).strip()
+    if re.fullmatch(r"[A-Za-z]{1,2}|[A-Za-z][A-Za-z ']*", left):
+        left = ""
     right = re.sub(r"[\s&$*]+$|^[\s*}]+", "", right)
     while right.endswith("}") and right.count("}") > right.count("{"):
         right = right[:-1].rstrip()
-    if not left and not right:
-        return inside
-    if re.fullmatch(r"[A-Za-z]{1,2}|[A-Za-z][A-Za-z ']*", left):  # a letter or words that only introduce it
-        left = ""
-    if re.search(r"[<>]|\\[lg]eq?(?![a-z])|\\neq?", right):
-        return inside
-    simple = (
-        re.fullmatch(r"[\w.]+|\\[dt]?frac\{[^{}]*\}\{[^{}]*\}|\\sqrt\{[^{}]*\}", inside)
-        or (left in ("", "-") and not re.search(r"(?<=.)[-+,]", inside) and not right)
-        or right.startswith(("\\text", "\\mathrm", "%"))
-    )
-    return strip(f"{left}{inside if simple else f'({inside})'}{' ' if right[:1].isalpha() else ''}{right}")
+    return left, right
 
 
 def _odd_dollars(text: str, at: int) -> bool:

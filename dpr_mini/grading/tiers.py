@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
@@ -234,7 +235,7 @@ def _worst(text: str) -> tuple[str, str, bool] | None:
     return ("", closed, variable) if leaves else None
 
 
-def _leaves(text: str):
+def _leaves(text: str) -> Iterator[str]:
     """The formulas that a list, tuple, set, interval, union or matrix is made of, without units and names."""
     scaled_matrix = re.fullmatch(r"(.*?[^\s=,;])\s*(\\begin\s*\{[pbvBV]?matrix\}.*)", text, re.S)
     if scaled_matrix:
