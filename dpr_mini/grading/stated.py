@@ -6,6 +6,7 @@ Only where the sentence states it: not denied, doubted, asked for, or one operan
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from dpr_mini.grading.answers import spelled_out
 from dpr_mini.grading.notation import strip
@@ -106,70 +107,93 @@ def doubted(sentence: str) -> bool:
     return bool(_DOUBT.search(sentence))
 
 
+class _Last(NamedTuple):
+    """The last number of a text, and its sentence."""
+
+    text: str
+    start: int  # of the sentence
+    before: str  # of the sentence, up to the number
+    number: str
+    behind: str  # of the sentence, from the number on
+    rest: str  # of the text, from the number on
+
+
 def stated_number(text: str) -> str:
     """The last number of the text, with what belongs to it, if its sentence states it as a result; else ""."""
-    text, number = text[-MAX_END:], None
+    for _ in range(5):
+        last = _last(text[-MAX_END:])
+        if last is None or _UNKNOWN.search(last.text[-400:]):
+            return ""
+        if doubted(last.before) or doubted(last.behind) or last.rest[len(last.behind) :][:1] == "?":
+            return ""
+        shorter = _without_aside(last)
+        if shorter is None:
+            return _value(last)
+        text = shorter
+    return ""
+
+
+def _last(text: str) -> _Last | None:
+    number = None
     for number in NUMBER.finditer(text) if _DIGIT.search(text) else ():  # noqa: B007
         pass
     if number is None:
-        return ""
-    start = (
-        max(
-            text.rfind("\n", 0, number.start()),
-            *(m.end() - 1 for m in re.finditer(r"[.!?;](?=\s)", text[: number.start()])),
-            -1,
-        )
-        + 1
-    )
-    stop = re.search(r"[.!?;](?=\s|$)|\n|$", text[number.end() :])
-    start = max(start, number.start() - MAX_SENTENCE)
-    sentence, behind = text[start : number.start()], text[number.end() : number.end() + min(stop.start(), MAX_SENTENCE)]
-    if doubted(sentence) or doubted(behind) or text[number.end() + stop.start() :][:1] == "?":
-        return ""
-    if _UNKNOWN.search(text[-400:]):
-        return ""
-    if given := _GIVEN.search(sentence):  # "the $90", "for 3 apples": what was known; another number may be the result
-        earlier = sentence[: given.start()]
+        return None
+    ends = (m.end() - 1 for m in re.finditer(r"[.!?;](?=\s)", text[: number.start()]))
+    start = max(text.rfind("\n", 0, number.start()), *ends, -1, number.start() - MAX_SENTENCE - 1) + 1
+    rest = text[number.end() :]
+    stop = re.search(r"[.!?;](?=\s|$)|\n|$", rest).start()
+    behind = rest[: min(stop, MAX_SENTENCE)]
+    return _Last(text, start, text[start : number.start()], number[0].strip(), behind, rest)
+
+
+def _without_aside(last: _Last) -> str | None:
+    """The text before a given number, a reason or an aside, which hold no result; "" where nothing is left.
+
+    None where the number stands in none of them.
+    """
+    before, start = last.before, last.start
+
+    def up_to(at: int) -> str:
+        return last.text[: start + at].rstrip() + "." if NUMBER.search(before[:at]) else ""
+
+    if given := _GIVEN.search(before):  # "the $90", "for 3 apples": what was known; another number may be the result
         if given["the"]:
-            return stated_number(text[: start + given.start()] + ".") if NUMBER.search(earlier) else ""
-        if NUMBER.search(earlier) and not re.search(r"=\s*[^=]*$", sentence):
+            return up_to(given.start())
+        if NUMBER.search(before[: given.start()]) and not re.search(r"=\s*[^=]*$", before):
             return ""
-    if (why := re.search(r",?\s*\b(?:because|since)\b", sentence)) and NUMBER.search(sentence[: why.start()]):
-        return stated_number(text[: start + why.start()] + ".")
-    if colon := re.search(r"(?:[0-9]+(?::| : ))+$", sentence):
-        half = re.match(
-            r"\s*(?:[ap]\.?\s?m\b\.?|in the (?:morning|afternoon|evening)|at night)", text[number.end() :], re.I
-        )
-        return strip(colon[0] + number[0].strip()) + (f" {half[0].strip()}" if half else "")
-    before = sentence.rstrip(' $*"`_(')
-    if before.endswith("{") or re.search(r"[-+*/=(,]\s*$", text[number.end() :]):  # cut off
+    if (why := re.search(r",?\s*\b(?:because|since)\b", before)) and NUMBER.search(before[: why.start()]):
+        return up_to(why.start())
+    if before.endswith("{") or re.search(r"[-+*/=(,]\s*$", last.rest):  # cut off
         return ""
-    if measures := re.search(r"(?:[0-9][0-9.,]*\s*[A-Za-z]+\.?(?:\s*,)?(?:\s+and)?\s+)+$", sentence):
-        pairs = re.findall(r"([0-9][0-9.,]*)\s*([A-Za-z]+)", measures[0])
-        last = re.match(r"\s*([A-Za-z]+)", behind)
-        if last and all(known(unit) for _, unit in pairs) and known(last[1]):
-            if {unit_name(unit) for _, unit in pairs} == {unit_name(last[1])}:
-                return ", ".join([*(value.rstrip(".,") for value, _ in pairs), f"{number[0].strip()} {last[1]}"])
-            return strip(measures[0] + number[0].strip() + " " + last[1])
-    if (listed := _LIST_BEFORE.search(sentence)) and not re.search(r"\bbetween\s*$", sentence[: listed.start()]):
-        unit = re.match(r"\s+[A-Za-z]+", behind)
-        return (
-            strip(f"{listed['list']}, {number[0].strip()}")
-            if not unit or unit[0].strip() in _HARMLESS
-            else strip(f"{listed['list']}, {number[0].strip()}{unit[0]}")
-        )
-    if sentence.rstrip().endswith("(") or re.search(r"\([^()]*$", sentence):
-        opening = sentence.rfind("(")
-        pair = re.match(r"\([^()\n]*\)", text[start + opening :])
-        if pair and "," in pair[0] and not re.search(r"[A-Za-z]{2,}", pair[0]):
-            return strip(pair[0])
-        if pair and "=" in pair[0] and not re.search(r"[A-Za-z]{2,}", pair[0]):
-            return strip(pair[0][1:-1])
-        if re.search(r"[A-Za-z]\(\s*$", sentence):  # sqrt(19), f(3)
-            return ""
-        if pair and re.search(r"[A-Za-z]{3,}|=", pair[0]):  # an aside
-            return stated_number(text[: start + opening].rstrip() + ".") if NUMBER.search(sentence[:opening]) else ""
-    value = number[0].strip()
+    if re.search(r"[A-Za-z]\(\s*$", before):  # sqrt(19), f(3)
+        return ""
+    bracket = _bracket(last)
+    if bracket and re.search(r"[A-Za-z]{3,}", bracket):
+        return up_to(before.rfind("("))
+    return None
+
+
+def _bracket(last: _Last) -> str:
+    """The bracket that the number stands in, "" where there is none."""
+    if not re.search(r"\([^()]*$", last.before):
+        return ""
+    found = re.match(r"\([^()\n]*\)", last.text[last.start + last.before.rfind("(") :])
+    return found[0] if found else ""
+
+
+def _value(last: _Last) -> str:
+    """The number with what belongs to it: its sign in words, its unit, the list, pair or time that it ends."""
+    sentence, value, behind = last.before, last.number, last.behind
+    before = sentence.rstrip(' $*"`_(')
+    if colon := re.search(r"(?:[0-9]+(?::| : ))+$", sentence):
+        half = _HALF.match(last.rest)
+        return strip(colon[0] + value) + (f" {half[0].strip()}" if half else "")
+    if several := _several(last):
+        return several
+    bracket = _bracket(last)
+    if bracket and not re.search(r"[A-Za-z]{2,}", bracket) and re.search("[,=]", bracket):
+        return strip(bracket if "," in bracket else bracket[1:-1])
     if compared := _COMPARED.match(behind):
         return strip(f"{value} {compared['noun'] or ''}")
     if re.match(r"\s*(?:degrees?|\^\s*\\circ)?\s*[A-Za-z]{0,10}\s*below\s+(?:zero|freezing)\b", behind):
@@ -178,54 +202,56 @@ def stated_number(text: str) -> str:
         return strip(f"-{value}")
     if re.search(r"\b(?:divid|multipl|increas|decreas|reduc|rais)[a-z]*\b[^.]{0,60}\bby\s*$", before, re.I):
         return ""
-    if _BEFORE.search(before):
-        equals = re.search(r"=[^=]*$", sentence)
-        if not equals or re.search(r"[0-9]\s*(?:[-+*/]|\\times|\\cdot)\s*$", before):
-            return ""
-    several = re.search(r"(?:-?[0-9][0-9./,]*)(?:\s*,\s*-?[0-9][0-9./]*)*\s*,\s*(?:and\s+|or\s+)?$", sentence)
-    if several:
-        return "" if "or" in several[0] else strip(several[0] + value)
+    operand = re.search(r"[0-9]\s*(?:[-+*/]|\\times|\\cdot)\s*$", before)
+    if _BEFORE.search(before) and (operand or "=" not in sentence):
+        return ""
+    if listed := re.search(r"-?[0-9][0-9./,]*(?:\s*,\s*-?[0-9][0-9./]*)*\s*,\s*(?:and\s+|or\s+)?$", sentence):
+        return "" if "or" in listed[0] else strip(listed[0] + value)
     if glued := _GLUE.match(behind):
         return upright(strip(value + glued[0]))
-    words = _UNIT_BEHIND.match(behind)
-    taken: list[str] = []
+    return upright(strip(" ".join([value, *_unit_words(behind)])))
+
+
+_HALF = re.compile(r"\s*(?:[ap]\.?\s?m\b\.?|in the (?:morning|afternoon|evening)|at night)", re.I)
+_MEASURES = re.compile(r"(?:[0-9][0-9.,]*\s*[A-Za-z]+\.?(?:\s*,)?(?:\s+and)?\s+)+$")
+
+
+def _several(last: _Last) -> str:
+    """Measures that are one (2 hours and 15 minutes), and numbers that are a list (8 cm, 15 cm and 17 cm; 4 and 9)."""
+    unit = re.match(r"\s+([A-Za-z]+)|([A-Za-z]+)", last.behind)
+    name = (unit[1] or unit[2]) if unit else ""
+    if name and known(name) and (measures := _MEASURES.search(last.before)):
+        pairs = re.findall(r"([0-9][0-9.,]*)\s*([A-Za-z]+)", measures[0])
+        if all(known(word) for _, word in pairs):
+            if {unit_name(word) for _, word in pairs} == {unit_name(name)}:
+                return ", ".join([*(number.rstrip(".,") for number, _ in pairs), f"{last.number} {name}"])
+            return strip(f"{measures[0]}{last.number} {name}")
+    listed = _LIST_BEFORE.search(last.before)
+    if not listed or re.search(r"\bbetween\s*$", last.before[: listed.start()]):
+        return ""
+    tail = f" {unit[1]}" if unit and unit[1] and unit[1] not in _HARMLESS else ""
+    return strip(f"{listed['list']}, {last.number}{tail}")
+
+
+def _unit_words(behind: str) -> list[str]:
+    """The words behind a number that may be its unit, or change it; at most four."""
+    words, taken = _UNIT_BEHIND.match(behind), []
     for word in words[0].split() if words else ():
-        if word.lower().strip(".,") in _HARMLESS and not (word.lower() == "in" and not taken and "^" in words[0]):
+        low = word.lower()
+        if low.strip(".,") in _HARMLESS and not (low == "in" and not taken and "^" in words[0]):
             break
-        if (
-            word.lower() == "left"
-            and taken
-            and taken[-1].lower().removesuffix("s") not in _PLACES
-            and not known(taken[-1])
-        ):
+        if taken and low == "left" and taken[-1].lower().removesuffix("s") not in _PLACES and not known(taken[-1]):
             break  # "3 apples left" remain; "3 steps left" is a direction
-        if (
-            taken
-            and word.lower() in ("before", "after", "until")
-            and re.search(rf"\b{word}\s+(?:s?he|they|it|the|we|I)\b", behind)
-        ):
+        if taken and low in ("before", "after", "until") and re.search(rf"\b{low}\s+{_SUBJECT}", behind):
             break
-        if taken and word.lower().endswith("ed") and word.lower() not in VALUE_WORDS:
+        if taken and low.endswith("ed") and low not in VALUE_WORDS:
             break  # "58 people visited"
         taken.append(word)
-    return upright(strip(" ".join([value, *taken[:4]])))
+    return taken[:4]
 
 
-_PLACES = {
-    "unit",
-    "step",
-    "block",
-    "square",
-    "space",
-    "place",
-    "position",
-    "row",
-    "column",
-    "street",
-    "door",
-    "seat",
-    "point",
-}
+_SUBJECT = r"(?:s?he|they|it|the|we|I)\b"
+_PLACES = set(re.findall(r"\w+", "unit step block square space place position row column street door seat point"))
 _UNIT_BEHIND = re.compile(
     r"(?:\s*(?:[A-Za-z'-]+(?:[/^]\{?[A-Za-z0-9-]+\}?)*\.?|\\text\s*\{[^{}]*\}|\u5143|[\u4e00-\u9fff]{1,3}))+"
 )
