@@ -12,6 +12,7 @@ import pytest
 
 from dpr_mini.grading.grader import Grader
 
+pytestmark = pytest.mark.slow  # 1,970 texts, some of them through workers
 SETS = Path(__file__).parent / "sets"
 ROUNDS = ("styles", "second", "third", "fourth")
 FILES = [f"{name}_{n}" for name in ROUNDS for n in (1, 2, 3)] + ["attacks", "kept"]
