@@ -143,6 +143,7 @@ def last_number(text: str) -> str:
 
 def _bare(text: str) -> str:
     text = strip(re.sub(r"^(?:=>?|->|\\to(?![a-z])|\\Rightarrow(?![a-z]))\s*", "", text.strip()))
+    text = re.sub(r"^[0-9]{1,2}\.\s+(?=[^=]*=)", "", text)  # a numbered line
     return upright(clause(text)) if not re.search(r"[$\\]", text) else clause(text)
 
 

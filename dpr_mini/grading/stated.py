@@ -56,14 +56,21 @@ def last_formula(text: str) -> str:
 
 _DOUBT = re.compile(
     r"\bnot\b|n't\b|\bnever\b|\bcannot\b|\bmaybe\b|\bperhaps\b|\bmight\b|\bcould be\b|\bpossibly\b|\bprobably\b"
-    r"|\bguess\b|\bunless\b|\bunsure\b"
-    r"|\basked\b|\bquestion\b|\bproblem (?:asks|says|states)\b|\bhow (?:many|much|far|old|long)\b|\bwhat is\b"
-    r"|(?<!we )(?<!we can )\b(?:find|compute|calculate|determine|evaluate)\b|\bneed to\b|\bwant to\b"
-    r"|\btoo (?:small|large|big|low|high|many|few)\b|\bwrong\b|\bincorrect\b|\bimpossible\b|\bif\b|\bsuppose\b"
-    r"|\bassume\b|\bguessing\b|\binstead of\b|\brather than\b|\bmistake\b|\bunlikely\b|\bneither\b|\bstep\b"
-    r"|\btry\b|\btrying\b|\blet's\b|\blet us\b|\bfirst\b|\bnobody\b|\bno one\b|\bhardly\b|\bdeny\b|\bdenies\b"
-    r"|\bwould call\b|\bdivided by\b(?!.*(?:=|\bis\b|equals))|\?",
+    r"|\bguess(?:ing)?\b|\bunless\b|\bunsure\b|\basked\b|\bquestion\b|\bproblem (?:asks|says|states)\b"
+    r"|\bhow (?:many|much|far|old|long)\b|\bwhat is\b|\btoo (?:small|large|big|low|high|many|few)\b|\bwrong\b"
+    r"|\bincorrect\b|\bimpossible\b|\bif\b|\bsuppose\b|\bassume\b|\binstead of\b|\brather than\b|\bmistake\b"
+    r"|\bunlikely\b|\bneither\b|\bnobody\b|\bno one\b|\bhardly\b|\bdeny\b|\bdenies\b|\bwould call\b"
+    r"|\bstep\b|\btry\b|\btrying\b|\blet's\b|\blet us\b|\bfirst\b|\?",
     re.I,
+)
+# words of a task that is set, or of a step towards it: no doubt where a result follows
+_TASK = re.compile(
+    r"(?<!we )(?<!we can )\b(?:find|compute|calculate|determine|evaluate)\b|\bneed to\b|\bwant to\b"
+    r"|\bdivided by\b(?!.*(?:=|\bis\b|equals))",
+    re.I,
+)
+_RESULT = re.compile(
+    r"(?:=|\b(?:is|are|was|equals?|gives?(?: us)?|makes?|results? in|resulting in|(?:to )?get|total of))\s*[$*]*$", re.I
 )
 _BEFORE = re.compile(
     r"[0-9)}%]\s*(?:[-+*/^]|\\times|\\cdot|\\div|\bx\b|plus|minus|times|divided by|multiplied by|over|or|and|to"
@@ -104,7 +111,7 @@ _COMPARED = re.compile(
 
 
 def doubted(sentence: str) -> bool:
-    return bool(_DOUBT.search(sentence))
+    return bool(_DOUBT.search(sentence) or (_TASK.search(sentence) and not _RESULT.search(sentence)))
 
 
 class _Last(NamedTuple):
@@ -157,7 +164,8 @@ def _without_aside(last: _Last) -> str | None:
     def up_to(at: int) -> str:
         return last.text[: start + at].rstrip() + "." if NUMBER.search(before[:at]) else ""
 
-    if given := _GIVEN.search(before):  # "the $90", "for 3 apples": what was known; another number may be the result
+    given = None if _RESULT.search(before) else _GIVEN.search(before)
+    if given:  # "the $90", "for 3 apples": what was known; another number may be the result
         if given["the"]:
             return up_to(given.start())
         if NUMBER.search(before[: given.start()]) and not re.search(r"=\s*[^=]*$", before):
