@@ -125,7 +125,10 @@ class Value:
 
     def same(self, other: Value) -> bool | None:
         """Exactly equal; None where an opaque atom leaves it open."""
-        rest = _add(_times(self.num, other.den), _times(other.num, self.den), -1)
+        if self.den == other.den == ONE:  # sums of monomials in one order: equal where they are the same
+            rest = self.num != other.num
+        else:
+            rest = _add(_times(self.num, other.den), _times(other.num, self.den), -1)
         if not rest:
             return True
         return None if self.opaque or other.opaque else False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 
 from dpr_mini.grading.colons import colons
 from dpr_mini.grading.notation import clean, squeeze
@@ -65,6 +66,7 @@ def number(text: str) -> Fraction | None:
     return None
 
 
+@lru_cache(4096)
 def quantity(text: str) -> tuple[Fraction | None, str]:
     """(value, unit) of "5", "5 cm", "$5", "5%", "3 million"; (None, unit) where the value is no plain number."""
     if (value := spelled_out(text)) is not None:

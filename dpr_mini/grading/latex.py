@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 
 from dpr_mini.grading.algebra import (
     HALF,
@@ -316,6 +317,7 @@ def decimal(token: str) -> Fraction:
     return Fraction(plain.rstrip(".")) + Fraction(int(cycle), (10 ** len(cycle) - 1) * 10**digits)
 
 
+@lru_cache(4096)
 def parse(text: str) -> Value:
     """The exact value of a formula. Raises Unreadable for everything that is not certain."""
     parser = _Parser(tokens(text))

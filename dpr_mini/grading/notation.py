@@ -91,6 +91,8 @@ _LEADING_SPACE = re.compile(r"^(?:\\[,;:! ]|\\(?:q?quad)(?![A-Za-z])|~|\s)+")
 
 def strip(text: str) -> str:
     """Without math delimiters, bold marks and closing punctuation; "..." stays (it makes 0.333... another number)."""
+    if text.isalnum():
+        return text
     for _ in range(8):
         text = text.strip().removeprefix("**").removesuffix("**").strip().strip('"').strip()
         text = _LEADING_SPACE.sub("", _TRAILING_SPACE.sub("", text))

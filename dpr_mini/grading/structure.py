@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from dpr_mini.grading.algebra import Unreadable, Value, constant
 from dpr_mini.grading.answers import APPROXIMATE, same_unit
@@ -45,6 +46,7 @@ class Items:
 _MATRIX = re.compile(r"\\begin\{([pbvBV]?matrix|array)\}(?:\{[lcr|]+\})?(.*)\\end\{\1\}", re.S)
 
 
+@lru_cache(4096)
 def items(text: str) -> Items:
     """Raises Unreadable for what is not certain."""
     text = text.strip()

@@ -217,6 +217,7 @@ def _asks_value(gold: str) -> bool:
     return found is not None and not any(found)
 
 
+@lru_cache(4096)
 def _worst(text: str) -> tuple[str, str, bool] | None:
     """Of a value, list, tuple, interval or matrix: the reason that its least worked part is none, its closed form,
     whether it has a variable; None if unreadable."""
