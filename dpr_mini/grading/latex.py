@@ -68,6 +68,9 @@ _TOKEN = re.compile(
 _TIMES = {"*", "\u00b7", "\u00d7", "\\cdot", "\\times"}
 
 
+_NAMED = re.compile(r"sin|cos|tan|cot|sec|csc|log|ln|exp|sqrt|pi|degrees|mod")
+
+
 def tokens(text: str) -> list[str]:
     if len(text) > MAX_LENGTH or not text.isprintable():
         raise Unreadable("too long")
@@ -77,7 +80,8 @@ def tokens(text: str) -> list[str]:
             break
         at = match.end()
         if word := match["word"]:
-            found += _words(word)
+            glued = text[match.start() - 1 : match.start()].isdigit() and not _NAMED.search(word)
+            found += list(word) if glued and len(word) < 5 else _words(word)  # 6abc is a product
         elif match["sign"] in ("\u03c0", "\u221a"):
             found.append("\\pi" if match["sign"] == "\u03c0" else "\\sqrt")
         elif match["command"] in _ALIASES:
@@ -105,11 +109,11 @@ def _words(word: str) -> list[str]:
     raise Unreadable("a word")
 
 
-class _Parser:
-    """Recursive descent over the tokens."""
+class TokenReader:
+    """Tokens, read one after the other."""
 
-    def __init__(self, tokens: list[str]) -> None:
-        self.tokens, self.at, self.level, self.angles = tokens, 0, 0, 0
+    def __init__(self, found: list[str]) -> None:
+        self.tokens, self.at, self.level = found, 0, 0
 
     def peek(self, ahead: int = 0) -> str:
         return self.tokens[self.at + ahead] if self.at + ahead < len(self.tokens) else ""
@@ -120,6 +124,12 @@ class _Parser:
             raise Unreadable(f"{wanted or 'more'} expected")
         self.at += 1
         return token
+
+
+class _Parser(TokenReader):
+    """Recursive descent over the tokens."""
+
+    angles = 0  # how many functions' arguments are open: degrees count within them
 
     def sum(self) -> Value:
         self.level += 1

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from dpr_mini.grading.algebra import HALF, Unreadable, Value, atom, binomial, constant, power_of, root
-from dpr_mini.grading.latex import GREEK, decimal, tokens
+from dpr_mini.grading.latex import GREEK, TokenReader, decimal, tokens
 
 ASKS = re.compile(
     r"\\(?:gcd|lcm|max|min|lim|sum|prod|int|iint|oint|lfloor|lceil|bmod|pmod|mod|det|deg|dim|arg|inf|sup|Pr"
@@ -71,21 +71,8 @@ def form(text: str) -> Form:
     return found
 
 
-class _Reader:
+class _Reader(TokenReader):
     """Recursive descent; looser than latex.parse, since it judges how a thing is written and not what it means."""
-
-    def __init__(self, found: Sequence[str]) -> None:
-        self.tokens, self.at, self.level = list(found), 0, 0
-
-    def peek(self) -> str:
-        return self.tokens[self.at] if self.at < len(self.tokens) else ""
-
-    def take(self, wanted: str = "") -> str:
-        token = self.peek()
-        if not token or (wanted and token != wanted):
-            raise Unreadable(f"{wanted or 'more'} expected")
-        self.at += 1
-        return token
 
     def sum(self) -> Form:
         self.level += 1
