@@ -18,7 +18,7 @@ from dpr_mini.grading.phrases import introduced, upright
 from dpr_mini.grading.regions import says_region, split
 from dpr_mini.grading.structure import structure
 from dpr_mini.grading.units import scaled, split_unit
-from dpr_mini.grading.worked import ASKS, form
+from dpr_mini.grading.worked import ASKS, SERIES, form
 from dpr_mini.types import Verdict
 
 # what is not drawn, and marks that turn text around
@@ -83,7 +83,7 @@ def decide(gold: str, answer: str, how: str, *, closed_forms: ClosedForms = "ref
         return verdict("unparsed", f"unread-{unknown}")
     if dropped(gold, said):
         return verdict("wrong", "dropped")
-    if heavy(said) or heavy(gold):
+    if heavy(gold) or (heavy(said) and not (accept and SERIES.search(said))):
         return verdict("unparsed", "too-large")
     if (
         _beyond_a_float(said)
@@ -187,7 +187,7 @@ def unworked(gold: str, answer: str, accept: bool) -> str:
     asked = clean(gold)
     text = clean(answer)
     if ASKS.search(text if not says_region(text) else text.replace("|", "")) and not ASKS.search(asked):
-        return "" if accept and re.search(r"\\(?:sum|prod)(?![A-Za-z]).*\\infty", text) else "unevaluated"
+        return "" if accept and SERIES.search(text) else "unevaluated"
     if says_region(asked) or says_region(text):
         found = _worst(text)
         return "unevaluated" if found and found[0] and _asks_value(gold) else ""

@@ -33,7 +33,8 @@ _TRIG = frozenset(
         "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh arcsinh arccosh arctanh",
     )
 )
-_SERIES = re.compile(r"\\(?:sum|prod)(?![A-Za-z]).{0,80}\\infty")
+# an infinite series: computer algebra may sum it, where closed forms are accepted
+SERIES = re.compile(r"\\(?:sum|prod)(?![A-Za-z]).{0,80}\\infty")
 
 
 @dataclass(frozen=True)

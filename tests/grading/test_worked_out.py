@@ -62,6 +62,7 @@ UNWORKED = {
 CLOSED = [  # refused where a number is asked for, unless closed forms are accepted
     ("96", r"2^5\cdot3"), ("5", "(2+i)(2-i)"), ("604800", r"\frac{10!}{3!}"), (r"\frac12", r"\sin 30^\circ"),
     (r"\frac12", r"\cos\frac{\pi}{3}"), ("360", r"3\cdot5!"), ("2:3", "4:6"),
+    ("1", r"\sum_{n=1}^{\infty}\frac{1}{2^n}"),
 ]  # fmt: skip
 
 
