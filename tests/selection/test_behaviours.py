@@ -213,13 +213,14 @@ def test_time_grows_with_the_text_not_faster(name):
     def seconds(length):
         text = (HOSTILE[name] * length)[:length]
         best = float("inf")
-        for _ in range(2):  # the smaller: other work on the machine only ever adds
+        for _ in range(3):  # the smallest: other work on the machine only ever adds
             begun = time.process_time()
             behaviours.count(text)
             best = min(best, time.process_time() - begun)
         return best
 
-    assert seconds(32_000) < 12 * seconds(4_000) + 0.05  # 8 when linear, 64 when quadratic
+    # 8 when linear, 64 when quadratic; a busy core has been seen to make 13 of 8
+    assert seconds(32_000) < 24 * seconds(4_000) + 0.05
 
 
 def test_longer_text_is_not_read():
