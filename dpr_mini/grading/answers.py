@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from dpr_mini.grading.colons import colons
 from dpr_mini.grading.notation import clean, squeeze
-from dpr_mini.grading.numerals import DECIMAL, INTEGER
+from dpr_mini.grading.numerals import DECIMAL, INTEGER, spelled_out
 from dpr_mini.grading.units import known, prose, scaled, split_unit
 
 MAX_ANSWER = 1_000  # characters; a longer answer can only be equal as a string, else it is `unparsed`
@@ -79,45 +79,6 @@ def quantity(text: str) -> tuple[Fraction | None, str]:
             return value * large[1], unit
     value, unit = split_unit(text)
     return number(value), unit
-
-
-_WORDS = re.findall(
-    r"\w+",
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty",
-)
-_TENS = dict(
-    zip(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], range(20, 100, 10), strict=True)
-)
-
-
-_PARTS = {
-    "half": 2,
-    "halve": 2,
-    "third": 3,
-    "quarter": 4,
-    "fourth": 4,
-    "fifth": 5,
-    "sixth": 6,
-    "seventh": 7,
-    "eighth": 8,
-}
-_PARTS |= {"ninth": 9, "tenth": 10}
-
-
-def spelled_out(text: str) -> Fraction | None:
-    """The value of "twelve" or "forty-two", below a hundred; None for anything else."""
-    words = text.lower().replace("-", " ").split()
-    if len(words) == 1 and words[0] in _WORDS:
-        return Fraction(_WORDS.index(words[0]))
-    if words and words[0] in _TENS and len(words) < 3:
-        ones = (
-            _WORDS.index(words[1]) if len(words) == 2 and words[1] in _WORDS[1:10] else 0 if len(words) == 1 else None
-        )
-        return None if ones is None else Fraction(_TENS[words[0]] + ones)
-    if len(words) == 2 and words[0] in ("a", "an", *_WORDS[1:10]) and (part := _PARTS.get(words[1].removesuffix("s"))):
-        return Fraction(_WORDS.index(words[0]) if words[0] in _WORDS else 1, part)
-    return None
 
 
 def same_unit(a: str, b: str) -> bool:

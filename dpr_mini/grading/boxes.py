@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from dpr_mini.grading.notation import strip
+from dpr_mini.grading.units import known
 
 _DENIES = re.compile(
     r"(?:\bnot|n't|\bnever|\bcannot|\\not|\\neq?)(?:\s+(?:equal|equals|be|to|the|answer|is|=))*[\s:$({=]*$", re.I
@@ -72,8 +73,10 @@ _RELATION = re.compile(r"(\\(?:neq?|not)(?![A-Za-z])\s*=?|!=)|(<=?|>=?|\\(?:l|g)
 
 def _in_context(text: str, start: int, end: int, inside: str) -> str:
     """The box's content with sign, factor, power, unit and relation that stand around it in its formula."""
-    inside, around = strip(inside), _formula(text, start, end)
+    inside, around = strip(_COMMENT.sub("", inside) or inside), _formula(text, start, end)
     left, right = around or _touching(text, start, end)
+    if around and not right.strip() and (unit := _UNIT_BEHIND.match(text, end)) and known(unit[1]):
+        right = rf"\text{{ {unit[1]}}}"
     if around and left.count("{") > left.count("}"):  # within a fraction or a root: the whole formula says it
         return inside if _STYLED.search(left) else strip(left.rpartition("=")[2] + inside + right.partition("=")[0])
     ends = list(_LEFT_END.finditer(left))
@@ -89,6 +92,9 @@ def _in_context(text: str, start: int, end: int, inside: str) -> str:
     return strip(f"{left}{grouped}{' ' if right[:1].isalpha() else ''}{right}")
 
 
+_COMMENT = re.compile(r"\\text\s*\{\s*\((?:since|because|as|where|which|from|by)\b.*$", re.S)
+# "\boxed{72} \) cm": the unit stands behind the formula; "in" and the like are words
+_UNIT_BEHIND = re.compile(r"\s*(?:\$\$?|\\\)|\\\])\s*(?!(?:in|a|as|at|I|s|m)\b)([A-Za-z]{1,12})(?=[\s.,;!)*]|$)")
 # a style's group, or one that only holds the box
 _STYLED = re.compile(
     r"\\(?:text|textbf|mathbf|color|bbox|fbox|underline|displaystyle)\s*\{[^{}]*$"

@@ -65,14 +65,14 @@ _HESITATES = r"(?:(?:hmm+|wait|oh|ah|oops|but|no|actually|hold on|well|hang on|u
 _DEICTIC = r"(?:that|this|it|which|(?:the|my|this|that) (?:answer|result|value|total|number|figure))"
 _WRONG = (
     r"(?:not (?:right|correct|possible|true|the (?:right|correct) (?:answer|one))|wrong|incorrect|impossible"
-    r"|a mistake|off|too (?:big|small|large|low|high|many|much|few))\b"
+    r"|a mistake|off|too (?:big|small|large|low|high|many|much|few))\b(?=\s*(?:[.,!?;:)]|$|because\b|since\b|as\b))"
 )
 _IS = r"(?:'s| is| was| looks| seems(?: to be)?| must be| has to be)"
 _NEVER = r"(?:can't|cannot|can not|couldn't|isn't|is not|wasn't|doesn't|does not)"
 _BACK = re.compile(
     rf"\s*[(*_\"]*{_HESITATES}(?:"
     rf"{_DEICTIC}(?:{_IS}\s+(?:actually\s+|clearly\s+)?{_WRONG}|\s+{_NEVER}\s+(?:be\s+)?"
-    r"(?:right|correct|possible|true|it|work|fit|match|add up|the answer)\b)"
+    r"(?:right|correct|possible|true|it|work|fit|match|add up|the answer)\b(?=\s*(?:[.,!?;:)]|$|because\b|since\b)))"
     r"|(?:scratch|strike|forget|disregard|ignore) (?:that|this|it)\b"
     r"|i (?:made|have made|see|found|spot) an? (?:\w+ )?(?:mistake|error|slip)\b"
     r"|i(?:'m| am) wrong\b|i was wrong\b|i take (?:that|it) back\b"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from dpr_mini.grading.answers import spelled_out
 from dpr_mini.grading.notation import strip
+from dpr_mini.grading.numerals import spelled_out
 
 _HEADING = re.compile(
     r"[0-9]+\s*[.):]\s*\**[A-Za-z]|[A-Za-z ]{3,}[0-9]*\s*:|\**(?:step|part|case|solution|final|answer|conclusion"
@@ -68,7 +68,7 @@ _REMARK = re.compile(
     re.I | re.S,
 )
 _ASIDE = re.compile(
-    r"\s*\((?=[^()]*[A-Za-z]{3}[^()]*\s)(?P<inside>[^()]*)\)\s*$|\s*\((?P<word>[a-z]+[- ][a-z -]+)\)\s*$"
+    r"\s*\((?=[^()]*(?<![\\A-Za-z])[A-Za-z]{3}[^()]*\s)(?P<inside>[^()]*)\)\s*$|\s*\((?P<word>[a-z]+[- ][a-z -]+)\)\s*$"
 )
 _CHANGES = re.compile(
     r"\b(?:or|not|most|least|more|less|fewer|negative|minus|plus|below|above|under|over|thousands?|millions?"
@@ -78,8 +78,18 @@ _CHANGES = re.compile(
 )
 _INTRODUCED = re.compile(
     r"^(?:\$?\\?[A-Za-z][\w\\(){}$ '-]{0,80}?|[A-Za-z][^=:]{0,80}?)(?:\s+(?:is|are|was|were|equals?|has|have"
-    r"|comes to|becomes|costs?|gives|must be)(?:\s+(?:equal to|exactly|simply|just|therefore|thus))?|\s*:)\s+(?=\S)",
+    r"|comes to|becomes|costs?|gives|must be)(?:\s+(?:equal to|exactly|simply|just|therefore|thus))?|\s*:)\s+(?=\S)"
+    r"(?!(?:is|are|was|were)\b)",
     re.I,
+)
+
+
+# "3/4 of 60, which is 45": the value behind the calculation
+_THAT_IS = re.compile(
+    r"^(?P<head>.*[0-9].*?),?\s+(?:i\.e\.,?|which (?:is|equals|gives|makes|comes to)(?: equal to)?|that is,?|namely"
+    r"|or simply)"
+    r"\s+(?=[-$\\(]*[0-9])(?P<value>.+)$",
+    re.I | re.S,
 )
 
 
@@ -93,6 +103,8 @@ def clause(text: str) -> str:
     if (spelt := re.search(r"\s*\(([a-z -]+)\)$", text)) and spelled_out(spelt[1]) is not None:
         text = text[: spelt.start()]  # 12 (twelve)
     text = text.replace("`", "") if text.count("`") == 1 else text
+    if (named := _THAT_IS.match(text)) and not re.fullmatch(r"[-$\\(]*[0-9.,/]+\s*[a-z]*", named["head"].strip(), re.I):
+        text = named["value"]
     for _ in range(3):
         shorter = _REMARK.sub("", text)
         if shorter == text and (aside := _ASIDE.search(text)) and not _CHANGES.search(aside[0]):
@@ -122,14 +134,17 @@ def introduced(text: str) -> str:
 
 
 def phrase(text: str) -> tuple[str, str] | None:
-    """(x, "") of the last "answer is x" whose x is a value; ("", what follows) where the last one denies; or None."""
+    """(x, what follows) of the last "answer is x" whose x is a value; x is "" where the last one denies; or None."""
     for match in reversed(list(ANSWER.finditer(text))):
         rest = text[match.end() : match.end() + 400]
         bullets = re.match(r"(?:\s*[-*\u2022]\s+(?=[-0-9$\\(])[^\n]{1,60}(?:\n|$))+", text[match.end() - 1 :])
         if bullets and "\n" in match[0]:
             listed = [re.sub(r"^[-*\u2022]\s+", "", line.strip()) for line in bullets[0].strip().split("\n")]
-            return ", ".join(strip(line) for line in listed if line), ""
-        end = re.search(r"(?:[.!?]|;(?!\s*-?[0-9$\\(]))(?=\s|\*|$|\"|\))|\n|\\\]|\\\)(?!\s*(?:or|and|,))", rest)
+            return ", ".join(strip(line) for line in listed if line), text[match.end() - 1 + bullets.end() :]
+        end = re.search(
+            r"(?:(?<!\bi\.e)(?<!\be\.g)[.!?]|;(?!\s*-?[0-9$\\(]))(?=\s|\*|$|\"|\))|\n|\\\]|\\\)(?!\s*(?:or|and|,))",
+            rest,
+        )
         if (
             end
             and end[0] == "!"
@@ -144,6 +159,8 @@ def phrase(text: str) -> tuple[str, str] | None:
             continue
         words = strip(words)
         if _DENIAL.match(words):
+            if instead := re.search(r",?\s+but\s+(?:rather\s+|instead\s+|it is\s+|it's\s+)?(?=[-$\\0-9(])", words):
+                return upright(clause(words[instead.end() :])), text[match.end() + (end.end() if end else len(rest)) :]
             return "", text[match.end() + (end.end() if end else 0) :]
         before = re.split(r"[.!?\n,:;]", text[max(0, match.start() - 80) : match.start()])[-1]
         if _DENIED_BEFORE.search(before):
@@ -159,7 +176,7 @@ def phrase(text: str) -> tuple[str, str] | None:
             return "", text[match.end() + end.end() :]
         if not words or _NO_VALUE.match(words):
             continue
-        return upright(clause(words)), ""
+        return upright(clause(words)), text[match.end() + (end.end() if end else len(rest)) :]
     return None
 
 

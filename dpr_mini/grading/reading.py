@@ -10,10 +10,12 @@ from __future__ import annotations
 import re
 
 from dpr_mini.grading.boxes import boxed
+from dpr_mini.grading.concluding import taken_back
+from dpr_mini.grading.formulas import last_formula, plain_formula, stated_words
 from dpr_mini.grading.notation import spelled, strip
 from dpr_mini.grading.numerals import NUMBER
 from dpr_mini.grading.phrases import ANSWER, clause, hashes, phrase, upright
-from dpr_mini.grading.stated import last_formula, stated_number, stated_words
+from dpr_mini.grading.stated import stated_number
 
 MAX_TEXT = 200_000  # characters of a response that are searched, from its end
 
@@ -56,7 +58,7 @@ def extract(text: str) -> tuple[str, str]:
 
 
 _CHAT = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:eos|end_of_turn|start_of_turn)>|\[/?INST\]")
-_BOLD = re.compile(r"(?<![\w)\]}*])\*\*(?=[^\s*])([^*\n]{1,200}?)(?<=[^\s*])\*\*(?![\w(*])")
+_BOLD = re.compile(r"(?<![\w)\]}*])(\*\*|__)(?=[^\s*_])([^*_\n]{1,200}?)(?<=[^\s*_])\1(?![\w(*])")
 _QUOTED = re.compile(r"(?m)^[ \t]*>(?:[ \t]|$)")
 
 
@@ -75,7 +77,7 @@ _GOODBYE = re.compile(
 def _plain(text: str) -> str:
     """Without chat tokens, bold marks and quote signs: they are no part of what is said."""
     text = _HTML.sub(" ", text).replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&")
-    text = _QUOTED.sub("", _BOLD.sub(r"\1", _CHAT.sub("", text))).replace(r"\\boxed", r"\boxed")
+    text = _QUOTED.sub("", _BOLD.sub(r"\2", _CHAT.sub("", text))).replace(r"\\boxed", r"\boxed")
     text = _IDIOM.sub("", text)
     for turn in _TURN.finditer(text):  # it goes on as somebody else
         if turn[1] or ANSWER.search(text[: turn.start()]) or "####" in text[: turn.start()]:
@@ -98,27 +100,38 @@ def said(text: str) -> str:
 def extract_plain(text: str) -> tuple[str, str]:
     """`extract` where thoughts and tags are out of the way."""
     if (box := boxed(text)) is not None:
-        return box, "boxed" if box else "denied"
+        behind = text[text.rindex("box") + 3 :]
+        return _unless_taken_back(box, "boxed", behind.partition("}")[2]) if box else ("", "denied")
     if found := hashes(text):
-        return found, "hashes"
+        return _unless_taken_back(found, "hashes", text.rpartition("####")[2].partition("\n")[2])
     if _is_bare(text):
         return _bare(text), "bare"
     if (named := phrase(text)) is not None:
         if named[0]:
             if _SENTENCE.match(named[0]) and (result := stated_number(f"{named[0]}.")):
-                return result, "phrase"
-            return named[0], "phrase"
+                return _unless_taken_back(result, "phrase", named[1])
+            return _unless_taken_back(named[0], "phrase", named[1])
         text = named[1]  # denied: what follows may say it
         if not (stated := stated_number(text)):
             return "", "denied"
         return stated, "last_number"
     if found := last_formula(text):
         return found, "math"
+    if found := plain_formula(text):
+        return found, "math"
     if found := stated_words(text):
         return found, "last_words"
     if found := stated_number(text):
         return found, "last_number"
     return "", "none"
+
+
+def _unless_taken_back(found: str, how: str, behind: str) -> tuple[str, str]:
+    """The answer, unless the text behind it takes it back; then what is said after that."""
+    if (end := taken_back(found, behind)) is None:
+        return found, how
+    instead, how = extract_plain(behind[end:])
+    return (instead, how) if instead else ("", "denied")
 
 
 def first_result(text: str) -> str:

@@ -1,77 +1,23 @@
-"""The result that a response states without calling it the answer: its last formula, number or word.
+"""The number that a response states as its result without calling it the answer.
 
-Only where the sentence states it: not denied, doubted, asked for, or one operand of a calculation that is only named.
+Only where its concluding sentence states it: not denied, doubted, asked for, given, one of several numbers that could
+be meant, or one operand of a calculation that is only named.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
-from dpr_mini.grading.answers import spelled_out
+from dpr_mini.grading.concluding import conclusion
+from dpr_mini.grading.doubt import doubted, result_follows
+from dpr_mini.grading.meant import Last, alone, computed, unsolved
 from dpr_mini.grading.notation import strip
 from dpr_mini.grading.numerals import NUMBER
 from dpr_mini.grading.phrases import upright
 from dpr_mini.grading.units import VALUE_WORDS, known, unit_name
 
-_FOR_ALL = re.compile(r"\s*,?\s*\b(?:for|where)\s+(?:all|every|any|each)\b[^$\n]{0,40}\$[^$\n]{1,30}\$\s*\.?\s*$")
 MAX_END = 20_000  # characters at the end of a response in which its result is looked for
-_DIGIT = re.compile("[0-9]")
 MAX_SENTENCE = 600  # characters of a sentence that are looked at, on each side of its number
-_SPAN = re.compile(r"\$\$?([^$\n]{1,200})\$|\\[(\[]([^$]{1,200}?)\\[)\]]")
-
-
-def last_formula(text: str) -> str:
-    """The last formula of the text, where no number follows; formulas joined by or, and, a comma are one answer."""
-    text = text[-MAX_END:]
-    text, number = text[:-120] + _FOR_ALL.sub("", text[-120:]), None
-    for number in NUMBER.finditer(text) if _DIGIT.search(text) else ():  # noqa: B007
-        pass
-    spans = list(_SPAN.finditer(text))
-    if not spans:
-        return ""
-    last = spans[-1]
-    inside = strip(last[1] or last[2])
-    prose = re.search(r"(?<![\\A-Za-z{])[A-Za-z]{3,}", inside)
-    if (number is not None and number.start() >= last.end()) or prose or not inside or inside[-1] in "+-*/=,":
-        return ""
-    sentence = text[text.rfind(". ", 0, last.start()) + 1 : last.start()]
-    if (
-        doubted(sentence)
-        or re.search(r"\?\s*$", text.strip())
-        or doubted(text[last.end() : last.end() + 60].split(".")[0])
-    ):
-        return ""
-    parts = [inside]
-    at = last.start()
-    for before in reversed(spans[:-1]):
-        between = text[before.end() : at].strip()
-        if not re.fullmatch(r",|or|and|, ?or|, ?and|;", between):
-            break
-        parts.insert(0, strip(before[1] or before[2]) + (r" \text{ or } " if "or" in between else ", "))
-        at = before.start()
-    tail = re.match(r"\s*([A-Za-z]{2,}(?:\s[A-Za-z]+)?)\s*[.!]?\s*$", text[last.end() :])
-    return upright("".join(parts) + (f" {tail[1]}" if tail and len(parts) == 1 else ""))
-
-
-_DOUBT = re.compile(
-    r"\bnot\b|n't\b|\bnever\b|\bcannot\b|\bmaybe\b|\bperhaps\b|\bmight\b|\bcould be\b|\bpossibly\b|\bprobably\b"
-    r"|\bguess(?:ing)?\b|\bunless\b|\bunsure\b|\basked\b|\bquestion\b|\bproblem (?:asks|says|states)\b"
-    r"|\bhow (?:many|much|far|old|long)\b|\bwhat is\b|\btoo (?:small|large|big|low|high|many|few)\b|\bwrong\b"
-    r"|\bincorrect\b|\bimpossible\b|\bif\b|\bsuppose\b|\bassume\b|\binstead of\b|\brather than\b|\bmistake\b"
-    r"|\bunlikely\b|\bneither\b|\bnobody\b|\bno one\b|\bhardly\b|\bdeny\b|\bdenies\b|\bwould call\b"
-    r"|\bstep\b|\btry\b|\btrying\b|\blet's\b|\blet us\b|\bfirst\b|\?",
-    re.I,
-)
-# words of a task that is set, or of a step towards it: no doubt where a result follows
-_TASK = re.compile(
-    r"(?<!we )(?<!we can )\b(?:find|compute|calculate|determine|evaluate)\b|\bneed to\b|\bwant to\b"
-    r"|\bdivided by\b(?!.*(?:=|\bis\b|equals))",
-    re.I,
-)
-_RESULT = re.compile(
-    r"(?:=|\b(?:is|are|was|equals?|gives?(?: us)?|makes?|results? in|resulting in|(?:to )?get|total of))\s*[$*]*$", re.I
-)
 _BEFORE = re.compile(
     r"[0-9)}%]\s*(?:[-+*/^]|\\times|\\cdot|\\div|\bx\b|plus|minus|times|divided by|multiplied by|over|or|and|to"
     r"|of|from|than|out of)\s*$|\b(?:or|either|between|than|over|under|below|above|almost|nearly|up to|at least"
@@ -90,10 +36,15 @@ _GLUE = re.compile(
     r"(?:[A-Za-z\\^!(_{][^\s,;$]*)|\s*(?:\\(?:pi|sqrt|cdot|times|pm)(?![A-Za-z])|[-+*/^](?=\s*[0-9\\a-z(])"
     r"|\bx\s+[0-9])[^,;.$\n]*|\s*:\s*[0-9]+(?:\s*(?:[ap]\.?m\b\.?))?"
 )
-
-
+_UNFINISHED = re.compile(  # the text ends in the middle of a sentence
+    r"(?:\b(?:the|an?|by|to|of|and|or|with|for|from|is|are|was|we|then|get|need|have|multiply|divide|add|subtract"
+    r"|that|which|so|it|per|than)|[-+*/=(,:])\s*$",
+    re.I,
+)
 _UNKNOWN = re.compile(
-    r"cannot be (?:determined|known|found|answered)|not enough information|insufficient (?:information|data)"
+    r"(?:cannot|can't|can not|could not|couldn't|unable to) (?:be )?(?:determined?|known?|found|find"
+    r"|answer(?:ed)?|solved?|sa[iy]d?|tell|told)|without knowing|not enough information"
+    r"|insufficient (?:information|data)"
     r"|impossible to (?:say|tell|know|determine)|does not (?:say|tell)|doesn't (?:say|tell)|no way to (?:know|tell)",
     re.I,
 )
@@ -110,39 +61,31 @@ _COMPARED = re.compile(
 )
 
 
-def doubted(sentence: str) -> bool:
-    return bool(_DOUBT.search(sentence) or (_TASK.search(sentence) and not _RESULT.search(sentence)))
-
-
-class _Last(NamedTuple):
-    """The last number of a text, and its sentence."""
-
-    text: str
-    start: int  # of the sentence
-    before: str  # of the sentence, up to the number
-    number: str
-    behind: str  # of the sentence, from the number on
-    rest: str  # of the text, from the number on
-
-
 def stated_number(text: str) -> str:
-    """The last number of the text, with what belongs to it, if its sentence states it as a result; else ""."""
+    """The number that the concluding sentence states as a result, with what belongs to it; else ""."""
+    text = conclusion(text[-MAX_END:])
+    if _UNKNOWN.search(text[-400:]) or _UNFINISHED.search(text[-60:]):
+        return ""
     for _ in range(5):
-        last = _last(text[-MAX_END:])
-        if last is None or _UNKNOWN.search(last.text[-400:]):
+        last = _last(text)
+        if last is None or last.rest[len(last.behind) :][:1] == "?" or unsolved(last):
             return ""
-        if doubted(last.before) or doubted(last.behind) or last.rest[len(last.behind) :][:1] == "?":
+        supposed = re.match(r"\W*if\b[^,]*,", last.before, re.I)
+        of_several = computed(last)
+        if doubted(last.before[supposed.end() if supposed and of_several else 0 :]) or doubted(last.behind):
             return ""
+        if of_several:
+            return _value(of_several)
         shorter = _without_aside(last)
         if shorter is None:
-            return _value(last)
+            return _value(last) if alone(last) or _several(last) or _bracket(last) else ""
         text = shorter
     return ""
 
 
-def _last(text: str) -> _Last | None:
+def _last(text: str) -> Last | None:
     number = None
-    for number in NUMBER.finditer(text) if _DIGIT.search(text) else ():  # noqa: B007
+    for number in NUMBER.finditer(text) if re.search("[0-9]", text) else ():  # noqa: B007
         pass
     if number is None:
         return None
@@ -151,10 +94,10 @@ def _last(text: str) -> _Last | None:
     rest = text[number.end() :]
     stop = re.search(r"[.!?;](?=\s|$)|\n|$", rest).start()
     behind = rest[: min(stop, MAX_SENTENCE)]
-    return _Last(text, start, text[start : number.start()], number[0].strip(), behind, rest)
+    return Last(text, start, text[start : number.start()], number[0].strip(), behind, rest)
 
 
-def _without_aside(last: _Last) -> str | None:
+def _without_aside(last: Last) -> str | None:
     """The text before a given number, a reason or an aside, which hold no result; "" where nothing is left.
 
     None where the number stands in none of them.
@@ -164,7 +107,10 @@ def _without_aside(last: _Last) -> str | None:
     def up_to(at: int) -> str:
         return last.text[: start + at].rstrip() + "." if NUMBER.search(before[:at]) else ""
 
-    given = None if _RESULT.search(before) else _GIVEN.search(before)
+    bracket = _bracket(last)
+    if bracket and re.search(r"[A-Za-z]{3,}", bracket):
+        return up_to(before.rfind("("))
+    given = None if result_follows(before) else _GIVEN.search(before)
     if given:  # "the $90", "for 3 apples": what was known; another number may be the result
         if given["the"]:
             return up_to(given.start())
@@ -176,13 +122,10 @@ def _without_aside(last: _Last) -> str | None:
         return ""
     if re.search(r"[A-Za-z]\(\s*$", before):  # sqrt(19), f(3)
         return ""
-    bracket = _bracket(last)
-    if bracket and re.search(r"[A-Za-z]{3,}", bracket):
-        return up_to(before.rfind("("))
     return None
 
 
-def _bracket(last: _Last) -> str:
+def _bracket(last: Last) -> str:
     """The bracket that the number stands in, "" where there is none."""
     if not re.search(r"\([^()]*$", last.before):
         return ""
@@ -190,7 +133,7 @@ def _bracket(last: _Last) -> str:
     return found[0] if found else ""
 
 
-def _value(last: _Last) -> str:
+def _value(last: Last) -> str:
     """The number with what belongs to it: its sign in words, its unit, the list, pair or time that it ends."""
     sentence, value, behind = last.before, last.number, last.behind
     before = sentence.rstrip(' $*"`_(')
@@ -202,6 +145,9 @@ def _value(last: _Last) -> str:
     bracket = _bracket(last)
     if bracket and not re.search(r"[A-Za-z]{2,}", bracket) and re.search("[,=]", bracket):
         return strip(bracket if "," in bracket else bracket[1:-1])
+    if more := re.match(r"\s+(?:more|additional|other)(?=\s+[a-z]+\b(?!.*\bthan\b))", behind):  # "needs 3 more hours"
+        if re.search(r"\b(?:need|take|require|want|buy|make)s?$", before, re.I):
+            behind = behind[more.end() :]
     if compared := _COMPARED.match(behind):
         return strip(f"{value} {compared['noun'] or ''}")
     if re.match(r"\s*(?:degrees?|\^\s*\\circ)?\s*[A-Za-z]{0,10}\s*below\s+(?:zero|freezing)\b", behind):
@@ -224,7 +170,7 @@ _HALF = re.compile(r"\s*(?:[ap]\.?\s?m\b\.?|in the (?:morning|afternoon|evening)
 _MEASURES = re.compile(r"(?:[0-9][0-9.,]*\s*[A-Za-z]+\.?(?:\s*,)?(?:\s+and)?\s+)+$")
 
 
-def _several(last: _Last) -> str:
+def _several(last: Last) -> str:
     """Measures that are one (2 hours and 15 minutes), and numbers that are a list (8 cm, 15 cm and 17 cm; 4 and 9)."""
     unit = re.match(r"\s+([A-Za-z]+)|([A-Za-z]+)", last.behind)
     name = (unit[1] or unit[2]) if unit else ""
@@ -272,21 +218,3 @@ _HARMLESS = frozenset(
         "where which while who will with within",
     )
 )
-
-
-def stated_words(text: str) -> str:
-    """What the last sentence says in words ("The ball is red."), in a text without numbers."""
-    sentences = [s for s in re.split(r"(?<=[.!?])\s+|\n", text.strip()[-MAX_END:]) if s.strip()]
-    if not sentences or re.search("[0-9]", sentences[-1]) or doubted(sentences[-1]):
-        return ""
-    numerals = [w for w in re.findall(r"[a-z]+(?:-[a-z]+)?", sentences[-1].lower()) if spelled_out(w) is not None]
-    if len(numerals) == 1 and not re.search(
-        r"\b(?:half|halves|thirds?|quarters?|and|or|the)\s+" + numerals[0], sentences[-1], re.I
-    ):
-        return numerals[0]
-    if re.search("[0-9]", text):
-        return ""
-    found = re.fullmatch(
-        r".{1,120}\b(?:is|are|was)\s+((?:an?\s+|the\s+)?[A-Za-z'-]+(?:\s[A-Za-z'-]+)?)[.!]?", sentences[-1].strip()
-    )
-    return strip(found[1]) if found else ""

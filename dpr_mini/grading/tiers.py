@@ -9,11 +9,12 @@ from functools import lru_cache
 from typing import Literal
 
 from dpr_mini.grading.algebra import Unreadable
-from dpr_mini.grading.answers import APPROXIMATE, MAX_ANSWER, exact, quantity, spelled_out, unnamed, unread_words
+from dpr_mini.grading.answers import APPROXIMATE, MAX_ANSWER, exact, quantity, unnamed, unread_words
 from dpr_mini.grading.colons import colons
 from dpr_mini.grading.guards import MAX_NESTING, depth, dropped, heavy, unknown_commands
 from dpr_mini.grading.latex import parse
 from dpr_mini.grading.notation import clean, squeeze
+from dpr_mini.grading.numerals import spelled_out
 from dpr_mini.grading.phrases import introduced, upright
 from dpr_mini.grading.regions import says_region, split
 from dpr_mini.grading.structure import structure
