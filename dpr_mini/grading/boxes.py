@@ -44,7 +44,9 @@ def boxed(text: str) -> str | None:
     group = [closed[-1]]
     for box in reversed(closed[:-1]):  # \boxed{1}, \boxed{2} and $x=\boxed{3}$: one list
         between = text[box[1] : group[0][0]][:80]
-        joined = _JOINER.fullmatch(re.sub(r"^\s*\$?\s*[A-Za-z]{3,12}(?=\s+(?:and|or)\b|\s*,)", "", between))
+        joined = _JOINER.fullmatch(
+            re.sub(r"^\s*\$?\s*(?!or\b|and\b)[A-Za-z]{1,12}(?=\s+(?:and|or)\b|\s*,)", "", between)
+        )
         if not joined or not re.search(r",|;|\bor\b|\band\b|\bas well\b|\\lor|\\q?quad", between):
             break
         group.insert(0, box)
@@ -92,7 +94,9 @@ def _in_context(text: str, start: int, end: int, inside: str) -> str:
     return strip(f"{left}{grouped}{' ' if right[:1].isalpha() else ''}{right}")
 
 
-_COMMENT = re.compile(r"\\text\s*\{\s*\((?:since|because|as|where|which|from|by)\b.*$", re.S)
+_COMMENT = re.compile(
+    r"\\text\s*\{\s*\((?:since|because|as|where|which|from|by|at|when|attained|reached|after|using)\b.*$", re.S
+)
 # "\boxed{72} \) cm": the unit stands behind the formula; "in" and the like are words
 _UNIT_BEHIND = re.compile(r"\s*(?:\$\$?|\\\)|\\\])\s*(?!(?:in|a|as|at|I|s|m)\b)([A-Za-z]{1,12})(?=[\s.,;!)*]|$)")
 # a style's group, or one that only holds the box

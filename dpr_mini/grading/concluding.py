@@ -8,7 +8,7 @@ from dpr_mini.grading.numerals import NUMBER
 
 _CODE = re.compile(r"```[^`]*(?:```|$)|~~~[^~]*(?:~~~|$)")
 # a sentence ends here; not at "i.e. 5", "Mr. Lee", "12.5"
-_END = re.compile(
+END = re.compile(
     r"(?<!\bi\.e)(?<!\be\.g)(?<!\bMr)(?<!\bMrs)(?<!\bDr)(?<!\bvs)(?<!\bapprox)[.!?;]+(?:[\"')\]]|\*\*)?(?=\s)|\n"
 )
 _CHECKS = re.compile(
@@ -29,7 +29,7 @@ _ASKS = re.compile(r"\?[\"')\]*\s]*$")
 def sentences(text: str) -> list[tuple[int, int]]:
     """(start, end) of each sentence that is not blank."""
     found, start = [], 0
-    for end in [*(m.end() for m in _END.finditer(text)), len(text)]:
+    for end in [*(m.end() for m in END.finditer(text)), len(text)]:
         if text[start:end].strip():
             found.append((start, end))
         start = end
@@ -70,18 +70,22 @@ _WRONG = (
 _IS = r"(?:'s| is| was| looks| seems(?: to be)?| must be| has to be)"
 _NEVER = r"(?:can't|cannot|can not|couldn't|isn't|is not|wasn't|doesn't|does not)"
 _BACK = re.compile(
-    rf"\s*[(*_\"]*{_HESITATES}(?:"
+    rf"\s*[(*_\"]*(?:no\b[\s,.!]*(?:wait|hold on|hang on|actually)|(?:wait|hold on|hang on|actually|hmm+)[\s,.!]*no\b)"
+    rf"|\s*[(*_\"]*{_HESITATES}(?:"
     rf"{_DEICTIC}(?:{_IS}\s+(?:actually\s+|clearly\s+)?{_WRONG}|\s+{_NEVER}\s+(?:be\s+)?"
     r"(?:right|correct|possible|true|it|work|fit|match|add up|the answer)\b(?=\s*(?:[.,!?;:)]|$|because\b|since\b)))"
-    r"|(?:scratch|strike|forget|disregard|ignore) (?:that|this|it)\b"
+    r"|(?:scratch|strike|forget|disregard|ignore) (?:that|this|it|(?:the|my) (?:answer|result|line|number))\b"
     r"|i (?:made|have made|see|found|spot) an? (?:\w+ )?(?:mistake|error|slip)\b"
+    r"|i (?:mis(?:read|counted|took|understood|calculated|copied)|forgot|overlooked|should have)\b"
     r"|i(?:'m| am) wrong\b|i was wrong\b|i take (?:that|it) back\b"
     r"|i (?:can't|cannot|could not|couldn't) (?:determine|say|tell|answer|solve|know)\b)",
     re.I,
 )
 _NUMBER_WRONG = re.compile(
     rf"\b(?P<number>-?[0-9][0-9.,]*)(?:\s+[a-z]+)?(?:{_IS}\s+{_WRONG}|\s+(?:can't|cannot|can not|isn't|is not)\s+"
-    r"(?:be\s+)?(?:right|correct|possible|true|the answer))",
+    r"(?:be\s+)?(?:right|correct|possible|true|the answer)"
+    r"|\s+(?:does not|doesn't|did not|didn't|fails to) (?:satisfy|work|fit|match|hold|solve|check)"
+    r"|\s+(?:has to|must|can) be (?:rejected|discarded|ruled out|excluded))",
     re.I,
 )
 

@@ -9,8 +9,8 @@ _DOUBT = re.compile(
     r"|\bguess(?:ing)?\b|\bunless\b|\bunsure\b|\basked\b|\bquestion\b|\bproblem (?:asks|says|states)\b"
     r"|\bhow (?:many|much|far|old|long)\b|\bwhat is\b|\btoo (?:small|large|big|low|high|many|few)\b|\bwrong\b"
     r"|\bincorrect\b|\bimpossible\b|\bif\b|\bsuppose\b|\bassume\b|\binstead of\b|\brather than\b|\bmistake\b"
-    r"|\bunlikely\b|\bneither\b|\bnobody\b|\bno one\b|\bhardly\b|\bdeny\b|\bdenies\b|\bwould call\b"
-    r"|\bstep\b|\btry\b|\btrying\b|\blet's\b|\blet us\b|\bfirst\b|\?",
+    r"|\bunlikely\b|\bneither\b|\bnobody\b|\bno one\b|\bhardly\b|\bdeny\b|\bdenies\b|\bwould (?:call|have)\b"
+    r"|\bstep\b(?!\s*[0-9])|\btry\b|\btrying\b|\blet's\b|\blet us\b|\bfirst\b|\?",
     re.I,
 )
 # words of a task that is set, or of a step towards it: no doubt where a result follows

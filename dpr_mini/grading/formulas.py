@@ -17,7 +17,7 @@ _SPAN = re.compile(r"\$\$?([^$\n]{1,200})\$|\\[(\[]([^$]{1,200}?)\\[)\]]")
 
 def last_formula(text: str) -> str:
     """The last formula of the text, where no number follows; formulas joined by or, and, a comma are one answer."""
-    text = text[-MAX_END:]
+    text = text[-MAX_END:].replace(r"\$", "")  # $\$21$
     text, number = text[:-120] + _FOR_ALL.sub("", text[-120:]), None
     for number in NUMBER.finditer(text) if re.search("[0-9]", text) else ():  # noqa: B007
         pass
@@ -61,7 +61,7 @@ def plain_formula(text: str) -> str:
     found = _PLAIN.search(last)
     if not found or doubted(last):
         return ""
-    formula = strip(found["formula"])
+    formula = upright(strip(found["formula"]))
     several = re.search(r"(?<=[^\s(])\s*[-+*/^]", formula)
     if not several or not re.search(r"[a-z]", formula) or re.search(r"[-+*/^(,]$", formula):
         return ""
@@ -78,6 +78,13 @@ def stated_words(text: str) -> str:
         r"\b(?:half|halves|thirds?|quarters?|and|or|the)\s+" + numerals[0], sentences[-1], re.I
     ):
         return numerals[0]
+    concluded = re.fullmatch(
+        r"\W*(?:[Ss]o|[Tt]hus|[Tt]herefore|[Hh]ence)\b.{1,100}\b(?:is|are|was|falls?)\s+(?:[a-z]+\s+)?(?:on\s+)?"
+        r"([A-Z][a-z]*)[.!]?\W*",
+        sentences[-1],
+    )
+    if concluded:
+        return concluded[1]
     if re.search("[0-9]", text):
         return ""
     found = re.fullmatch(

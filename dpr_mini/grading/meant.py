@@ -31,6 +31,11 @@ _CLAUSE = re.compile(
     r"(?:[A-Za-z']+\s+){1,6}[$\u20ac\u00a3]?$",
     re.I,
 )
+_LABEL = re.compile(
+    r"\b(?:week|day|grade|step|month|year|chapter|level|room|team|question|line|row|case|part|page|number|no\.|lap|shift"
+    r"|round|phase|problem|player|group)\s+#?[0-9]+(?![0-9.,]*[0-9])",
+    re.I,
+)
 _CLOCK = re.compile(r"[0-9]\s?:\s?$")
 _SUBJECT_HAS = re.compile(
     rf"\s*(?:so|thus|then|therefore|hence|the|all|in total)?,?\s*{NUMBER.pattern}\s*(?:[a-z]+\s+){{1,3}}?"
@@ -59,12 +64,22 @@ def unsolved(last: Last) -> bool:
     return any(not re.search(rf"(?<![A-Za-z0-9]){letter}\s?=\s?-?[0-9]", known) for letter in letters)
 
 
+def without_labels(text: str) -> str:
+    """The text with "_" for names that hold a number ("week 4", "Grade 5"), as long as before."""
+    return _LABEL.sub(lambda m: "_" * len(m[0]), text)
+
+
+def adds_up(before: str) -> bool:
+    """Whether a sum is named: "their ages add up to 60"."""
+    return bool(re.search(r"\b(?:add|sum|come|amount|total|work out)(?:s|ing|ling)?\s+(?:up\s+)?to\s*$", before, re.I))
+
+
 def alone(last: Last) -> bool:
     """Whether no other number of the sentence could be meant: it has none, or a word or a sign names this one."""
     before = re.sub(r"^[\s*#>(-]*(?:(?:step|part|case|day)\s*[0-9]+|[0-9]{1,2})\s*[.):]", "", last.before, flags=re.I)
-    before = re.sub(r"\([^()]*\)", " ", before)
+    before = without_labels(re.sub(r"\([^()]*\)", " ", before))
     others = list(NUMBER.finditer(before))
-    if not others or _NAMED.search(before) or _CLOCK.search(before):
+    if not others or _NAMED.search(before) or adds_up(before) or _CLOCK.search(before):
         return True
     if not _GIVEN_NUMBER.search(before) and all(_GIVEN_NUMBER.search(before[: n.start()]) for n in others):
         return True  # "each of the 5 friends pays $13"
@@ -82,7 +97,7 @@ def computed(last: Last) -> Last | None:
     sentence = f"{last.before}{last.number}{last.behind}"
     if "=" in sentence:
         return None
-    found = list(NUMBER.finditer(sentence))
+    found = list(NUMBER.finditer(without_labels(sentence)))
     results = _CALCULATED.findall(last.text[: last.start])
     if len(found) < 2 or not results:
         return None

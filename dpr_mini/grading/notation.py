@@ -21,7 +21,7 @@ _SIGNS = {
     "\u2308": r"\lceil ", "\u2309": r"\rceil ", "\u00b0": r"^\circ ", "\u2032": "'", "\u2044": "/", "\u2215": "/",
     "\u2026": r"\ldots ", "\u22ef": r"\cdots ", "\u2227": r"\land ", "\u2228": r"\lor ", "\u2216": r"\setminus ",
     "\u201c": '"', "\u201d": '"', "\u2018": "'", "\u2019": "'", "\u3002": ".", "\u3001": ",", "\u2192": r"\to ",
-    "\u27e8": r"\langle ", "\u27e9": r"\rangle ", "\u2236": ":", "\uff65": r"\cdot ",
+    "\u2220": r"\angle ", "\u27e8": r"\langle ", "\u27e9": r"\rangle ", "\u2236": ":", "\uff65": r"\cdot ",
 }  # fmt: skip
 _GREEK = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi "

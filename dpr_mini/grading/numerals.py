@@ -28,12 +28,17 @@ _PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4}
 _PARTS |= {p: n for n, p in enumerate(["fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"], start=4)}
 _CARDINAL = "|".join(sorted([*_SMALL, *_TENS, "hundred", *_GROUPS], key=len, reverse=True))
 # a run of number words; singular "hundred" may begin with "a"
-NUMBER_WORDS = re.compile(rf"\b(?:a (?=hundred|thousand|million))?(?:{_CARDINAL})(?:[ -](?:and )?(?:{_CARDINAL}))*\b")
+NUMBER_WORDS = re.compile(
+    rf"\b(?:a (?=hundred|thousand|million))?(?:{_CARDINAL})(?:[ -](?:and )?(?:{_CARDINAL}))*"
+    r"(?:[ -](?:half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?))?\b"
+)
 
 
 def spelled_out(text: str) -> Fraction | None:
     """The value of "twelve", "forty-two", "one hundred and five" or "two thirds"; None for anything else."""
     words = text.lower().replace("-", " ").split()
+    if words[:1] in (["minus"], ["negative"]) and (value := spelled_out(" ".join(words[1:]))) is not None:
+        return -value
     if len(words) == 2 and words[0] in ("a", "an", *_SMALL[1:10]) and (part := _PARTS.get(words[1].removesuffix("s"))):
         return Fraction(_SMALL.index(words[0]) if words[0] in _SMALL else 1, part)
     value = _cardinal(words)

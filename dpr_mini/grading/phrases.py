@@ -106,9 +106,11 @@ def clause(text: str) -> str:
     if (named := _THAT_IS.match(text)) and not re.fullmatch(r"[-$\\(]*[0-9.,/]+\s*[a-z]*", named["head"].strip(), re.I):
         text = named["value"]
     for _ in range(3):
-        shorter = _REMARK.sub("", text)
-        if shorter == text and (aside := _ASIDE.search(text)) and not _CHANGES.search(aside[0]):
+        aside = _ASIDE.search(text)
+        if aside and (not _CHANGES.search(aside[0]) or re.match(r"\s*\(not\s", aside[0])):
             shorter = text[: aside.start()]
+        else:
+            shorter = _REMARK.sub("", text)
         if not shorter.strip() or shorter == text:
             break
         text = strip(shorter)
@@ -183,4 +185,4 @@ def phrase(text: str) -> tuple[str, str] | None:
 def upright(text: str) -> str:
     """In prose a single letter behind a number is a unit ("5 m")."""
     text = re.sub(r"(?<=[0-9])\s*(k?m|[cm]m|ft|in)\s?\^\s?\{?([23])\}?$", r" \\text{ \1}^\2", text)
-    return re.sub(r"(?<=[0-9])\s+([mgshlL])$", r" \\text{ \1}", text)
+    return re.sub(r"(?<=[0-9}])\s+([mgshlL])$", r" \\text{ \1}", text)

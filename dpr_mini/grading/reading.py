@@ -57,8 +57,9 @@ def extract(text: str) -> tuple[str, str]:
     return extract_plain(text)
 
 
+_STRUCK = re.compile(r"~~[^~\n]{1,200}~~")
 _CHAT = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:eos|end_of_turn|start_of_turn)>|\[/?INST\]")
-_BOLD = re.compile(r"(?<![\w)\]}*])(\*\*|__)(?=[^\s*_])([^*_\n]{1,200}?)(?<=[^\s*_])\1(?![\w(*])")
+_BOLD = re.compile(r"(?<![\w)\]}*])(\*\*\*|\*\*|__)(?=[^\s*_])([^*_\n]{1,200}?)(?<=[^\s*_])\1(?![\w(*])")
 _QUOTED = re.compile(r"(?m)^[ \t]*>(?:[ \t]|$)")
 
 
@@ -77,10 +78,11 @@ _GOODBYE = re.compile(
 def _plain(text: str) -> str:
     """Without chat tokens, bold marks and quote signs: they are no part of what is said."""
     text = _HTML.sub(" ", text).replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&")
-    text = _QUOTED.sub("", _BOLD.sub(r"\2", _CHAT.sub("", text))).replace(r"\\boxed", r"\boxed")
+    text = _QUOTED.sub("", _STRUCK.sub("", _BOLD.sub(r"\2", _CHAT.sub("", text)))).replace(r"\\boxed", r"\boxed")
     text = _IDIOM.sub("", text)
     for turn in _TURN.finditer(text):  # it goes on as somebody else
-        if turn[1] or ANSWER.search(text[: turn.start()]) or "####" in text[: turn.start()]:
+        before = text[: turn.start()]
+        if turn[1] or ANSWER.search(before) or "####" in before or stated_number(before):
             text = text[: turn.start()]
             break
     while found := _GOODBYE.search(text[-400:]):
@@ -157,7 +159,11 @@ def last_number(text: str) -> str:
 def _bare(text: str) -> str:
     text = strip(re.sub(r"^(?:=>?|->|\\to(?![a-z])|\\Rightarrow(?![a-z]))\s*", "", text.strip()))
     text = re.sub(r"^[0-9]{1,2}\.\s+(?=[^=]*=)", "", text)  # a numbered line
-    return upright(clause(text)) if not re.search(r"[$\\]", text) else clause(text)
+    text = (
+        re.split(r"\\(?:Rightarrow|implies|Longrightarrow|to)(?![a-zA-Z])|=>|\u21d2|\u2192", text)[-1].strip() or text
+    )
+    written = re.search(r"\$|\\(?!times(?![A-Za-z]))", text)  # 4.8 \times 10^{-3} m is prose
+    return clause(text) if written else upright(clause(text))
 
 
 def _is_bare(text: str) -> bool:

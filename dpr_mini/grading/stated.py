@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-from dpr_mini.grading.concluding import conclusion
+from dpr_mini.grading.concluding import END, conclusion
 from dpr_mini.grading.doubt import doubted, result_follows
-from dpr_mini.grading.meant import Last, alone, computed, unsolved
+from dpr_mini.grading.meant import Last, adds_up, alone, computed, unsolved, without_labels
 from dpr_mini.grading.notation import strip
 from dpr_mini.grading.numerals import NUMBER
 from dpr_mini.grading.phrases import upright
@@ -44,12 +44,13 @@ _UNFINISHED = re.compile(  # the text ends in the middle of a sentence
 _UNKNOWN = re.compile(
     r"(?:cannot|can't|can not|could not|couldn't|unable to) (?:be )?(?:determined?|known?|found|find"
     r"|answer(?:ed)?|solved?|sa[iy]d?|tell|told)|without knowing|not enough information"
-    r"|insufficient (?:information|data)"
+    r"|insufficient (?:information|data)|both (?:are|answers|interpretations)|\bambiguous\b|depends on (?:how|whether)"
     r"|impossible to (?:say|tell|know|determine)|does not (?:say|tell)|doesn't (?:say|tell)|no way to (?:know|tell)",
     re.I,
 )
 _GIVEN = re.compile(
-    r"(?:\b(?P<the>the|these|those|this|that|original|other)\s+"
+    r"(?:\b(?P<the>the|these|those|this|(?<!means )(?<!so )(?<!know )(?<!find )(?<!see )(?<!shows )that"
+    r"|original|other)\s+"
     r"|\b(?:for|in|with|from|after|within|at|over|every|(?<!total )(?<!sum )of)\s+)"
     r"[$\u20ac\u00a3]?$",
     re.I,
@@ -70,26 +71,32 @@ def stated_number(text: str) -> str:
         last = _last(text)
         if last is None or last.rest[len(last.behind) :][:1] == "?" or unsolved(last):
             return ""
-        supposed = re.match(r"\W*if\b[^,]*,", last.before, re.I)
         of_several = computed(last)
-        if doubted(last.before[supposed.end() if supposed and of_several else 0 :]) or doubted(last.behind):
-            return ""
-        if of_several:
-            return _value(of_several)
-        shorter = _without_aside(last)
+        shorter = None if of_several else _without_aside(last)
         if shorter is None:
+            if doubted(_claim(last.before, of_several is not None)) or doubted(last.behind):
+                return ""
+            if of_several:
+                return _value(of_several)
             return _value(last) if alone(last) or _several(last) or _bracket(last) else ""
         text = shorter
     return ""
 
 
+def _claim(before: str, computed_: bool) -> str:
+    """What a sentence claims: without the reason in front of "so", or the condition in front of a computed result."""
+    reason = list(re.finditer(r"[,;:]\s*(?:so|thus|therefore|hence)\b", before))
+    supposed = re.match(r"\W*if\b[^,]*,", before, re.I) if computed_ else None
+    return before[reason[-1].end() if reason else supposed.end() if supposed else 0 :]
+
+
 def _last(text: str) -> Last | None:
     number = None
-    for number in NUMBER.finditer(text) if re.search("[0-9]", text) else ():  # noqa: B007
+    for number in NUMBER.finditer(without_labels(text)) if re.search("[0-9]", text) else ():  # noqa: B007
         pass
     if number is None:
         return None
-    ends = (m.end() - 1 for m in re.finditer(r"[.!?;](?=\s)", text[: number.start()]))
+    ends = (m.end() - 1 for m in END.finditer(text[: number.start()]))
     start = max(text.rfind("\n", 0, number.start()), *ends, -1, number.start() - MAX_SENTENCE - 1) + 1
     rest = text[number.end() :]
     stop = re.search(r"[.!?;](?=\s|$)|\n|$", rest).start()
@@ -108,7 +115,7 @@ def _without_aside(last: Last) -> str | None:
         return last.text[: start + at].rstrip() + "." if NUMBER.search(before[:at]) else ""
 
     bracket = _bracket(last)
-    if bracket and re.search(r"[A-Za-z]{3,}", bracket):
+    if bracket and re.search(r"[A-Za-z]{3,}|\bvs\b", bracket):
         return up_to(before.rfind("("))
     given = None if result_follows(before) else _GIVEN.search(before)
     if given:  # "the $90", "for 3 apples": what was known; another number may be the result
@@ -116,6 +123,11 @@ def _without_aside(last: Last) -> str | None:
             return up_to(given.start())
         if NUMBER.search(before[: given.start()]) and not re.search(r"=\s*[^=]*$", before):
             return ""
+    against = re.search(r",\s*(?:and\s+)?not\s+[$\u20ac\u00a3]?$", before)  # "22 hours, not 24"
+    if not against and _COMPARED.match(last.behind):  # "34 are aboard, 11 fewer than before"
+        against = re.search(r",\s*(?:which is\s+)?[$\u20ac\u00a3]?$", before)
+    if against and NUMBER.search(before[: against.start()]):
+        return up_to(against.start())
     if (why := re.search(r",?\s*\b(?:because|since)\b", before)) and NUMBER.search(before[: why.start()]):
         return up_to(why.start())
     if before.endswith("{") or re.search(r"[-+*/=(,]\s*$", last.rest):  # cut off
@@ -137,6 +149,8 @@ def _value(last: Last) -> str:
     """The number with what belongs to it: its sign in words, its unit, the list, pair or time that it ends."""
     sentence, value, behind = last.before, last.number, last.behind
     before = sentence.rstrip(' $*"`_(')
+    if re.search(r"\bratio\b", sentence) and (ratio := re.search(r"\bis\s+([0-9]+)\s+to\s+$", sentence)):
+        return f"{ratio[1]}:{value}"
     if colon := re.search(r"(?:[0-9]+(?::| : ))+$", sentence):
         half = _HALF.match(last.rest)
         return strip(colon[0] + value) + (f" {half[0].strip()}" if half else "")
@@ -145,9 +159,9 @@ def _value(last: Last) -> str:
     bracket = _bracket(last)
     if bracket and not re.search(r"[A-Za-z]{2,}", bracket) and re.search("[,=]", bracket):
         return strip(bracket if "," in bracket else bracket[1:-1])
-    if more := re.match(r"\s+(?:more|additional|other)(?=\s+[a-z]+\b(?!.*\bthan\b))", behind):  # "needs 3 more hours"
-        if re.search(r"\b(?:need|take|require|want|buy|make)s?$", before, re.I):
-            behind = behind[more.end() :]
+    more = re.match(r"\s+(?:more|additional|other)(?=\s+[a-z]+\b(?!.*\bthan\b))", behind)
+    if more and re.search(r"\b(?:need|take|require|want|buy|make)s?$", before, re.I):  # "needs 3 more hours"
+        behind = behind[more.end() :]
     if compared := _COMPARED.match(behind):
         return strip(f"{value} {compared['noun'] or ''}")
     if re.match(r"\s*(?:degrees?|\^\s*\\circ)?\s*[A-Za-z]{0,10}\s*below\s+(?:zero|freezing)\b", behind):
@@ -157,7 +171,7 @@ def _value(last: Last) -> str:
     if re.search(r"\b(?:divid|multipl|increas|decreas|reduc|rais)[a-z]*\b[^.]{0,60}\bby\s*$", before, re.I):
         return ""
     operand = re.search(r"[0-9]\s*(?:[-+*/]|\\times|\\cdot)\s*$", before)
-    if _BEFORE.search(before) and (operand or "=" not in sentence):
+    if _BEFORE.search(before) and (operand or "=" not in sentence) and not adds_up(before):
         return ""
     if listed := re.search(r"-?[0-9][0-9./,]*(?:\s*,\s*-?[0-9][0-9./]*)*\s*,\s*(?:and\s+|or\s+)?$", sentence):
         return "" if "or" in listed[0] else strip(listed[0] + value)
@@ -212,7 +226,7 @@ _UNIT_BEHIND = re.compile(
 _HARMLESS = frozenset(
     re.findall(
         r"\w+",
-        "long tall wide deep thick high heavy away a after altogether an and are as at because both but by can "
+        "long tall wide deep thick high heavy short away a after altogether an and are as at because both but by can "
         "each every for from go had has have he her here him his i in is it its now of on our remain remaining "
         "remains she since so that the their them then there these they this to together total was we were when "
         "where which while who will with within",

@@ -8,7 +8,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal
 
-from dpr_mini.grading.algebra import Unreadable
+from dpr_mini.grading.algebra import Unreadable, Value
 from dpr_mini.grading.answers import APPROXIMATE, MAX_ANSWER, exact, quantity, unnamed, unread_words
 from dpr_mini.grading.colons import colons
 from dpr_mini.grading.guards import MAX_NESTING, depth, dropped, heavy, unknown_commands
@@ -118,7 +118,14 @@ _FOR_ALL = re.compile(
     r"|values? of\s+)*\$?[a-z]\$?(?:\s*\\in\s*\\mathbb\s*\{?[RZNQ]\}?)?\s*$",
     re.I,
 )
-_FUNCTION_NAME = re.compile(r"[A-Za-z]\s*\(\s*[a-z](?:\s*,\s*[a-z])*\s*\)\s*=\s*(?=[^=])")
+_FUNCTION_NAME = re.compile(
+    r"(?:[A-Za-z]\s*\(\s*[a-z](?:\s*,\s*[a-z])*\s*\)|m?\s*\\angle\s*\{?[A-Z]{1,3}\}?)\s*"
+    r"(?:=\s*(?=[^=])|\\in(?![A-Za-z])\s*(?=[\[(\\]))"
+)
+
+
+def _fraction(x: Fraction) -> Value:
+    return parse(f"{x.numerator}") / parse(f"{x.denominator}")
 
 
 def _said(gold: str, answer: str) -> str | None:
@@ -147,17 +154,23 @@ def _said(gold: str, answer: str) -> str | None:
     sides = split(text, re.compile(r"={1,2}"))
     if any(not s for s in sides):
         return text
-    values = []
+    values, last_unit = [], split_unit(sides[-1])[1]
+    of_hundred = [quantity(s)[1] == "%" for s in sides]
     for side in sides:
-        side_value, _ = split_unit(side)
+        side_value, unit = split_unit(side)
+        if any(of_hundred) and not all(of_hundred):  # 0.35 = 35%
+            x, percent = quantity(side)
+            values.append(None if x is None or x < 0 else _fraction(x / 100 if percent else x))
+            continue
+        if unit and last_unit and unit != last_unit:  # 2 h = 120 min
+            values.append(None)
+            continue
         try:
             value = parse(_plain_digits(side_value))
             values.append(None if value.variables else value)
         except (Unreadable, RecursionError):
             x = quantity(side)[0]
-            values.append(
-                None if x is None else parse(f"{x.numerator}") / parse(f"{x.denominator}") if x.numerator >= 0 else None
-            )
+            values.append(None if x is None or x < 0 else _fraction(x))
     known = [v for v in values if v is not None]
     if any(v.same(known[0]) is False for v in known[1:]):
         return None

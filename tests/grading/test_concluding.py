@@ -55,7 +55,7 @@ NAMED = {
     "The answer is not 8 but 11.": "11",
     "The answer is __31__.": "31",
     "<answer>The total price is $17.25</answer>": "$17.25",
-    "**Answer:** (\u2212∞, \u22124) ∪ (1, ∞)": r"(-\infty , -4) \cup  (1, \infty )",
+    "**Answer:** (\u2212∞, \u22124) \u222a (1, ∞)": r"(-\infty , -4) \cup  (1, \infty )",
     "\\( \\boxed{72} \\) cm": r"72\text{ cm}",
     "\\( \\boxed{72} \\) in total": "72",
     "$\\boxed{x = 6 \\text{ (since } x = 1 \\text{ fails)}}$": "x = 6",
