@@ -45,7 +45,7 @@ def boxed(text: str) -> str | None:
     for box in reversed(closed[:-1]):  # \boxed{1}, \boxed{2} and $x=\boxed{3}$: one list
         between = text[box[1] : group[0][0]][:80]
         joined = _JOINER.fullmatch(
-            re.sub(r"^\s*\$?\s*(?!or\b|and\b)[A-Za-z]{1,12}(?=\s+(?:and|or)\b|\s*,)", "", between)
+            re.sub(r"^\s*\$?\s*(?:[A-Za-z]{3,12}|[ckm]?m|k?g|ft|in|[Lhs])(?=\s+(?:and|or)\b|\s*,)", "", between)
         )
         if not joined or not re.search(r",|;|\bor\b|\band\b|\bas well\b|\\lor|\\q?quad", between):
             break
