@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from dpr_mini.grading.concluding import conclusion
+from dpr_mini.grading.concluding import END, conclusion
 from dpr_mini.grading.doubt import doubted
 from dpr_mini.grading.notation import strip
 from dpr_mini.grading.numerals import NUMBER, NUMBER_WORDS, spelled_out
@@ -17,7 +17,7 @@ _SPAN = re.compile(r"\$\$?([^$\n]{1,200})\$|\\[(\[]([^$]{1,200}?)\\[)\]]")
 
 def last_formula(text: str) -> str:
     """The last formula of the text, where no number follows; formulas joined by or, and, a comma are one answer."""
-    text = text[-MAX_END:].replace(r"\$", "")  # $\$21$
+    text = conclusion(text[-MAX_END:].replace(r"\$", ""))  # $\$21$
     text, number = text[:-120] + _FOR_ALL.sub("", text[-120:]), None
     for number in NUMBER.finditer(text) if re.search("[0-9]", text) else ():  # noqa: B007
         pass
@@ -29,7 +29,8 @@ def last_formula(text: str) -> str:
     prose = re.search(r"(?<![\\A-Za-z{])[A-Za-z]{3,}", inside)
     if (number is not None and number.start() >= last.end()) or prose or not inside or inside[-1] in "+-*/=,":
         return ""
-    sentence = text[text.rfind(". ", 0, last.start()) + 1 : last.start()]
+    starts = [m.end() for m in END.finditer(text[: last.start()])]
+    sentence = text[starts[-1] if starts else 0 : last.start()]
     if (
         doubted(sentence)
         or re.search(r"\?\s*$", text.strip())
@@ -68,18 +69,26 @@ def plain_formula(text: str) -> str:
     return formula
 
 
+# "one" that counts nothing
+_PRONOUN = re.compile(
+    r"\b(?:this|that|no|each|every|the|which|any|some|another|like|first|last|only) one\b"
+    r"|\bone (?:of|another|can|could|must|should|would|may|has to|way|more)\b"
+)
+
+
 def stated_words(text: str) -> str:
     """What the last sentence says in words ("The ball is red."), in a text without numbers."""
     sentences = [s for s in re.split(r"(?<=[.!?])\s+|\n", text.strip()[-MAX_END:]) if s.strip()]
     if not sentences or re.search("[0-9]", sentences[-1]) or doubted(sentences[-1]):
         return ""
-    numerals = [w[0] for w in NUMBER_WORDS.finditer(sentences[-1].lower()) if spelled_out(w[0]) is not None]
+    said = _PRONOUN.sub(" ", sentences[-1].lower())
+    numerals = [w[0] for w in NUMBER_WORDS.finditer(said) if spelled_out(w[0]) is not None]
     if len(numerals) == 1 and not re.search(
         r"\b(?:half|halves|thirds?|quarters?|and|or|the)\s+" + numerals[0], sentences[-1], re.I
     ):
         return numerals[0]
     concluded = re.fullmatch(
-        r"\W*(?:[Ss]o|[Tt]hus|[Tt]herefore|[Hh]ence)\b.{1,100}\b(?:is|are|was|falls?)\s+(?:[a-z]+\s+)?(?:on\s+)?"
+        r"\W*(?:[Ss]o|[Tt]hus|[Tt]herefore|[Hh]ence)\b.{1,100}\b(?:is|are|was|be|falls?)\s+(?:[a-z]+\s+)?(?:on\s+)?"
         r"([A-Z][a-z]*)[.!]?\W*",
         sentences[-1],
     )

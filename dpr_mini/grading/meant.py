@@ -36,6 +36,11 @@ _LABEL = re.compile(
     r"|round|phase|problem|player|group)\s+#?[0-9]+(?![0-9.,]*[0-9])",
     re.I,
 )
+# "3 less than 8", "5 of the 12", "2 or 3"
+_OPERAND = re.compile(
+    r"\s*(?:[-+*/^:=(,]|(?:%|percent)?\s*(?:[a-z]+\s+)?(?:more|less|fewer|times|plus|minus|of|out|or|and|to|x|by|than)\b)",
+    re.I,
+)
 _CLOCK = re.compile(r"[0-9]\s?:\s?$")
 _SUBJECT_HAS = re.compile(
     rf"\s*(?:so|thus|then|therefore|hence|the|all|in total)?,?\s*{NUMBER.pattern}\s*(?:[a-z]+\s+){{1,3}}?"
@@ -90,28 +95,31 @@ def alone(last: Last) -> bool:
 
 
 def computed(last: Last) -> Last | None:
-    """The sentence at the one of its several numbers that the last calculation gave, where the others are givens.
+    """The sentence at the one of its several numbers that is no given, or that the last calculation gave.
 
-    "78 - 30 = 48. Rosa has 48 peaches left to share with her 4 neighbors": 48.
+    "78 - 30 = 48. Rosa has 48 peaches left to share with her 4 neighbors": 48. "Ines will have read 600 pages after 3
+    weeks": 600. None where the sentence's last number is the only one that could be meant, or several could.
     """
     sentence = f"{last.before}{last.number}{last.behind}"
     if "=" in sentence:
         return None
     found = list(NUMBER.finditer(without_labels(sentence)))
     results = _CALCULATED.findall(last.text[: last.start])
-    if len(found) < 2 or not results:
+    if len(found) < 2:
         return None
-    result = _plain_number(results[-1])
+    free = [n for n in found if not _GIVEN_NUMBER.search(sentence[: n.start()])]
+    result = _plain_number(results[-1]) if results else None
     same = [n for n in found if _plain_number(n[0]) == result]
-    others = [n for n in found if _plain_number(n[0]) != result]
-    operands = {_plain_number(n) for n in NUMBER.findall(_calculation(last.text[: last.start]))}
-    if len(same) != 1 or not all(
-        _GIVEN_NUMBER.search(sentence[: n.start()]) or _plain_number(n[0]) in operands for n in others
-    ):
+    operands = {_plain_number(n) for n in NUMBER.findall(_calculation(last.text[: last.start]))} if results else set()
+    if len(same) == 1 and all(n in same or _plain_number(n[0]) in operands for n in free):
+        meant = same[0]
+    elif len(free) == 1 and free[0] is not found[-1] and not _OPERAND.match(sentence[free[0].end() :]):
+        meant = free[0]
+    else:
         return None
-    at, end = same[0].span()
+    at, end = meant.span()
     rest = last.text[last.start + end :]
-    return Last(last.text, last.start, sentence[:at], same[0][0].strip(), sentence[end:], rest)
+    return Last(last.text, last.start, sentence[:at], meant[0].strip(), sentence[end:], rest)
 
 
 def _calculation(text: str) -> str:

@@ -24,9 +24,11 @@ _TAG = re.compile(r"<(/?)(?:final_?answer|answer|result|final)>", re.I)
 # ASCII without a box, a formula or a space in it that `spelled` would read
 _ALONE = re.compile(r"\\boxed\{((?:[!-#%-z|~ ]|\{(?:[!-#%-z|~ ]|\{[!-#%-z|~ ]*\})*\})*)\}[.]?")
 _HTML = re.compile(r"</?(?:b|i|u|strong|em|br|p|code|span|div|center)\s*/?>", re.I)
+# "The family spent $67 at the movies", "6 spiders have 48 legs"
 _SENTENCE = re.compile(
-    r"[A-Za-z0-9' ]{2,40}\s(?:have|has|had|is|are|was|were|costs?|earns?|needs?|gets?|makes?|spends?"
-    r"|pays?|travels?|weighs?|takes?)\s",
+    r"(?:[A-Za-z0-9' ]{2,40}\s(?:have|has|had|is|are|was|were|costs?|earns?|needs?|gets?|makes?|spends?"
+    r"|pays?|travels?|weighs?|takes?)|(?-i:The|A|An|Each|All|It|They|He|She|There|We|You|[A-Z][a-z]+)(?:\s(?!of|half|twice"
+    r"|double|minus|plus|times|not|or|negative|than|by|over)[A-Za-z'-]+){1,10})\s[$\u20ac\u00a3]?(?=[0-9])",
     re.I,
 )
 
@@ -52,6 +54,8 @@ def extract(text: str) -> tuple[str, str]:
             found, how = extract_plain(inside)
             if how in ("none", "last_number", "math"):  # words, pairs: all of it
                 whole = clause(strip(inside)) if "\n" not in inside else found
+                if how == "last_number" and _SENTENCE.match(whole):
+                    whole = found
                 return whole, "tag" if whole else "none"
             return found, "tag" if found else how
     return extract_plain(text)

@@ -57,7 +57,8 @@ _GIVEN = re.compile(
 )
 # "14 more flowers than her sister", "4 times as heavy": the number compares, and is the whole answer
 _COMPARED = re.compile(
-    r"\s+(?:(?:more|fewer|less|extra)\s+(?P<noun>[A-Za-z]+\s+)?than\b|(?:years?\s+)?(?:older|younger|taller|shorter|longer|heavier|lighter)\s+than\b"
+    r"\s+(?:(?:more|fewer|less|extra)\s+(?P<noun>[A-Za-z]+\s+)?than\b"
+    r"|(?P<unit>[A-Za-z]+\s+)?(?:older|younger|taller|shorter|longer|heavier|lighter|wider|deeper|faster|slower)\s+than\b"
     r"|times\s+(?:as|more|larger|bigger|longer|heavier|faster)\b)"
 )
 
@@ -115,7 +116,7 @@ def _without_aside(last: Last) -> str | None:
         return last.text[: start + at].rstrip() + "." if NUMBER.search(before[:at]) else ""
 
     bracket = _bracket(last)
-    if bracket and re.search(r"[A-Za-z]{3,}|\bvs\b", bracket):
+    if bracket and re.search(r"[A-Za-z]{3,}|\bvs\b|[0-9]\s*[-+*/]\s*[$\u20ac\u00a3]?[0-9]", bracket):
         return up_to(before.rfind("("))
     given = None if result_follows(before) else _GIVEN.search(before)
     if given:  # "the $90", "for 3 apples": what was known; another number may be the result
@@ -128,7 +129,9 @@ def _without_aside(last: Last) -> str | None:
         against = re.search(r",\s*(?:which is\s+)?[$\u20ac\u00a3]?$", before)
     if against and NUMBER.search(before[: against.start()]):
         return up_to(against.start())
-    if (why := re.search(r",?\s*\b(?:because|since)\b", before)) and NUMBER.search(before[: why.start()]):
+    if (why := re.search(r",?\s*\b(?:because|since)\b|,\s*(?:who|whose)\b", before)) and NUMBER.search(
+        before[: why.start()]
+    ):
         return up_to(why.start())
     if before.endswith("{") or re.search(r"[-+*/=(,]\s*$", last.rest):  # cut off
         return ""
@@ -159,16 +162,16 @@ def _value(last: Last) -> str:
     bracket = _bracket(last)
     if bracket and not re.search(r"[A-Za-z]{2,}", bracket) and re.search("[,=]", bracket):
         return strip(bracket if "," in bracket else bracket[1:-1])
-    more = re.match(r"\s+(?:more|additional|other)(?=\s+[a-z]+\b(?!.*\bthan\b))", behind)
-    if more and re.search(r"\b(?:need|take|require|want|buy|make)s?$", before, re.I):  # "needs 3 more hours"
+    if more := re.match(r"\s+(?:more|additional)(?=\s+[a-z]+\b(?!.*\bthan\b))", behind):  # "needs 3 more hours"
         behind = behind[more.end() :]
     if compared := _COMPARED.match(behind):
-        return strip(f"{value} {compared['noun'] or ''}")
+        return strip(f"{value} {compared['noun'] or compared['unit'] or ''}")
     if re.match(r"\s*(?:degrees?|\^\s*\\circ)?\s*[A-Za-z]{0,10}\s*below\s+(?:zero|freezing)\b", behind):
         return f"-{value}"
     if _SIGN_WORD.search(before) and not re.search(r"[0-9)}]\s*(?:minus|negative)\s*$", before, re.I):
         return strip(f"-{value}")
-    if re.search(r"\b(?:divid|multipl|increas|decreas|reduc|rais)[a-z]*\b[^.]{0,60}\bby\s*$", before, re.I):
+    step = re.search(r"\b(?:divid|multipl|increas|decreas|reduc|rais)[a-z]*\b[^.]{0,60}\bby\s*$", before, re.I)
+    if step and not ("%" in value and re.search(r"[a-z] (?:increas|decreas)ed by\s*$", before)):
         return ""
     operand = re.search(r"[0-9]\s*(?:[-+*/]|\\times|\\cdot)\s*$", before)
     if _BEFORE.search(before) and (operand or "=" not in sentence) and not adds_up(before):
@@ -177,7 +180,7 @@ def _value(last: Last) -> str:
         return "" if "or" in listed[0] else strip(listed[0] + value)
     if glued := _GLUE.match(behind):
         return upright(strip(value + glued[0]))
-    return upright(strip(" ".join([value, *_unit_words(behind)])))
+    return upright(strip(" ".join([value, *_unit_words(behind, value[:1] in "$\u20ac\u00a3")])))
 
 
 _HALF = re.compile(r"\s*(?:[ap]\.?\s?m\b\.?|in the (?:morning|afternoon|evening)|at night)", re.I)
@@ -201,15 +204,22 @@ def _several(last: Last) -> str:
     return strip(f"{listed['list']}, {last.number}{tail}")
 
 
-def _unit_words(behind: str) -> list[str]:
+def _unit_words(behind: str, money: bool) -> list[str]:
     """The words behind a number that may be its unit, or change it; at most four."""
     words, taken = _UNIT_BEHIND.match(behind), []
+    if money and re.match(r"\s*(?:back|left|more|less)\b(?!\s+(?:than|of))", behind):  # "$7 back"
+        return []
     for word in words[0].split() if words else ():
         low = word.lower()
         if low.strip(".,") in _HARMLESS and not (low == "in" and not taken and "^" in words[0]):
             break
-        if taken and low == "left" and taken[-1].lower().removesuffix("s") not in _PLACES and not known(taken[-1]):
-            break  # "3 apples left" remain; "3 steps left" is a direction
+        if (
+            taken
+            and low == "left"
+            and taken[-1].lower().removesuffix("s") not in _PLACES
+            and (not known(taken[-1]) or re.search(r"\bleft\s+(?:in|on|to|for|after)\b", behind))
+        ):
+            break  # "3 apples left", "44 liters left in the tank" remain; "3 steps left" is a direction
         if taken and low in ("before", "after", "until") and re.search(rf"\b{low}\s+{_SUBJECT}", behind):
             break
         if taken and low.endswith("ed") and low not in VALUE_WORDS:

@@ -13,6 +13,13 @@ STATED = {  # the first two: what was computed, not a given
     "80 - 35 = 45\nNow Ida has 45 beads left to string with her 2 cousins.": "45 beads",
     "120 / 8 = 15. If they keep going, the 8 bakers will need 15 more trays for the remaining dough.": "15 trays",
     "Each of the 6 drawers holds 14 socks.": "14 socks",
+    "She gets $7 back from her $20 note.": "$7",
+    "By then Ines will have read 600 pages in 3 weeks.": "600 pages",
+    "Their profit is $35 ($95 - $60).": "$35",
+    "Ben is 4 inches taller than Ida, who is 58 inches tall.": "4 inches",
+    "The rent increased by 12.5%.": "12.5%",
+    "Mia is on board with 34 others, so 34 are aboard, 11 fewer than before.": "34",
+    "Ben has 12 more cards than Ida, who has 31.": "12 cards",
     "9 wheels cost 36 dollars.": "36 dollars",
     "We had 4 crates, so we sold 52 melons.": "52 melons",
     "The crew paints 7 doors on day one, leaving 11 doors.": "11 doors",
@@ -28,8 +35,7 @@ STATED = {  # the first two: what was computed, not a given
 }
 NOT_STATED = (
     "That leaves her with 19 of her 33 coins.",  # either could be asked for
-    "She gets $7 back from her $20 note.",
-    "Ben has 12 more cards than Ida, who has 31.",
+    "It is 8 more than 12.",
     "From the second clue we get 4b + 6 = 50.",  # not solved
     "Then l + w = 18.",
     "```python\nprint(6 * 12)\n```",
