@@ -44,6 +44,9 @@ def conclusion(text: str) -> str:
     """
     text = _CODE.sub("\n", text).rstrip()
     parts = sentences(text)
+    if len(parts) > 1 and text[slice(*parts[-2])].lstrip().startswith(text[slice(*parts[-1])].strip()):
+        parts.pop()  # it repeats itself until it is cut off
+        text = text[: parts[-1][1]].rstrip()
     last = len(parts)
     for i in reversed(range(len(parts))):
         sentence = text[slice(*parts[i])]
@@ -62,9 +65,12 @@ def conclusion(text: str) -> str:
 
 
 _HESITATES = r"(?:(?:hmm+|wait|oh|ah|oops|but|no|actually|hold on|well|hang on|uh|sorry|hm)\b[\s,.!:;-]*){0,4}"
-_DEICTIC = r"(?:that|this|it|which|(?:the|my|this|that) (?:answer|result|value|total|number|figure))"
+_DEICTIC = (
+    r"(?:that|this|it|which|(?:the|my|this|that) (?:answer|result|value|total|number|figure|argument|reasoning|approach"
+    r"|calculation|computation|method))"
+)
 _WRONG = (
-    r"(?:not (?:right|correct|possible|true|the (?:right|correct) (?:answer|one))|wrong|incorrect|impossible"
+    r"(?:not (?:right|correct|possible|true|the (?:right|correct) (?:answer|one))|wrong|incorrect|flawed|impossible"
     r"|a mistake|off|too (?:big|small|large|low|high|many|much|few))\b(?=\s*(?:[.,!?;:)]|$|because\b|since\b|as\b))"
 )
 _IS = r"(?:'s| is| was| looks| seems(?: to be)?| must be| has to be)"
@@ -82,8 +88,8 @@ _BACK = re.compile(
     re.I,
 )
 _NUMBER_WRONG = re.compile(
-    rf"\b(?P<number>-?[0-9][0-9.,]*)(?:\s+[a-z]+)?(?:{_IS}\s+{_WRONG}|\s+(?:can't|cannot|can not|isn't|is not)\s+"
-    r"(?:be\s+)?(?:right|correct|possible|true|the answer)"
+    rf"\b(?P<number>-?[0-9][0-9.,]*(?:/[0-9]+)?)(?:\s+[a-z]+)?(?:{_IS}\s+{_WRONG}"
+    r"|\s+(?:can't|cannot|can not|isn't|is not)\s+(?:be\s+)?(?:right|correct|possible|true|the answer)"
     r"|\s+(?:does not|doesn't|did not|didn't|fails to) (?:satisfy|work|fit|match|hold|solve|check)"
     r"|\s+(?:has to|must|can) be (?:rejected|discarded|ruled out|excluded))",
     re.I,
@@ -93,7 +99,8 @@ _NUMBER_WRONG = re.compile(
 def taken_back(answer: str, after: str) -> int | None:
     """Where in `after`, the text behind an answer, the answer is taken back: the end of that sentence; None if not."""
     after = after[:4_000]
-    numbers = {n[0].strip().rstrip(".,") for n in NUMBER.finditer(answer)}
+    answer = re.sub(r"\\[dtc]?frac\{([0-9]+)\}\{([0-9]+)\}", r"\1/\2", answer)
+    numbers = {n[0].strip(" $\u20ac\u00a3").rstrip(".,") for n in NUMBER.finditer(answer)}
     found = None
     for start, end in sentences(after):
         sentence = after[start:end]

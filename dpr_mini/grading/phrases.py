@@ -48,8 +48,8 @@ _TAKEN_BACK = re.compile(
 )
 _NO_VALUE = re.compile(
     r"(?:in)?(?:correct|right|wrong)\b(?!\s+(?:angle|triangle|side))|(?:indeed|also|still|valid|the same"
-    r"|consistent|yes|clear|found|given|obtained|confirmed|verified|below|above|as follows|in the|therefore"
-    r"|that)\b|no\b(?=\s*[,.!]|$)",
+    r"|consistent|yes\b(?!\W*$)|clear|found|given|obtained|confirmed|verified|below|above|as follows|in the|therefore"
+    r"|that)\b|no\b(?=\s*,)",
     re.I,
 )
 _DENIAL = re.compile(
@@ -79,7 +79,7 @@ _CHANGES = re.compile(
 _INTRODUCED = re.compile(
     r"^(?:\$?\\?[A-Za-z][\w\\(){}$ '-]{0,80}?|[A-Za-z][^=:]{0,80}?)(?:\s+(?:is|are|was|were|equals?|has|have"
     r"|comes to|becomes|costs?|gives|must be)(?:\s+(?:equal to|exactly|simply|just|therefore|thus))?|\s*:)\s+(?=\S)"
-    r"(?!(?:is|are|was|were)\b)",
+    r"(?!(?:is|are|was|were|to)\b)",
     re.I,
 )
 
@@ -114,8 +114,9 @@ def clause(text: str) -> str:
         if not shorter.strip() or shorter == text:
             break
         text = strip(shorter)
+    text = re.sub(r",?\s+and$", "", text)
     text = re.sub(r"^[\u4e00-\u9fff]{1,12}(?:\u662f|\u4e3a|\u6709|\u7b49\u4e8e)\s*(?=[^\u4e00-\u9fff])", "", text)
-    return introduced(text)
+    return re.sub(r"^at\s+(?=[$\\(])", "", introduced(text))
 
 
 def introduced(text: str) -> str:

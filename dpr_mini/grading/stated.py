@@ -58,7 +58,7 @@ _GIVEN = re.compile(
 # "14 more flowers than her sister", "4 times as heavy": the number compares, and is the whole answer
 _COMPARED = re.compile(
     r"\s+(?:(?:more|fewer|less|extra)\s+(?P<noun>[A-Za-z]+\s+)?than\b"
-    r"|(?P<unit>[A-Za-z]+\s+)?(?:older|younger|taller|shorter|longer|heavier|lighter|wider|deeper|faster|slower)\s+than\b"
+    r"|(?P<unit>[A-Za-z]+\s+)?(?:older|younger|taller|shorter|longer|heavier|lighter|wider|deeper|faster|slower|earlier|later|sooner)\s+than\b"
     r"|times\s+(?:as|more|larger|bigger|longer|heavier|faster)\b)"
 )
 
@@ -162,7 +162,7 @@ def _value(last: Last) -> str:
     bracket = _bracket(last)
     if bracket and not re.search(r"[A-Za-z]{2,}", bracket) and re.search("[,=]", bracket):
         return strip(bracket if "," in bracket else bracket[1:-1])
-    if more := re.match(r"\s+(?:more|additional)(?=\s+[a-z]+\b(?!.*\bthan\b))", behind):  # "needs 3 more hours"
+    if more := re.match(r"\s+(?:more|additional)(?=\s+[a-z])(?!.*\bthan\b)", behind):  # "needs 3 more hours"
         behind = behind[more.end() :]
     if compared := _COMPARED.match(behind):
         return strip(f"{value} {compared['noun'] or compared['unit'] or ''}")

@@ -12,20 +12,20 @@ import pytest
 
 from dpr_mini.grading.grader import Grader
 
-pytestmark = pytest.mark.slow  # 2,960 texts, some of them through workers
+pytestmark = pytest.mark.slow  # 3,290 texts, some of them through workers
 SETS = Path(__file__).parent / "sets"
-ROUNDS = ("styles", "second", "third", "fourth", "fifth", "sixth", "seventh")
+ROUNDS = ("styles", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 FILES = [f"{name}_{n}" for name in ROUNDS for n in (1, 2, 3)] + ["attacks", "kept"]
 # Right answers that are refused, and why.
 REFUSED = {
     "u1-081": "'25% of the questions wrong': a sentence that says wrong is taken for a doubt",
     "u3-099": "digits of other scripts are not read",
     "u3-104": "digits of other scripts are not read",
-    **dict.fromkeys(("f1-009", "f1-014", "x1-010"), "no answer is named, and its sentence has two numbers"),
+    **dict.fromkeys(("f1-009", "x1-010"), "no answer is named, and its sentence has two numbers"),
     **dict.fromkeys(("x1-017", "x1-019", "x3-011"), "the answer stands before sentences that state something else"),
     **dict.fromkeys(("x3-100", "x3-109", "y1-089"), "a name, in a sentence that does not end in it"),
     "f3-092": "a fraction, or its percentage: two answers",
-    "x3-054": "x + y + z = 19 is no value for who does not know what was asked",
+    **dict.fromkeys(("x3-054", "z3-064"), "x + y + z = 19 is no value for who does not know what was asked"),
     "x3-070": "a ratio in words",
     "y2-010": "a plus-minus sign within a pair is two pairs",
 }
