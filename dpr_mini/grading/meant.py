@@ -20,8 +20,9 @@ _GIVEN_NUMBER = re.compile(
 )
 # a word that names the number behind it as the result
 _NAMED = re.compile(
-    r"(?:=|>>|\b(?:is|are|was|were|be|equals?|gives?(?: us| him| her| them)?|makes?|making|leaves?"
-    r"|leaving(?: (?:him|her|them|us))?(?: with)?|results? in|resulting in|get|total of|totals|costs?|i\.e\.|namely)"
+    r"(?:=|>>|\u662f|\u4e3a|\b(?:est(?: de)?|ist|es|betr\u00e4gt|is|are|was|were|be|equals?|makes?|making|leaves?"
+    r"|gives?(?: us| him| her| them)?|leaving(?: (?:him|her|them|us))?(?: with)?|results? in|resulting in|get|total of"
+    r"|totals|costs?|i\.e\.|namely)"
     r"(?: (?:a total of|only|just|exactly|still|now|then|therefore|thus|equal to|about))?)\s*[$\u20ac\u00a3*(]*$",
     re.I,
 )
@@ -88,10 +89,18 @@ def alone(last: Last) -> bool:
         return True
     if not _GIVEN_NUMBER.search(before) and all(_GIVEN_NUMBER.search(before[: n.start()]) for n in others):
         return True  # "each of the 5 friends pays $13"
+    results = _CALCULATED.findall(last.text[: last.start + len(last.before)])
+    if results and _plain_number(results[-1]) == _plain_number(last.number):
+        return True
     if _SUBJECT_HAS.fullmatch(before):  # "6 spiders have 48 legs"
         return True
     ends = [m.end() for m in re.finditer(r"[,:]\s|\b(?:so|and|then|thus|hence|therefore)\s", before)]
     return any(not NUMBER.search(before[end:]) and _CLAUSE.match(before[end:]) for end in ends)
+
+
+def _given(before: str) -> bool:
+    """Whether the words before a number make it a given ("of his 29") and no result ("equal to 29")."""
+    return bool(_GIVEN_NUMBER.search(before)) and not _NAMED.search(before) and not adds_up(before)
 
 
 def computed(last: Last) -> Last | None:
@@ -107,7 +116,7 @@ def computed(last: Last) -> Last | None:
     results = _CALCULATED.findall(last.text[: last.start])
     if len(found) < 2:
         return None
-    free = [n for n in found if not _GIVEN_NUMBER.search(sentence[: n.start()])]
+    free = [n for n in found if not _given(sentence[: n.start()])]
     result = _plain_number(results[-1]) if results else None
     same = [n for n in found if _plain_number(n[0]) == result]
     operands = {_plain_number(n) for n in NUMBER.findall(_calculation(last.text[: last.start]))} if results else set()

@@ -116,7 +116,7 @@ def _without_aside(last: Last) -> str | None:
         return last.text[: start + at].rstrip() + "." if NUMBER.search(before[:at]) else ""
 
     bracket = _bracket(last)
-    if bracket and re.search(r"[A-Za-z]{3,}|\bvs\b|[0-9]\s*[-+*/]\s*[$\u20ac\u00a3]?[0-9]", bracket):
+    if bracket and re.search(r"[A-Za-z]{3,}|\bvs\b|[0-9]\s*[-+*/]\s*[$\u20ac\u00a3]?[0-9]+\s*\)", bracket):
         return up_to(before.rfind("("))
     given = None if result_follows(before) else _GIVEN.search(before)
     if given:  # "the $90", "for 3 apples": what was known; another number may be the result
