@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 
-from dpr_mini.selection import cues, revision_cues
+from dpr_mini.selection import backtracking_cues, backtracking_kinds, backward_cues, backward_kinds, cues, revaluing
 
 NAMES = ("verification", "backtracking", "subgoals", "backward")
 REACH = 200
@@ -26,19 +26,24 @@ LONGEST = 200_000
 
 _ENOUGH = {
     "verification": cues.VERIFIES,
-    "backtracking": revision_cues.BACKTRACKS,
+    "backtracking": backtracking_cues.BACKTRACKS + backtracking_kinds.BACKTRACKS,
     "subgoals": cues.SUBGOALS,
-    "backward": revision_cues.REASONS_BACK,
+    "backward": backward_cues.REASONS_BACK + backward_kinds.REASONS_BACK,
 }
 # Name -> (announcements, what must follow one within REACH characters).
 _ANNOUNCED = {
     "verification": (cues.MAY_VERIFY, cues.CHECKED),
-    "backtracking": (revision_cues.MAY_BACKTRACK, revision_cues.CORRECTED),
-    "backward": (revision_cues.MAY_REASON_BACK, revision_cues.UNDONE),
+    "backtracking": (backtracking_cues.MAY_BACKTRACK + backtracking_kinds.MAY_BACKTRACK, backtracking_cues.CORRECTED),
+    "backward": (backward_cues.MAY_REASON_BACK + backward_kinds.MAY_REASON_BACK, backward_cues.UNDONE),
 }
 _ALONE = {name: re.compile("|".join(words), re.M) for name, words in _ENOUGH.items()}
 _LOOSE = {name: re.compile("|".join(words), re.M) for name, (words, _) in _ANNOUNCED.items()}
 _ACTS = {name: re.compile(act) for name, (_, act) in _ANNOUNCED.items()}
+_SENTENCE = re.compile(r"(?<=[.!?]) |\n|^ +")
+_HYPOTHESIS = re.compile(r"(?:so |but |and |then |now )?(?:if (?!we (?:try|take|go)|i (?:try|take|go)|[a-z] ?=|the \w+ is)|had (?:he|she|they|we|i|it)\b|were (?:he|she|it|the|we)\b|suppose|what if|unless )")
+_DOUBT = re.compile(r"[^\w\n]{0,4}(?:(?:but|oh|ah|ok|no|and|actually|well),? )?(?:wait|hmm+|hold on|hang on|actually|uh|um|oh)\b")
+_CONFIRMED = re.compile(backtracking_kinds.CONFIRMED)
+_DENIED = re.compile(r"\b(?:not|n't|wrong|instead|twice|forgot|should|but|mistake|also|another|drops?|redo|again)\b|n't\b")
 _PIECES = re.compile(r"(?<=[.!?])\s|\n|:\s")
 # A bare number, "the answer is 7", or one more announcement. What the text had before, word for word, is hollow too.
 _HOLLOW = re.compile(
@@ -52,7 +57,7 @@ _HOLLOW = re.compile(
 
 def count(text: str) -> dict[str, int]:
     """Markers of each behaviour in the first LONGEST characters (keys: NAMES); two that touch count once."""
-    text = text[:LONGEST].lower()  # far quicker than a search that ignores case
+    text = text[:LONGEST].lower().replace("\u2019", "'")  # far quicker than a search that ignores case
     return {name: _count(name, text) for name in NAMES}
 
 
@@ -60,11 +65,22 @@ def _count(name: str, text: str) -> int:
     spans = [m.span() for m in _ALONE[name].finditer(text)]
     if name in _LOOSE:
         spans += [m.span() for m in _LOOSE[name].finditer(text) if _acted(name, text, m.end())]
+    if name == "backtracking":
+        spans = [s for s in spans if not _taken_back(text, *s)] + revaluing.spans(text)
     found, end = 0, -JOINED
     for start, stop in sorted(spans):
         found += start >= end + JOINED
         end = max(end, stop)
     return found
+
+
+def _taken_back(text: str, start: int, end: int) -> bool:
+    """Whether a doubt comes to nothing: the sentence is a hypothesis, or what follows says that all is well."""
+    begun = _SENTENCE.split(text[max(0, start - REACH) : start])[-1]
+    if _HYPOTHESIS.match(begun + text[start : start + 20]):
+        return True
+    after = text[start : end + REACH]
+    return bool(_DOUBT.match(after) and _CONFIRMED.search(after) and not _DENIED.search(after))
 
 
 def _acted(name: str, text: str, end: int) -> bool:
