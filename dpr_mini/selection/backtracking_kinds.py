@@ -54,7 +54,7 @@ TURNED = (
 # An interjection that stands before a second thought: drawn out or not.
 EXCLAIM = (
     r"(?:oo+ps|who+ps(?:ie)?|whoopsies|ar+gh|yikes|ouch|d'oh|doh|darn(?: it)?|dang(?: it)?|damn(?: it)?|drat|rats|crap|shoot|"
-    r"gah|ack|ugh|bah|na+h|nah|nuh-uh|uh-oh|uh oh|oh dear|oh no|oh boy|er+m*|yeah no|no wait|blast|gosh|silly me|"
+    r"gah|ack|ugh|bah|na+h|nah|nuh-uh|uh-oh|uh oh|oh dear|oh no|oh boy|er+m*|eh+|meh|pff+t?|tsk|sigh|yeah no|no wait|blast|gosh|silly me|"
     r"hold (?:your|my) horses|not so fast|back up|strike that|stop right there|belay that)"
 )
 MATH_VERB = (
@@ -214,6 +214,39 @@ CANDIDATES = (
     rf"\b(?:try|trying|test|testing|guess) {NUMBER}\b[^\n]{{1,70}}?\b{_TRIED}[^\n]{{0,60}}?(?:\b(?:try|next|then|now|so|take)\b|[.;:,]) ?{NUMBER}",
 )
 BACKTRACKS += CANDIDATES
+EASIER = r"(?:easier|simpler|cleaner|neater|quicker|smarter|cleverer|nicer|shorter|more direct|more elegant)"
+HORRID = r"(?:horrible|ugly|messy|nasty|awful|hideous|unmanageable|unpleasant|out of hand|hairy|gross|monstrous|horrendous|painful|unbearable|hopeless)"
+BACKTRACKS += (
+    # A check that fails.
+    rf"(?:{START}|\b(?:let me|let's|i'll|we) )(?:\w{{1,9}} )?(?:re-?check|check|verify|test|plug|substitut|try)\w{{0,4}}\b[^\n]{{1,80}}?(?:\u2260|\\neq?\b|\bthe (?:table|text|problem|list|statement) (?:says|has|gives|shows)|\b(?:but|which) should "
+    r"(?:be|have been|equal|give)|\b(?:doesn't|does not|didn't|don't|isn't|is not) (?:match|equal|hold|fit|agree|satisf\w{1,3}|come out|add up|give|\d))",
+    rf"{START}(?:oh|ah|aha|hah?|gosh|hey)[,!:] (?!(?:let me|so\b|okay|ok\b|what|how|nice|good|great|right|yes|(?:that's|that is|it's|it is|this is) (?:\w{{1,9}} )?(?:nice|easy|simple|fun|good|great)))(?=[^\n]{{0,120}}\d)",
+    rf"{START}(?:so |ok(?:ay)?,? |then )?(?:forget|ditch|scrap|abandon|scratch|discard|never mind|skip|shelve) (?!to\b|it's|he|she|they|her|his|their|\d)[a-z]",
+    # Another way is better, or this one costs too much.
+    rf"\b(?:an?|some|the|any) (?:much |far |even )?(?:{EASIER}|better) (?:argument|way|route|proof|method|approach|idea|path|start|plan|trick|tool|angle|line of attack)\b(?! (?:to school|home))",
+    rf"\b(?:hmm+|maybe|perhaps|actually|but|however|though|{HORRID})\b[^\n]{{1,90}}?\b(?:is|it's|it'd be|would be|be|seems|looks) (?:\w{{1,6}} )?{EASIER}\b",
+    rf"\b(?:get|gets|getting|look|looks|are|is|becomes?|turns?|got|grows?) (?:\w{{1,9}} )?(?:{HORRID})\b(?=[.,;:!]| (?:fast|quickly|here|very))",
+    r"\b(?:lead|leads|leading|turns?|turning|blows?|blowing|degenerat\w{1,3}|ends? up|ending up|descends?|runs?|running|spirals?) (?:us |me |up )?(?:to|into|in|as) (?:an? )?(?:\w{1,9} )?(?:swamp|mess|jungle|nightmare|dead|ugly|monsters?|nasty|horrible|horrors?|"
+    r"morass|tangle|quartic|endless|infinite (?:loop|regress)|circle|circular|case ?work|wall|trouble|quagmire)",
+    r"\bbut (?:then|that|this|it|doing (?:so|that)) (?:we |i |it |that )?(?:'d |would |will |also )?(?:picks?|introduces?|los(?:es?|ing)|creates?|over-?counts?|ignores?|misses|runs? into|includes?|allows?|neglects?|forgets?|leaves? out|assumes?|presuppos\w{1,2}|double)\b",
+    r"\b(?:that|this|it|which) (?:\w{1,9} )?(?:ignores|neglects|overcounts|undercounts|double[- ]counts|leaves out|forgets|disregards|overlooks|presupposes|begs the question)\b",
+    r"\b(?:over-?complicat|over-?think)\w{1,4}\b|\b(?:fall|falling|fell) back (?:on|to)\b|\b(?:let me|let's|we|i|i'll|to) (?:\w{1,9} )?(?:resort|revert|retreat|pivot) to\b",
+    rf"{START}(?:maybe|perhaps|could (?:we|i|it be)|what about|how about) [^.?\n]{{1,60}}\? [^\n]{{0,80}}?(?:n't\b|\b(?:not|no|but|too|{HORRID[3:-1]}|fails?|wrong|only|never)\b)",
+    rf"\b(?:the|that|this) (?:\w{{1,12}} )?{ITEM} (?:is|was|turns out|seems|looks|proves)(?: to be)?(?: \w{{1,9}})? (?:too (?:crude|weak|strong|loose|messy|restrictive|rough|coarse|vague)|not (?:sharp|strong|tight|good) enough|insufficient|hopeless|useless|pointless|"
+    r"a dead|circular|flawed|bogus|faulty|invalid|reversed|flipped|backwards|upside down|swapped|inverted|the wrong|the other way|mixed up|at fault|to blame)\b",
+    # What I took to be so is not; it is one thing and not the other.
+    r"\bi (?:\w{1,9} )?(?:claimed|said|assumed|thought|believed|figured|guessed|supposed|expected|hoped|was hoping|took for granted|took it)\b[^\n]{1,90}?(?:n't\b|\b(?:not|but|no|too|only|instead|wrong|false)\b)",
+    r"\b(?:more|less|fewer|[a-z]{3,8}er), not (?:more|less|fewer|[a-z]{3,8}er)\b|\b(?:i mean|i meant)[.,:;!]|\bis what (?:belongs|counts|matters|goes)\b|\bi (?:shouldn't|should not|mustn't|ought not to|can't just|cannot just|had no right to) \w",
+    r"\d[^\n]{0,90}[.;,] (?:it's |that's |so |because )?(?:they |you |we |i )?(?:\w{1,12} ){0,2}(?:plus|minus|times|add|subtract|multiply|divide|sine|cosine|radius|diameter|area|perimeter|hours?|minutes?|seconds?|cents?|dollars?|days?|weeks?|centimet\w{2,3}|met\w{2,3}|rows?|"
+    r"columns?|product|sum|difference|ratio|union|intersection|odd|even|permutations?|combinations?|squared?|cubed?|inclusive|exclusive|degrees|radians|with|without|before|after|half|double|twice|maximum|minimum|pounds?|kilos?|grams?|feet|inches), not (?:an? |the |by |in |to )?[a-z]{2,12}\b",
+    r"\b(?:you|we|one|he|she|they|there) (?:can't|cannot|can't) (?:have|be|buy|get|sell) (?:an? )?(?:\d+\.\d+|half (?:an? )|negative|fraction\w{0,3}|-\d|minus \d|\d+/\d+)\b[^\n]{0,60}?\b(?:so i|so the|must|wrong|mistake|back|recheck|again|check|should)\b|\bcomes? (?:only )?in wholes?\b",
+    r"\b(?:that|this|which|it)(?:'s|'d be|'d make| is| would be| makes| would make| gives| comes out)[^.\n]{0,30}\b(?:more|larger|bigger|greater|longer|heavier|older|higher|less|smaller|shorter|lower|younger|cheaper|pricier|faster|slower) than (?:the (?:whole|total|entire|full|sum|maximum|mother|father|"
+    r"hypotenuse|class|box)|all\b|everything|100 ?%|it should|(?:is )?possible|(?:he|she|they|we) (?:had|have|has|started)|there are|1\b(?=[,.!]))",
+    r"\b(?:with (?:that|this) (?:fixed|corrected|repaired|sorted|cleared up|mended)|after (?:fixing|correcting|that (?:fix|correction))|once (?:that's |that is )?(?:fixed|corrected))\b|\bthat (?:changes (?:things|everything|the)|alters|ruins|spoils|invalidates|kills)\b|"
+    r"\b(?:it |as it )?turns? out (?:that )?(?:i|we|this|that|it|not)\b|\b(?:that's|that is|this is|it's|that isn't|this isn't) (?:not )?how (?:i|it|that|this|one)\b",
+    rf"{START}(?:(?:let me |let's )?(?:stop|pause)|reading (?:once more|on|it once)|looking at (?:it|this|the \w{{1,10}}) (?:again|once more)|another look|not (?:an? )(?:integer|whole|natural|valid|option|solution|square|perfect|prime|fit|match))\b[^.,:;!\n]{{0,20}}[.,:;!]",
+    rf"(?<=[.!?;] ){NUMBER}(?: [a-z]{{1,12}}){{0,2}},? then(?=[.,;])|\b(?:so|and|but) [^.,\n]{{1,40}} (?:really|in truth|in reality)(?=[.;])",
+)
 
 MAY_BACKTRACK = (
     rf"(?:{START}|[,;\u2026] )(?:(?:oh|ah|but|ok|okay|well|and|no),? )?(?:{EXCLAIM}|wa{{2,9}}i+t+|wai+t{{2,9}}|no+pe|no{{2,9}}|u+h+|u+m+|huh|whoa)"

@@ -189,5 +189,5 @@ MAY_REASON_BACK = (
 )
 UNDONE = (
     r"[=\u2248]|[-+*/\u00d7\u00f7] ?\d|\b(?:before|earlier|divid\w{1,5}|minus|halv\w{1,4}|subtract\w{0,3}|doubling|"
-    r"undo\w{0,4}|so (?:it|he|she|they|the|\w{2,9} \d{1,6}|\S{1,12} (?:is|was|were|had) \d{1,6})|was|were|had|\d{1,6}, \d{1,6})\b"
+    r"undo\w{0,4}|so (?:it|he|she|they|the|\w{2,9} \d{1,6}|\S{1,12} (?:is|was|were|had) \d{1,6})|was|were|had|would have|have to be|has to be|must|\d{1,6}, \d{1,6})\b"
 )

@@ -170,13 +170,26 @@ REASONS_BACK += (
     r"\b(?:we|i)(?:'d| would| could) (?:be able to (?:conclude|finish|say|deduce)|have (?:it|the claim|the result|our|won|what)|conclude|finish|be home)\b[^.\n]{0,30}?\b(?:if|once|provided|as soon as|from)\b",
     r"\b(?:would|could|can|might|must) (?:only )?(?:come|follow|result|arise|stem) (?:out )?(?:of|from)\b|\b[a-z ]{3,30} is (?:a |an )?[^.,\n]{2,25} (?:if|as soon as|once|provided) it(?:'s| is| has| can)\b[^.\n]{1,50}\. ",
     r"\bin order that\b[^.\n]{1,60}\b(?:must|should|needs?|has to)\b|\bit(?:'s| is) enough (?:for [^.\n]{1,40} to (?:be|have|hold)|to (?:have|get|know|make))\b",
-    r"\bif [^.,\n]{1,50} (?:is|are|has|have) to (?:be|equal|come|end|have|sum|total|reach|average|hold|win|finish|arrive|make)\b[^.\n]{1,70}\d",
+    r"\bif [^.,\n]{1,50} (?:is|are|has|have) to (?:be|equal|come|end|have|sum|total|reach|average|hold|win|finish|arrive|make)\b[^.\n]{1,70}(?:\d|\b(?:odd|even|must|may|needs?|cannot|has to|have to)\b)",
     r"\b(?:i|we) want (?:to leave (?!\S{1,5} ?%|\S{1,5}%|a )|him|her|them|my opponent|the opponent|the other player|the (?:last|final))\b[^.\n]{1,60}\d",
     r"\bhow (?:can|could|might|would|does|did) [^?\n]{1,60}?\b(?:be|equal|come|arise|become|end|get|happen|total|make|result)\b[^?\n]{0,40}\? (?:only|by|if|when|from|either|the (?:last|only)|through)\b",
     r"\b(?:suppose|say|imagine|picture|assume|pretend)[^.,\n]{0,15}\b(?:at|on|reached|standing on|already at|stands at) (?:the )?(?:top|end|last|final|finish|goal|target|summit|exit)\b[^\n]{0,90}\b(?:before|brought|came|come|from|previous|must)\b",
 )
 
+REASONS_BACK += (
+    r"\b(?:we|i)(?:'re| are|'m| am)? (?:seek|seeking|look(?:ing)? for|after|search(?:ing)? for) (?!the (?:total|number|value|cost|price|amount|sum|length|time)\b)[^.\n]{1,70}[.,;:] [^\n]{0,60}?\b(?:comes?|requires?|needs?|must|arises?|only|appears?|has to|have to)\b",
+    r"\bsuch (?:an? )?\w{2,14} (?:\w{2,9} )?(?:shows? up|appears?|arises?|comes?|occurs?|results?|happens?) (?:about )?(?:if|when|from|only|where)\b",
+    r"\b(?:it|that|this)(?:'d| would|'ll| will) (?:already |then )?(?:be (?:enough|sufficient|plenty)|suffice|do it)\b|\benough to (?:find|show|prove|see|establish|exhibit)\b",
+    r"\b(?:is|are|'s|be) (?:\w{1,9} )?(?:complete|finished|over|solved|settled|won|shown|proved|proven|established|ours) (?:if|once|when|as soon as|the moment|provided)\b|\bwhat (?:needs?|requires?|calls for|remains for) (?:a )?(?:proof|showing|proving|justif\w{1,8}|checking)\b",
+    rf"\b(?:end|ends|ended|finish\w{{0,3}}|final\w{{0,2}}|full|left|leaving|remain\w{{0,3}}|now|total)\b[^\n]{{1,170}}[.;:] (?:so |hence |that means |then |and )?(?:he|she|it|they|there|the \w{{2,10}}) (?:must have )?(?:started|began|set out|got on|boarded|held|came in|got in|entered|weighed|opened) [^.,\n]{{0,20}}\d[^.,\n]{{0,35}}\.?$",
+    r"\b(?:held|had|was|were|contained|stood at|weighed) [^.\n]{0,15}\d[^.\n]{0,20} when (?:he|she|it|they|the \w{2,10}|his|her) (?:\w{2,10} )?(?:was (?:switched|turned) on|began|started|came|opened|arrived|set out|set off|got (?:on|in|there)|took over)\b",
+    r"\bwhich (?:\w{2,12} ){1,3}(?:reach|reaches|leads? (?:to|into|there)|maps? (?:to|into)|produces?|ends? (?:up )?(?:in|at|with|on)|precedes?|feeds?|gets? (?:us |me )?(?:to|there)|goes (?:to|into)|could precede)\b[^?\n]{0,40}\? ?\S",
+    r"\b(?:to|for) (?!find|solve|answer|do\b)[^.\n]{3,60}?,? (?:we'd|we would|i'd|one would|one'd) (?:\w{1,9} )?(?:need|have to have|require|want)\b[^.\n]{0,40}(?:\d|=|\bto be\b)",
+    r"\b(?:last|later|latest)\b[^.\n]{1,45}\bso \w{2,12} (?:was|came|is|comes|went) first\b",
+)
+
 MAY_REASON_BACK = (
+    rf"\b(?:work|working|going|go|count|counting|come|coming|descend|descending) (?:back |down |backwards? )?from (?:the |this |that |our |his |her )?(?:total|final|end|sum|result|answer|last|known|given|target|outcome|goal|desired|finish)\b",
     rf"\b{GO} (?:\S{{1,14}} ){{0,7}}?{AGAINST}\b(?! (?:in time \d|seat|facing|gear|the (?:car|truck|bus)))",
     rf"\b{PROCESS} (?:\S{{1,9}} )?(?:backwards?|in reverse|the other way|from the (?:end|bottom|finish|last))\b",
     rf"{START}(?:so |now |thus |then |and )?(?:backwards?|in reverse|reversing|reversed|inverting|bottom[- ]up|end first|last (?:things?|step|one|move|operation) first|back in time|"
