@@ -103,8 +103,8 @@ BACKTRACKS = (
     rf"\b[a-z]{{3,12}}ing (?:[^\s.]{{1,14}} ){{0,5}}?(?:was|were|is) (?:\w{{1,9}} )?{BAD}",
     rf"\b(?:previous|earlier|last|above|first|initial|original) (?:\w{{1,12}} )?{ITEM}\b(?: [^\s.]{{1,14}}){{0,4}}? "
     rf"(?:forg[eo]ts?|was (?:{BAD}|missing|based)|is {BAD}|had (?:an|the|a) (?:\w{{1,12}} )?(?:error|mistake|wrong|slip)|contain\w{{1,3}} "
-    r"(?:an|a) (?:\w{1,12} )?(?:error|mistake)|misses|missed|omit\w{1,4}|ignore[sd]?|needs|left out|doesn't|didn't|"
-    r"overcount|double|won't|can't|assumed|used)",
+    r"(?:an|a) (?:\w{1,12} )?(?:error|mistake)|misses|missed|omit\w{1,4}|ignore[sd]?|left out|doesn't|didn't|"
+    r"overcount|double|won't|can't|assumed)",
     rf"\b(?:error|mistake|slip|bug|flaw|blunder|typo|oversight|confusion|mix-?up|inconsistency|gap|hole|hitch|snag|catch) "
     r"(?:is |was |lies |crept |sits |sneaked |snuck )?(?:in (?:my|our|the (?:step|line|last|previous|above|first|second|third|sign|"
     r"algebra|arithmetic))|on my|of mine)\b",
@@ -116,7 +116,7 @@ BACKTRACKS = (
     rf"{START}(?:(?:step|part) \d{{1,2}}[^\w\n]{{1,3}})?(?:revised|corrected|amended|fixed|redone?|re-?do|edit|erratum|fix|"
     r"fixing|correcting|amending|retry|retrying|repaired|take two|take 2|try again|second (?:try|attempt|go)|attempt (?:2|two|#2)|"
     r"new (?:try|attempt|plan|start|idea)|clean (?:start|slate)|fresh (?:start|try|attempt))\b[^.=\n]{0,30}[:,.!]",
-    r"\b(?:the|a|its|my|our) (?:real|proper|corrected|amended|revised|repaired|fixed|correct(?! (?:answer|option|choice|response|"
+    r"\b(?:the|its|my|our) (?:real|proper|corrected|amended|revised|repaired|fixed|correct(?! (?:answer|option|choice|response|"
     r"solution|to|number of))|right(?! (?:side|hand|answer|option|triangle|angle|choice|-|to|end|column|half))) "
     rf"(?:\w{{1,12}} )?{ITEM} (?:is|are|should|would|must|has to|comes|becomes|reads|=|:|then)",
     rf"\b(?:so|it's|it is|be|gives|give|that's|get|gets|makes?|making|total|need|to|becomes?|takes?|only|just) (?:only |just )?"
@@ -154,8 +154,8 @@ BACKTRACKS = (
     r"\b(?:worse|uglier|messier|harder|longer) than (?:before|what (?:we|i)|where (?:we|i)|the (?:original|one (?:we|i)))\b",
     r"\b(?:bad|poor|terrible|wrong|unlucky|dubious) (?:call|idea|choice|pick|tool|move to)\b(?! (?:by|from))|\b(?:i|we) (?:went|was|were|am|are|go|took) (?:\w{1,5} )?(?:down|on|up) (?:the|a) wrong",
     rf"\b(?:this|that|it|which|approach|method|route|hypothesis|comparison|argument|substitution|bound|test|trick|induction|attempt|idea) "
-    rf"(?:just |simply |really |still |alone )?{CANT} (?:\w{{1,9}} )?(?:close|help(?! (?:him|her|them))|fly|lead|buy (?:me|us)|bring (?:me|us)|get (?:me|us)|tell|"
-    r"give (?:me|us)|pan out|go through|hold up|do it|do the|reach|simplif\w{1,3}|cover|terminat\w{1,2}|pay|suffice|carry over|factor|add up|"
+    rf"(?:just |simply |really |still |alone )?{CANT} (?:(?!be )\w{{1,9}} )?(?:close|help(?! (?:him|her|them))|fly|lead|buy (?:me|us)|bring (?:me|us)|get (?:me|us)|tell|"
+    r"give (?:me|us)|pan out|go through|hold up|do it|do the|reach|simplif\w{1,3}|cover|terminat\w{1,2}|pay|suffice|carry over|add up|"
     r"make sense|square with|work out|yield|settle|decide|apply here|apply\b(?= [.;,])|fit (?:the|with)|go anywhere|conclude)\b",
     r"\b(?:tells?|told|gives?|gave|gets?|got|buys?|says?) (?:me|us) (?:absolutely |almost )?(?:nothing|nowhere|no (?:information|closer))\b",
     r"\btoo many (?:unknowns|cases|variables|branches|terms|possibilities|subcases|options|letters)\b|\btoo (?:much|long) (?:casework|to (?:list|check|expand|"
@@ -165,7 +165,7 @@ BACKTRACKS = (
     r"no progress)\b|\b(?:not (?:getting|making|leading|going) (?:me |us |any )?(?:anywhere|progress|headway))\b",
     r"\b(?:goes|went|points|runs|moves?|is going|going|is|come out|comes out) (?:in )?(?:the )?(?:wrong|opposite) (?:direction|way(?! (?:a?round )?from))\b",
     rf"{START}(?:so |then |now |ok(?:ay)?,? |let me |let's |i'll |we'll |i |we |better |perhaps |maybe )*?{MATH_VERB}\b [^.\n]{{1,70}} instead(?=[.:,;!]|$)",
-    rf"{START}(?:so |then |now )?instead,? (?:of \w{{3,14}}ing [^.\n]{{1,40}}, )?(?:let|i\b|we\b|{MATH_VERB}\b)",
+    rf"{START}(?:so |then |now )?instead,? (?:let|i\b|we\b|{MATH_VERB}\b)",
     rf"\b(?:if|let me|let's|i'd|i'll|we'll|i can|we can) (?:\w{{1,9}} )?{MATH_VERB} [^.,\n]{{1,40}} instead\b(?! of)",
     r"\b(?:i'd|i would|we'd|i'll) (?:much )?(?:rather|better|prefer to) (?:\w{1,9} )?(?:start|use|work|go|try|do|take|set|write|count|begin|look|think)\b",
     # A new look at the text, and what it says against what I had.
@@ -175,7 +175,7 @@ BACKTRACKS = (
     rf"\b(?:i|my|i've|i'd|i'm)\b [^\n]{{1,90}}?\b(?:but|whereas|while|yet|though|however,?) (?:\w{{1,9}} )?(?:the|our|this) {TEXT} (?:\w{{1,9}} )?{CLAIM_VERB}\b",
     rf"\b(?:hmm+|wait|no|off|wrong|oh|ah|uh)\b[^\n]{{1,70}}?\b(?:and|but|whereas|while|yet) (?:the|our|this) {TEXT} (?:\w{{1,9}} )?{CLAIM_VERB}\b",
     r"\b(?:wasn't|weren't|hadn't been|was not|were not|isn't) [^.\n]{1,30} when i\b|\bwhen i (?:should|ought|meant|was supposed|shouldn't)\b",
-    r"\b(?:gave|took|used|added|counted|put|wrote|treated|read|set|called|assumed|allowed|charged|paid|included|made) [^.\n]{1,40} (?:when|whereas|while|although|though) "
+    r"\b(?:i|we)(?:'ve|'d| have| had)? (?:gave|took|used|added|counted|put|wrote|treated|read|set|called|assumed|allowed|charged|paid|included|made) [^.\n]{1,40} (?:when|whereas|while|although|though) "
     r"(?:he|she|it|they|there|only|the|that|this|in fact)\b(?= [^.\n]{1,40}(?:has|have|is|are|was|were|had|only|should|said|says|stop|n't|not|per)\b)",
     # A result that is doubted as it stands there.
     rf"(?:^|(?<=[.!?:\n] ))(?!(?:is|are|does|do|what|how|why|can|could|which|should|if|who|when|where|was|did|will|would|has)\b)[^.?\n=]{{0,90}}[^?\n=]= ?"
@@ -183,8 +183,8 @@ BACKTRACKS = (
     # Broken off in the middle and turned: by dots, a dash or a short outcry behind a result.
     r"\w ?(?:\.\.\.|\u2026) ?(?:except|but|no\b|not\b|that's|that is|wait|hm+\b(?! so)|should|actually|only\b|or rather|i\b(?!\.)|is that|and yet|though|oh|uh|ah|sorry|er\b|nope|make that|"
     r"(?=[^.\n]{1,45}\b(?:should|not|actually|only|don't|doesn't|isn't|aren't|can't|rather)\b)|(?=(?:[a-z]{3,12} ){1,2}(?:have|has|are|is) (?:an? )?\d))",
-    r"\w ?(?:--|[-\u2013\u2014]) ?(?:no\b(?=,| wait)|er\b|wait|sorry|or rather|i mean|make that|scratch|correction|oops|actually|that is wrong|not \d)",
-    r"\d(?: [a-z/]{1,12}){0,3}[.?] (?!(?:let|here|great|so|now|and|happy|good|we|yes|sure|that's it|done|nice|perfect|exactly|correct|right|easy|voila|hooray|success|bingo|thus|hence|"
+    r"\w ?(?:--|[-\u2013\u2014]) ?(?:no\b(?=,| wait)|er\b(?=[ ,])|well, |wait|sorry|or rather|i mean|make that|scratch|correction|oops|actually|that is wrong|not \d)",
+    r"\d(?: [a-z/]{1,12}){0,3}[.?] (?!(?:let|here|great|so|now|aha|and|happy|good|we|yes|sure|that's it|done|nice|perfect|exactly|correct|right|easy|voila|hooray|success|bingo|thus|hence|"
     r"awesome|excellent|wonderful|what a|how|it works|fits|it fits|enjoy|hope|check)\b)[a-z][^.!?\n]{2,32}! (?=[^\n]{0,80}\d)",
     r"[.;,:] (?!(?:is|are|does|do|what|how|why|can|could|which|should|if|who|when|where|was|did|will|would|has|and|any|the|so)\b)[a-z\d$-][^.?!,;:\n=]{0,18}\? (?=the (?:problem|text|question|story) |(?:but|no\b|not\b|there|it's the|i\b|"
     r"nobody|that's (?:more|less|too|not|the)|that (?:can't|isn't|would))|(?:a|an) \w)(?=[^\n]{0,90}\d)",
@@ -220,7 +220,7 @@ BACKTRACKS += (
     # A check that fails.
     rf"(?:{START}|\b(?:let me|let's|i'll|we) )(?:\w{{1,9}} )?(?:re-?check|check|verify|test|plug|substitut|try)\w{{0,4}}\b[^\n]{{1,80}}?(?:\u2260|\\neq?\b|\bthe (?:table|text|problem|list|statement) (?:says|has|gives|shows)|\b(?:but|which) should "
     r"(?:be|have been|equal|give)|\b(?:doesn't|does not|didn't|don't|isn't|is not) (?:match|equal|hold|fit|agree|satisf\w{1,3}|come out|add up|give|\d))",
-    rf"{START}(?:oh|ah|aha|hah?|gosh|hey)[,!:] (?!(?:let me|so\b|okay|ok\b|what|how|nice|good|great|right|yes|(?:that's|that is|it's|it is|this is) (?:\w{{1,9}} )?(?:nice|easy|simple|fun|good|great)))(?=[^\n]{{0,120}}\d)",
+    rf"{START}(?:oh|ah|hah?|gosh|hey)[,!:] (?!(?:let me|so\b|okay|ok\b|what|how|nice|good|great|right|yes|(?:that's|that is|it's|it is|this is) (?:\w{{1,9}} )?(?:nice|easy|simple|fun|good|great)))(?=[^\n]{{0,120}}\d)",
     rf"{START}(?:so |ok(?:ay)?,? |then )?(?:forget|ditch|scrap|abandon|scratch|discard|never mind|skip|shelve) (?!to\b|it's|he|she|they|her|his|their|\d)[a-z]",
     # Another way is better, or this one costs too much.
     rf"\b(?:an?|some|the|any) (?:much |far |even )?(?:{EASIER}|better) (?:argument|way|route|proof|method|approach|idea|path|start|plan|trick|tool|angle|line of attack)\b(?! (?:to school|home))",
@@ -243,9 +243,22 @@ BACKTRACKS += (
     r"\b(?:that|this|which|it)(?:'s|'d be|'d make| is| would be| makes| would make| gives| comes out)[^.\n]{0,30}\b(?:more|larger|bigger|greater|longer|heavier|older|higher|less|smaller|shorter|lower|younger|cheaper|pricier|faster|slower) than (?:the (?:whole|total|entire|full|sum|maximum|mother|father|"
     r"hypotenuse|class|box)|all\b|everything|100 ?%|it should|(?:is )?possible|(?:he|she|they|we) (?:had|have|has|started)|there are|1\b(?=[,.!]))",
     r"\b(?:with (?:that|this) (?:fixed|corrected|repaired|sorted|cleared up|mended)|after (?:fixing|correcting|that (?:fix|correction))|once (?:that's |that is )?(?:fixed|corrected))\b|\bthat (?:changes (?:things|everything|the)|alters|ruins|spoils|invalidates|kills)\b|"
-    r"\b(?:it |as it )?turns? out (?:that )?(?:i|we|this|that|it|not)\b|\b(?:that's|that is|this is|it's|that isn't|this isn't) (?:not )?how (?:i|it|that|this|one)\b",
+    r"\b(?:it |as it )?turns? out (?:that )?(?:i|we (?:had|have|were|did|used|missed)|not|(?:this|that|it) (?:isn't|wasn't|is not|doesn't|does not|won't|fails))\b|\b(?:that's|that is|this is|it's|that isn't|this isn't) (?:not )?how (?:i|it|that|this|one)\b",
     rf"{START}(?:(?:let me |let's )?(?:stop|pause)|reading (?:once more|on|it once)|looking at (?:it|this|the \w{{1,10}}) (?:again|once more)|another look|not (?:an? )(?:integer|whole|natural|valid|option|solution|square|perfect|prime|fit|match))\b[^.,:;!\n]{{0,20}}[.,:;!]",
     rf"(?<=[.!?;] ){NUMBER}(?: [a-z]{{1,12}}){{0,2}},? then(?=[.,;])|\b(?:so|and|but) [^.,\n]{{1,40}} (?:really|in truth|in reality)(?=[.;])",
+)
+
+BACKTRACKS += (
+    # Of what was written down, and of oneself.
+    r"\bi(?:'d|'ve| had| have)? (?:typed|copied|keyed|jotted|mistyped)\b|\bi(?:'d| had) (?:written|put|typed|entered|noted|plugged)\b",
+    r"\b(?:correct(?:ed|ing)?|contradict\w{0,3}|fool\w{0,3}|kidding|ahead of|confus\w{1,3}|trick\w{0,3}|stop|catch|caught|trip\w{0,4}) (?:myself|ourselves)\b|\bon my (?:side|part|end)\b(?! of)",
+    r"\b(?:isn't|is not|wasn't|aren't|not) (?:really |quite |actually |at all )?(?:legitimate|justified|legal|warranted|sound|permissible|kosher|appropriate|as simple|that simple|so simple)\b",
+    r"\b(?:achieves?|accomplish\w{0,2}|gains?|gained|buys?|yields?|does) (?:us |me )?(?:exactly |absolutely )?nothing\b|\b(?:back )?(?:to )?where (?:it was|we were|i was|(?:we|i|it) (?:started|began))\b(?=[.,;:!])|\btak(?:es|ing) (?:ages|forever|too long)\b",
+    rf"\bthere(?:'s| is) (?:an? |the |some )?(?:\w{{1,9}} )?(?:factor|term|sign|step|case|minus|root|zero)(?: of \S{{1,6}})? missing\b|\b(?:is|are|was|were) missing (?:from|in) (?:my|our|the (?:sum|list|count|equation|total|formula))\b",
+    r"\b(?:pattern|rule|formula|guess|argument|induction|conjecture|idea|assumption|analogy|bound|claim)s? (?:breaks?|broke|fails?|falls apart|collapses?|stops|doesn't (?:hold|continue|extend)|is broken|gives out|crumbles|runs out)\b",
+    r"[.?;] (?:[a-z]{3,9}er|more|less|fewer) than [^.?\n]{2,25}\? |\bwhy (?:the )?\d{1,6}\?|\b(?:let me|let's|i'll|i should|i need to|i must) (?:\w{1,9} )?(?:look|think|read) (?:[^\s.]{1,12} ){1,5}again\b",
+    r"\b(?:was|were|is|are) (?:already )?(?:included|counted|subtracted|added|in there|accounted)[^.\n]{0,25}\b(?:already|both times)\b|\b(?:so|hence|thus) [a-z] (?:isn't|is not|can't be|cannot be|\u2260) \d[^\n]{0,25}\b[a-z] ?= ?\d",
+    rf"\b(?:but|while|whereas|yet) (?:we|i|it|they) (?:only )?(?:need|needed|want|wanted|were (?:after|promised)|are after|should (?:have|get|be)|must (?:have|get|be)|expected?) {NUMBER}(?=[.;])",
 )
 
 MAY_BACKTRACK = (

@@ -22,7 +22,7 @@ GO = (
     r"look|looking|reason|reasoning|tell|telling|unroll|unrolling|use|using|perform|performing|solve|solving|attack|tackle|come|coming|set|count|crawl|proceed)"
 )
 AGAINST = (
-    r"(?:backwards?|in reverse|the other way(?: a?round)?|the opposite way|in the (?:reverse|opposite|other) (?:order|direction)|from (?:the )?(?:bottom|end|back|last|finish|"
+    r"(?:backwards?|in reverse|the other way(?: a?round)?|the opposite way|in (?:the )?(?:reverse|reversed|opposite|other) (?:order|direction)|from (?:the )?(?:bottom|end|back|last|finish|"
     r"tail|right-hand end) (?:to|up|toward\w?)|bottom[- ](?:to[- ]top|up)|last to first|end to (?:start|beginning|front)|upstream|from behind|back (?:in time|through time))"
 )
 UNDO = (
@@ -53,7 +53,7 @@ END = (
 WON = r"(?:(?:a )?(?:losing|lost|winning|won|loss|win|cold|hot)|(?:p|n)-positions?)"
 GOAL = r"(?:goal|aim|target|conclusion|claim|result|statement|identity|inequality|theorem|thesis|last line|final line|end|answer|qed|objective|destination|outcome)"
 HOLD = (
-    r"(?:follows?|hold|holds|suffices?|be enough|do it|do the (?:job|trick)|be (?:over|done|finished|settled|proved|proven|established|immediate|true|left|reached|met|satisfied|guaranteed|ours|within reach)|"
+    r"(?:follows?|hold|holds|suffices?|be enough|do it|do the (?:job|trick)|be (?:over|done|finished|settled|proved|proven|established|immediate|true|left(?! over)|reached|met|satisfied|guaranteed|ours|within reach)|"
     r"hand (?:me|us) (?:this|that|it)|deliver|give (?:me|us) (?:this|that|it)|get (?:me|us) (?:there|this|that)|come for free|drop out|fall out|come out)"
 )
 WHEN = r"(?:if(?! and only)|provided|as soon as|once|the moment|when|whenever|in case|given that)"
@@ -89,10 +89,10 @@ REASONS_BACK = (
     r"(?:ahead of|before|above|preceding|in front of|prior to) (?:him|her|it|that|this|the last|them|those)\b[^.\n]{0,20}\b(?:must|found|had|would|multipl\w{2,3}|adds?|was|were|is|doubles?|halves?|subtracts?|held|divid\w{1,2}|takes?|squares?|saw)\b"
     r"(?=[^.\n]{0,50}(?:\d|=|\bratio|\bthe\b))",
     rf"\b(?:comes?|came|arose|arises|results?|resulted|was the result|is the result|was (?:obtained|reached|produced|made)|got there) (?:out )?(?:of|from|by|after) (?:\w{{2,12}}ing|[^\s.]{{1,9}} (?:before|after) \w{{2,12}}ing)\b[^.\n]{{0,40}}\b(?:so|which puts|hence|puts|means|thus|"
-    r"giving)\b[^.\n]{0,50}\d|\bputs? (?:the|his|her|its) (?:start|beginning|original|opening|first|initial)\b",
+    r"giving)\b[^.\n]{0,50}\d|\bputs (?:the|his|her|its) (?:start|beginning|original|opening|initial)\b",
     rf"\b(?:now|today|currently|at present|at (?:the moment|present))\b[^?\n]{{1,130}}\b(?:yesterday|the day before|last (?:night|week|month|year|tuesday|friday|monday|sunday)|an hour ago|on (?:mon|tues|wednes|thurs|fri|satur|sun)day|(?:a|one|two|three|\d+) (?:years?|days?|weeks?|months?|hours?) (?:ago|earlier|before))\b"
     rf"[^?\n]{{0,80}}(?:\b(?:so|must|hence|thus|therefore)\b|[:,;]|out|again|was|were) [^?\n]{{0,25}}?\d",
-    rf"\b{END}\b[^?\n]{{1,150}}?\b(?:so|hence|thus|therefore|which means|which makes|means|must have|had to|then|undo\w{{0,4}}|it follows)\b[^?\n]{{0,60}}?\b(?:\d[^?\n.]{{0,30}} )?(?:{EARLIER}|must have {BEEN}|(?:he|she|it|they|there) (?:started|began|set out|set off|came|arrived) (?:\w{{1,6}} )?(?:with|from|at|out)?) ?[^?.\n]{{0,25}}(?:\d|(?<=\d.{{12}})|(?<=\d.{{8}})|(?<=\d.{{5}}))",
+    rf"(?<!\\)\b{END}\b[^?\n]{{1,150}}?\b(?:so|hence|thus|therefore|which means|which makes|means|must have|had to|then|undo\w{{0,4}}|it follows)\b[^?\n]{{0,60}}?\b(?:\d[^?\n.]{{0,30}} )?(?:{EARLIER}|must have {BEEN}|(?:he|she|it|they|there) (?:started|began|set out|set off|came|arrived) (?:\w{{1,6}} )?(?:with|from|at|out)?) ?[^?.\n]{{0,25}}(?:\d|(?<=\d.{{12}})|(?<=\d.{{8}})|(?<=\d.{{5}}))",
     r"\bby the same (?:reasoning|token|logic|argument|step|rule)\b[^.\n]{0,30}\b(?:had|was|were|held|before)\b|\b(?:before|ahead of) (?:the|that) (?:first|second|third|fourth|1st|2nd|3rd|last|final)\b[^.,;\n]{0,20}\b\d",
     rf"\bbefore (?:the |his |her |that |its |their )(?:\S{{1,9}} )?{EVENT},? (?:\S{{1,9}} ){{0,4}}?(?:there (?:was|were)|was|were|had|stood|held|it|he|she|they|{NUMBER})(?=[^.\n]{{0,25}}(?:\d|[.;]))(?![^.\n]{{0,40}}(?:,? and |,? then |,? but ))",
     # Where it ends is where one starts.
@@ -108,7 +108,7 @@ REASONS_BACK = (
     rf"\b(?:is|are|as) {WON}\b[^\n]{{1,110}}?\b(?:is|are|be|as|,|and|\d) {WON}\b(?<=[\w,. ]{{3}})(?=[^\n]{{0,200}})",
     # What would bring the goal about.
     rf"\b(?:would|will|'d|does|shall) (?:\w{{1,9}} )?{HOLD}\b[^.\n]{{0,30}}?\b{WHEN}\b",
-    rf"(?<!equality )(?<!equality then )\b(?:holds|follows|is (?:true|met|satisfied|proved|guaranteed|reached|settled|achieved|immediate)) (?:\w{{1,9}} )?{WHEN} (?=[^.\n]{{1,90}})(?!\w{{1,3}} = \w{{1,3}}\.)",
+    rf"(?<!equality )(?<!equality then )\b(?:holds|follows|is (?:true|met|satisfied|proved|guaranteed|settled|immediate)) (?:\w{{1,9}} )?{WHEN} (?=[^.\n]{{1,90}})(?!\w{{1,3}} = \w{{1,3}}\.)",
     rf"\bwhat (?:sends?|brings?|takes?|leads?|leaves?|turns?|puts?|lands?|forces?|guarantees?|produces?|causes?|drives?|yields?|gets?|prints?|outputs?|would (?:force|guarantee|give|imply|make|yield|do|let|bring|suffice|cause|lead|put|produce|have)|could (?:force|give|have|imply|make|produce|lead)) "
     r"[^.?\n]{1,70}\?(?! how)",
     rf"\b(?:i'd like|we'd like|i would like|we would like|i want|we want|i wish|we hope|hoping|hope|want|need)(?: for)? (?:the |our |my |to see |to (?:reach|read|arrive at|conclude|land on|end on) )?(?:\w{{1,9}} )?{GOAL}?\b[^.?\n]{{0,60}}(?:[.;,]|\bor\b) [^.\n]{{0,70}}?\b(?:would|that'd|it'd) (?:\w{{1,9}} )?(?:hand|give|follow|do|be enough|suffice|need|deliver|imply|come|require|"
@@ -128,7 +128,7 @@ REASONS_BACK = (
 _STEPS = ("five|5|fifth", "four|4|fourth", "three|3|third", "two|2|second", "one|1|first")
 _DATED = (
     *(
-        rf"\b(?:the )?{a} (?!place|prize|and|or|of all|grade|floor|angle|term\b)[^?\n]{{1,90}}?(?:\bso\b|\bhence\b|must|before|[:;])[^?\n]{{0,40}}?\d[^?\n]{{0,60}}?\b(?:the )?{b}\b(?! (?:place|prize|half|term|angle|side))"
+        rf"\b(?:the )?{a} (?!place|prize|and|or|of all|grade|floor|angle|equation|expression|condition|yields|gives|term\b)[^?\n]{{1,90}}?(?:\bso\b|\bhence\b|must|before|[:;])[^?\n]{{0,40}}?\d[^?\n]{{0,60}}?\b(?:the )?{b}\b(?! (?:place|prize|half|term|angle|side|equation|expression|condition))"
         r"[^?\n]{1,60}?\d"
         for a, b in _ORDINAL
     ),
@@ -152,7 +152,7 @@ REASONS_BACK += (
     # Where a number came from, and where that one did; arrows and lines read upwards.
     r"(?P<n>\b\d{1,7})(?: [a-z]{1,12})?[,.;:] (?:and |then |so |while )?(?:the |that |those )?(?P=n) (?:[a-z]{1,12} )?(?:was|were|came|comes?|had been|itself|in turn|arose|is what|is the result|results?|resulted)\b",
     r"\b\d{1,7}(?: \w{1,12})? (?:was|is|were) (?:just )?(?:doubled|halved|tripled|squared|made|got|gotten|obtained|formed|increased|decreased|reduced|multiplied|divided|grown) from \d",
-    r"\d ?(?:\u2190|<-|\\leftarrow|\\gets) ?\d|\b(?:the )?(?:one|line|step|row|equation) (?:above|before|over) (?:that|it|this)? ?(?:was|were|is|must|had|read|would|,)\b[^.\n]{0,30}(?:\d|=)|\b(?:line|one|row) above (?:that|it|was|is)\b",
+    r"\d ?(?:\u2190| <- |\\leftarrow|\\gets) ?\d|\b(?:the )?(?:one|line|step|row|equation) (?:above|before|over) (?:that|it|this)? ?(?:was|were|is|must|had|read|would|,)\b[^.\n]{0,30}(?:\d|=)|\b(?:line|one|row) above (?:that|it|was|is)\b",
     rf"\b(?:move|step|operation|rule|jump|edge|map|button|press)s? (?:that|which) (?:brought|took|got|led|leads?|gets|gave|made|produced|turned|takes?|brings?) [^.\n]{{0,20}}\b(?:there|here|it|this|that|us|to|him|her)\b",
     rf"\b(?:so|hence|thus|making it|which is|which was|leaving|that's|:|,) {NUMBER}(?: [a-z]{{1,12}}){{0,2}} (?:before|earlier|prior|previously)(?=[.,;]|$)|\b\d{{1,7}}(?: [a-z]{{1,12}})? earlier(?=[.;])",
     r"\bthe (?:number|value|amount|figure|total|result|score|count|sum|balance|price|level|weight|length|height|pile|stock) (?:just |right |immediately )?(?:before|without|prior to|ahead of) (?:(?:the|that|his|her|its|their|this|it|them|any|being|[a-z]{3,12}ing) ?)"
@@ -161,14 +161,14 @@ REASONS_BACK += (
     r"\bif (?:half|a third|two thirds|three quarters|a quarter|a fifth|\S{0,8}frac\S{1,9}|\d/\d|\d{1,2} ?%|(?:one|two|three|four) (?:thirds?|fourths?|fifths?|sixths?|tenths?|sevenths?|eighths?))[^.,\n]{0,25} (?:is|was|are|makes?|weighs?|costs?) [^.,\n]{0,3}\d[^.,\n]{0,15},[^.\n]{0,40}"
     r"\b(?:is|was|are|must|makes?|weighs?|costs?)\b[^.\n]{0,5}\d",
     r"\b(?:is|are|was|were|being|equals?) (?:only )?(?:half|a third|two thirds|three quarters|a quarter|\d/\d|\d{1,2} ?%|(?:one|two|three|four|five|six|seven|eight|nine) (?:thirds?|fourths?|fifths?|sixths?|tenths?|sevenths?|eighths?|ninths?|quarters))\b[^\n]{0,60}?\b(?:all of (?:it|them)|the whole(?: thing| of it)?|"
-    r"the (?:original|full (?:price|amount|tank|number)|total|entire \w{3,9})|it all|all)\b (?:\w{1,7} )?(?:is|was|were|are|makes?|comes? to|must be|=)? ?[^\w\n]?\d",
+    r"the (?:original|full (?:price|amount|tank|number)|total)|it all|all)\b (?:\w{1,7} )?(?:is|was|were|are|makes?|comes? to|must be|=)? ?[^\w\n]?\d",
     r"\b(?:after|with|including|counting) (?:the |a |an )?(?:\S{1,6} )?(?:tax|tip|discount|raise|increase|markup|mark-up|interest|vat|growth|reduction|decrease|surcharge|fee)\b[^\n]{1,70}?\b(?:divid\w{1,3} (?:\w{1,6} )?by|dividing|/) ?(?:1\.\d|0\.\d|\d{2,3} ?%)[^\n]{0,50}\b(?:gives?|price|before|original|is|was|so|=)",
     r"\b(?:that's|that is|that was|this is|is|was|are|were) (?:what|how (?:many|much)|the \w{1,12}|where) (?:he|she|it|they|there|we|tom) (?:\w{1,6} )?(?:set out|started|began|came|opened|went in|left home|entered)\b(?! to)",
     r"\b(?:give|put|hand|pour|pay|add|send|move) (?:him |her |them )?back (?:the |his |her |their |those |these |what )?(?:\S{1,12} ){0,4}?(?:(?:he|she|it|they) )?\w{2,12}[:,=] ?[^\n]{0,20}\d",
     # The proposition to be shown holds if another one does, which is then taken up.
-    r"\b(?:if|when|once|provided|would|as soon as)\b[^.\n]{0,45}?\b(?P<w>[a-z]{5,14})\b[^.\n]{0,25}\. (?:and |now |but |so )?(?:[^.\n]{0,20}\b)?(?P=w)\b[^.\n]{0,40}?\b(?:if|when|once|provided|would|comes? from|follows?|holds?)\b",
+    r"\b(?:if|when|once|provided|would|as soon as)\b[^.\n]{0,45}?\b(?P<w>[a-z]{5,14})\b[^.\n]{0,25}\. (?!what|find|how|which|determine|compute)(?:and |now |but |so )?(?:[^.\n]{0,20}\b)?(?P=w)\b[^.\n]{0,40}?\b(?:if|when|once|provided|would|comes? from|follows?|holds?)\b",
     r"\b(?:we|i)(?:'d| would| could) (?:be able to (?:conclude|finish|say|deduce)|have (?:it|the claim|the result|our|won|what)|conclude|finish|be home)\b[^.\n]{0,30}?\b(?:if|once|provided|as soon as|from)\b",
-    r"\b(?:would|could|can|might|must) (?:only )?(?:come|follow|result|arise|stem) (?:out )?(?:of|from)\b|\b[a-z ]{3,30} is (?:a |an )?[^.,\n]{2,25} (?:if|as soon as|once|provided) it(?:'s| is| has| can)\b[^.\n]{1,50}\. ",
+    r"\b(?:would|could|can|might|must) (?:only )?(?:come|follow|result|arise|stem) (?:out )?(?:of|from)\b",
     r"\bin order that\b[^.\n]{1,60}\b(?:must|should|needs?|has to)\b|\bit(?:'s| is) enough (?:for [^.\n]{1,40} to (?:be|have|hold)|to (?:have|get|know|make))\b",
     r"\bif [^.,\n]{1,50} (?:is|are|has|have) to (?:be|equal|come|end|have|sum|total|reach|average|hold|win|finish|arrive|make)\b[^.\n]{1,70}(?:\d|\b(?:odd|even|must|may|needs?|cannot|has to|have to)\b)",
     r"\b(?:i|we) want (?:to leave (?!\S{1,5} ?%|\S{1,5}%|a )|him|her|them|my opponent|the opponent|the other player|the (?:last|final))\b[^.\n]{1,60}\d",
@@ -186,6 +186,18 @@ REASONS_BACK += (
     r"\bwhich (?:\w{2,12} ){1,3}(?:reach|reaches|leads? (?:to|into|there)|maps? (?:to|into)|produces?|ends? (?:up )?(?:in|at|with|on)|precedes?|feeds?|gets? (?:us |me )?(?:to|there)|goes (?:to|into)|could precede)\b[^?\n]{0,40}\? ?\S",
     r"\b(?:to|for) (?!find|solve|answer|do\b)[^.\n]{3,60}?,? (?:we'd|we would|i'd|one would|one'd) (?:\w{1,9} )?(?:need|have to have|require|want)\b[^.\n]{0,40}(?:\d|=|\bto be\b)",
     r"\b(?:last|later|latest)\b[^.\n]{1,45}\bso \w{2,12} (?:was|came|is|comes|went) first\b",
+)
+
+REASONS_BACK += (
+    r"\bif (?:i|we) (?:can |could )?(?:prove|show|find|establish|get|manage|know|have)\b[^.,\n]{2,50},? (?:then )?(?:i'm|we're|i am|we are|i'd be|we'd be|the \w{2,10} (?:is|would be)|it) (?:\w{1,8} )?(?:finished|done|home|through|there|over|proved|complete|follows)\b",
+    r"\b(?:they|it|this|that|he|she|these|those|[a-z])(?:'d| would) be (?!\$?\d|the same|more|less|better|easier|nice)[^.,\n]{2,30}? (?:if|provided|once|as soon as) (?!he|she|they|you)\w",
+    r"\b(?:to|in order to) (?!find|solve|answer|do\b|calculate|determine|compute)[^.,\n]{3,60}, (?!(?:so |then )?(?:we|you|i|let|one|he|she|they|any|every|each|all|numbers)\b)[^.\n]{0,40}\b(?:has to|must|needs to|had to) (?:bring|make|give|supply|contribute|carry|raise|lift|complete|provide|take|fill|turn|produce|cancel)\b",
+    r"\b(?:to|in order to) (?:arrive at|end|finish|reach|come out|be left|land|break even|have)\b[^.\n]{2,40}?,? (?:he|she|it|they|the \w{2,10}) (?:must have|would have had to|had to have)\b[^.\n]{0,30}\d",
+    r"\b(?:which|what) (?:\w{2,12} ){1,4}(?:must|could|might|would|can) (?:\S{1,12} ){1,5}(?:before|earlier|come from|have (?:had|been|come))\b[^?\n]{0,20}\?",
+    r"\bgives? (?:us |me )?(?:back )?the (?:input|original|plain ?text|message|starting \w{3,8}|initial \w{3,8})\b(?! (?:equation|expression))",
+    r"\b(?:result|output|outcome|final (?:number|value|score|amount|figure)|end value)(?: is| was|,| of|:){0,2} \$?\d{1,6}[.;,:] (?:so |then |and |now )?(?:take|subtract|minus|divide|remove|halve|undo|add|multiply|double)\b|\d: (?:his|her|the|my) (?:\w{1,9} )?(?:number|start|secret|original)\b(?=[.;]|$)",
+    r"\bthe (?!price|cost|bill|total|amount)[a-z]{3,12} (?:just )?before (?:the|that|this|his|her|its) (?!tax|discount|sale|tip)[a-z]{3,12} (?:was|were|had|must)\b[^.\n]{0,20}\d",
+    r"\b(?:average|mean|total|sum|product|score|perimeter|area)\b[^.\n]{0,40}\b(?:takes?|requires?|needs?|calls for|means|demands)\b[^\n]{1,70}\bso (?:the|her|his|its) \w{2,10}(?: \w{2,10}){0,2} (?:must|has to|needs? to)\b",
 )
 
 MAY_REASON_BACK = (
