@@ -134,7 +134,7 @@ BACKTRACKS = (
     r"start (?:over|again)|"
     r"try (?:\w{1,9} )?again|re-?examine|recompute|recalculate|re-?think|re-?label|re-?calibrate|undo (?:that|"
     r"this|my|the last)|"
-    r"revisit|take (?:that|this|it) back|(?:fix|correct|repair|amend|revise|rewrite|rework|re-?derive) "
+    r"revisit|take (?:that|this|it) back|(?:fix|correct|repair|amend|revise|rework|re-?derive) "
     r"(?:this|that|it|my|the (?:last|step|line|error|mistake|sign|previous)))\b|\bredoing\b",
     r"\b(?:let me|let's|i should|i must|i'd better) (?:\w{1,9} )?(?:recount|think (?:\w{1,12} )?again|look again|"
     r"read (?:\w{1,9} ){0,2}again)",
@@ -158,7 +158,7 @@ BACKTRACKS = (
     r"\b(?:a )?better (?:idea|way|approach|choice) (?:is|would|might)\b",
     r"\btoo (?:small|big|large|high|low|messy|long|complicated)\b.{0,60}?\b(?:try|"
     r"instead|drop|switch|abandon|so let)\b",
-    r"\b(?:we|i|i'll|let's|let me|therefore) (?:\w{1,12} )?(?:abandon|discard|give up on|drop)\b",
+    r"\b(?:we|i|i'll|let's|let me|therefore) (?:\w{1,12} )?(?:abandon|discard|give up on|drop(?! (?:an?|the|another) (?:perpendicular|altitude|height|line)| perpendiculars| altitudes))\b",
     r"\b(?:makes no sense|(?:does not|doesn't|cannot|can't) make sense)\b",
     r"\bwhich i (?:ignored|forgot|missed|overlooked|neglected|left out)\b|\bwould take too long\b",
     r"\bmy first (?:thought|idea|attempt|guess|instinct|try) (?:was|is)\b|\bsorry, (?:that|it|i|this)\b",

@@ -22,7 +22,7 @@ BAD = (
     r"(?:wrong|incorrect|off\b|flawed|faulty|mistaken|false|invalid|backwards?|upside down|reversed|inverted|flipped|"
     r"swapped|mixed up|muddled|garbled|bogus|nonsens\w{1,4}|broken|incomplete|a mess|shaky|rubbish|garbage|useless|"
     r"worthless|unusable|no good|no use|no help|premature|sloppy|careless|hasty|inconsistent|a mistake|mistakes?|"
-    r"silly|overkill|tedious|impractical|infeasible|wasteful|unnecessary|not useful|at fault|a blunder|an error|in error|errors?|unjustified|illegal|circular|hopeless|pointless|misguided|unhelpful|"
+    r"silly|overkill|tedious|impractical|infeasible|wasteful|not useful|at fault|a blunder|an error|in error|errors?|unjustified|illegal|circular|hopeless|pointless|misguided|unhelpful|"
     r"not (?:right|correct|valid|true|quite|what|the|how|legal|allowed)|"
     r"an? (?:bad|poor|terrible|wrong|wasted?|silly|unfortunate|dubious) \w{3,9}|the wrong \w{2,12}|too (?:crude|weak|hasty|"
     r"optimistic|strong|quick|generous|simple|naive|loose|rough|fast|long|short|many|few|big|small|large|high|low)\b)"
@@ -122,7 +122,7 @@ BACKTRACKS = (
     rf"\b(?:so|it's|it is|be|gives|give|that's|get|gets|makes?|making|total|need|to|becomes?|takes?|only|just) (?:only |just )?"
     rf"{NUMBER}(?: [a-z]{{1,12}}){{0,2}}?,? (?:rather than|instead of|and not|not) (?:the )?{NUMBER}(?! [-+*/=])",
     rf"\bnot (?:the )?{NUMBER}(?: [a-z]{{1,10}})?,? but (?:rather |only |just |actually )?{NUMBER}(?![\d.]| ?[-+*/\u00d7])",
-    rf"\b(?:so |and |then |, |- |better )?(?:make|call|let's make|let's call|change|correct) (?:that|it)(?: to| down to| up to| down)? (?:an? )?{NUMBER}",
+    rf"\b(?:so |and |then |, |- |better )?(?:make|call|let's make|let's call|change|correct) (?:that|it)(?: to| down to| up to| down)? (?:an? )?{NUMBER}(?![\d.]| ?[-+*/\u00d7])",
     r"\b(?:it|that|this|he|she|which|line|equation|there|step) (?:really |actually |surely )?(?:should|ought to|must) (?:really |actually |just |only )?"
     r"(?:have been|read|say|be)\b [^.\n]{1,40}(?:,? (?:not|rather than|instead of)\b|\. (?:then|so|now|with|hence|redo))",
     r"\b(?:what|the one|that) i (?:have|had|wrote|got|said|did|used|put|claimed|computed)(?: [^\s.]{1,14}){0,4}? (?:doesn't|does not|can't|cannot|won't|"
@@ -133,9 +133,9 @@ BACKTRACKS = (
     r"(?:throw|throwing|toss|tossing|chuck|chucking|bin|binning|ditch|ditching|scrap|scrapping|dump|dumping|shelve|shelving|"
     r"abandon|abandoning|discard|discarding|drop|dropping|erase|erasing|delete|deleting|cross|crossing|strike|striking|"
     r"retract|retracting|withdraw|withdrawing|leave|leaving|rub|rubbing|wipe|wiping|set|setting|put|putting|give up|giving up) "
-    rf"(?:on )?(?:it|this|that|these|those|them|everything|all (?:of )?(?:that|this|it)|(?:my|the|this|that) (?:[\w-]{{1,14}} ){{0,2}}{ITEM})\b"
+    rf"(?:on )?(?:it|this|that|these|those|them|everything|all (?:of )?(?:that|this|it)|(?:my|the|this|that) (?!(?:negative|extraneous|positive|other|second|invalid) )(?:[\w-]{{1,14}} ){{0,2}}{ITEM})\b"
     r"(?: (?:out|away|aside|over|off|clean|and|altogether|again|for)|[.;,:])(?! (?:he|she|they)\b)",
-    rf"\b(?:pull|pulling|back|backing|bail|bailing|get|getting|climb|step|stepping) (?:out|away|off|back|down)(?: of| from| on)? "
+    rf"\b(?:pull|pulling|back|backing|bail|bailing|step|stepping) (?:out|away|off|back|down)(?: of| from| on)? "
     rf"(?:this|that|it|the|here)(?: [\w-]{{1,14}}){{0,2}} ?(?:{ITEM}|[;:.,])",
     r"\bout (?:it|they|that|this) goes?\b|\b(?:that|this|it|\d{1,5}) (?:one )?(?:goes out|has to go|must go(?=[.,;:!])|gets crossed|gets struck|"
     r"is thrown out|is disqualified|is ruled out|is eliminated)(?: of (?:my|the|our) list)?\b",
@@ -242,7 +242,7 @@ BACKTRACKS += (
     r"\b(?:you|we|one|he|she|they|there) (?:can't|cannot|can't) (?:have|be|buy|get|sell) (?:an? )?(?:\d+\.\d+|half (?:an? )|negative|fraction\w{0,3}|-\d|minus \d|\d+/\d+)\b[^\n]{0,60}?\b(?:so i|so the|must|wrong|mistake|back|recheck|again|check|should)\b|\bcomes? (?:only )?in wholes?\b",
     r"\b(?:that|this|which|it)(?:'s|'d be|'d make| is| would be| makes| would make| gives| comes out)[^.\n]{0,30}\b(?:more|larger|bigger|greater|longer|heavier|older|higher|less|smaller|shorter|lower|younger|cheaper|pricier|faster|slower) than (?:the (?:whole|total|entire|full|sum|maximum|mother|father|"
     r"hypotenuse|class|box)|all\b|everything|100 ?%|it should|(?:is )?possible|(?:he|she|they|we) (?:had|have|has|started)|there are|1\b(?=[,.!]))",
-    r"\b(?:with (?:that|this) (?:fixed|corrected|repaired|sorted|cleared up|mended)|after (?:fixing|correcting|that (?:fix|correction))|once (?:that's |that is )?(?:fixed|corrected))\b|\bthat (?:changes (?:things|everything|the)|alters|ruins|spoils|invalidates|kills)\b|"
+    r"\b(?:with (?:that|this) (?:fixed|corrected|repaired|sorted|cleared up|mended)|after (?:(?:fixing|correcting) (?:that|this)|that (?:fix|correction))|once (?:that's |that is )?(?:fixed|corrected))\b|\bthat (?:changes (?:things|everything|the)|alters|ruins|spoils|invalidates|kills)\b|"
     r"\b(?:it |as it )?turns? out (?:that )?(?:i|we (?:had|have|were|did|used|missed)|not|(?:this|that|it) (?:isn't|wasn't|is not|doesn't|does not|won't|fails))\b|\b(?:that's|that is|this is|it's|that isn't|this isn't) (?:not )?how (?:i|it|that|this|one)\b",
     rf"{START}(?:(?:let me |let's )?(?:stop|pause)|reading (?:once more|on|it once)|looking at (?:it|this|the \w{{1,10}}) (?:again|once more)|another look|not (?:an? )(?:integer|whole|natural|valid|option|solution|square|perfect|prime|fit|match))\b[^.,:;!\n]{{0,20}}[.,:;!]",
     rf"(?<=[.!?;] ){NUMBER}(?: [a-z]{{1,12}}){{0,2}},? then(?=[.,;])|\b(?:so|and|but) [^.,\n]{{1,40}} (?:really|in truth|in reality)(?=[.;])",

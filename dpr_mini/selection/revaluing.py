@@ -22,7 +22,7 @@ _SUM = re.compile(
 )
 _PAIR = re.compile(rf"(?<![\d.,^]){_NUMBER} ?{_SIGN} ?\$?{_NUMBER}(?= ?[=)])")
 _PHRASE = re.compile(
-    rf"(?:^|[.!?;:\u2026\n] |\n|\b(?:so|hence|thus|then|making|makes),? )(?P<words>[a-z](?:[a-z']{{0,14}} ){{0,6}}?[a-z']{{0,14}} ?(?:=|\b(?:is|are|was|were|at|has|have|had|gets?|got|needs?)\b)) ?\$?(?P<value>{_NUMBER}(?:[:/]\d{{1,3}})?)(?P<unit>(?: [a-z]{{1,14}})?)(?=[.,;!?\n]|$)(?!\.\d)"
+    rf"(?:^|[.!?;:\u2026\n] |\n|\b(?:so|hence|thus|then|making|makes),? )(?P<words>[a-z](?:[a-z']{{0,14}} ){{0,6}}?[a-z']{{0,14}} ?(?:=|\b(?:is|are|was|were|at|has|have|had|gets?|got|needs?)\b)) ?\$?(?P<value>{_NUMBER}(?::\d{{1,3}})?)(?P<unit>(?: [a-z]{{1,14}})?)(?=[.,;!?\n]|$)(?!\.\d|/)"
 )
 _DOUBT = re.compile(
     r"\?|!|n't\b|\b(?:not|no|nor|neither|never|but|wrong|should|hmm+|wait|only|instead|actually|absurd|impossible|negative|oops|cannot|though|yet|too|except|rather|already)\b"
