@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dpr_mini.selection.cues import METHOD, OPERATION, START
+from dpr_mini.selection.cues import METHOD, START
 
 OVER = r"(?:wait|no|nope|hmm+|but|oh|ah|ok|okay|well|so|hang on|hold on)"  # what a second thought begins with
 MADE = (
@@ -134,7 +134,8 @@ BACKTRACKS = (
     r"start (?:over|again)|"
     r"try (?:\w{1,9} )?again|re-?examine|recompute|recalculate|re-?think|re-?label|re-?calibrate|undo (?:that|"
     r"this|my|the last)|"
-    r"revisit|take (?:that|this|it) back|(?:fix|correct|repair|amend|revise|rework|re-?derive) "
+    r"revisit|take (?:that|this|it) back|(?:fix|correct|repair|amend|revise|(?<!we )(?<!can )rewrite|rework|"
+    r"re-?derive) "
     r"(?:this|that|it|my|the (?:last|step|line|error|mistake|sign|previous)))\b|\bredoing\b",
     r"\b(?:let me|let's|i should|i must|i'd better) (?:\w{1,9} )?(?:recount|think (?:\w{1,12} )?again|look again|"
     r"read (?:\w{1,9} ){0,2}again)",
@@ -158,14 +159,18 @@ BACKTRACKS = (
     r"\b(?:a )?better (?:idea|way|approach|choice) (?:is|would|might)\b",
     r"\btoo (?:small|big|large|high|low|messy|long|complicated)\b.{0,60}?\b(?:try|"
     r"instead|drop|switch|abandon|so let)\b",
-    r"\b(?:we|i|i'll|let's|let me|therefore) (?:\w{1,12} )?(?:abandon|discard|give up on|drop(?! (?:an?|the|another) (?:perpendicular|altitude|height|line)| perpendiculars| altitudes))\b",
+    r"\b(?:we|i|i'll|let's|let me|therefore) (?:\w{1,12} )?(?:abandon|discard|give up on|drop(?! (?:an?|the|"
+    r"another) (?:perpendicular|altitude|height|line)| perpendiculars| altitudes))\b",
     r"\b(?:makes no sense|(?:does not|doesn't|cannot|can't) make sense)\b",
     r"\bwhich i (?:ignored|forgot|missed|overlooked|neglected|left out)\b|\bwould take too long\b",
     r"\bmy first (?:thought|idea|attempt|guess|instinct|try) (?:was|is)\b|\bsorry, (?:that|it|i|this)\b",
     r"\b(?:went|go|gone|going) wrong\b|\bi was wrong\b|\bthink again\b",
     r"\bshould (?:be|have been) [^.,\n]{1,25},? (?:not (?!counting|including)|instead of|rather than)",
-    rf"{START}(?:(?:so|ok|okay|going|returning),? )?back to (?:the|my|our|where|an) (?!(?:\w{{1,9}} )?(?:equations?|problem|question|expression|formula|sum|total|task|story|triangle|inequality)\b)(?:\w{{1,12}} ?){{1,2}}[:,.]|"
-    rf"{START}(?:going|back|returning) to (?:the|my|our|where|an) (?!(?:\w{{1,9}} )?(?:equations?|problem|question|expression|formula|sum|total|task|story|triangle|inequality)\b)",
+    rf"{START}(?:(?:so|ok|okay|going|returning),? )?back to (?:the|my|our|where|an) (?!(?:\w{{1,9}} )?(?:equations?|"
+    r"problem|question|expression|formula|sum|total|task|story|triangle|"
+    rf"inequality)\b)(?:\w{{1,12}} ?){{1,2}}[:,.]|"
+    rf"{START}(?:going|back|returning) to (?:the|my|our|where|an) (?!(?:\w{{1,9}} )?(?:equations?|problem|question|"
+    r"expression|formula|sum|total|task|story|triangle|inequality)\b)",
     r"(?:\bso|[.,;\u2026]) ?no, (?:that|it|this|i|\S{1,12} [-+*/=])",
     # An answer to the writer's own statement, not to a question, a quoted remark or "no, thank you".
     r"(?:(?<=[.;!\u2026]) |(?<=^)|(?<=\d\? )(?<!is \d\? )(?<!is \d\d\? )(?<!an \d\d\? ))(?:(?:hmm+|oh|wait|well|"

@@ -93,7 +93,8 @@ REASONS_BACK = (
     r"had|held|was|were|must|has)\b[^.\n]{0,40}\d",
     r"\bwhich (?:\w{1,12} ){1,2}(?:can|could|would|might|must) (?:lead|give|get|bring|produce|make|result|come|"
     r"take)[^?\n]{0,40}\?|"
-    r"\bwhich (?!do |all |then |does |both )(?:\w{1,8} ){1,3}(?:multiply|add|sum|combine|multiplied|added) (?:up )?(?:to|give|gives|make|"
+    r"\bwhich (?!do |all |then |does |both )(?:\w{1,8} ){1,3}(?:multiply|add|sum|combine|multiplied|"
+    r"added) (?:up )?(?:to|give|gives|make|"
     r"makes) \$?\d",
     r"\b(?:can|could|must) only (?:come|be reached|have come|arise) from\b|\byou (?:must )?come from\b",
     r"\b(?:so|then|and),? before [a-z]{3,12}ing [^.\n]{1,40}\b(?:he|she|they|it|we|there|i) (?:had|was|were)\b",
@@ -171,6 +172,8 @@ MAY_REASON_BACK = (
     r"\b(?:unwind|unwinding|unroll|unrolling|peel|peeling|unravel|unravelling|unraveling|strip|stripping|unpack|"
     r"unpacking|undo|undoing|revers"
     r"(?:e|ing)|cancel|cancelling|take back|taking back) (?:off |away )?(?:it\b|this\b|that\b(?! last)|them\b|layers\b|"
+    r""
+    r""
     r"the (?:operations?|steps?|layers?|percentage|chain|"
     r"process|increase|discount|tax|addition|multiplication|changes?|doubling|halving)|everything|one by one|"
     r"off\b)",
@@ -189,5 +192,6 @@ MAY_REASON_BACK = (
 )
 UNDONE = (
     r"[=\u2248]|[-+*/\u00d7\u00f7] ?\d|\b(?:before|earlier|divid\w{1,5}|minus|halv\w{1,4}|subtract\w{0,3}|doubling|"
-    r"undo\w{0,4}|so (?:it|he|she|they|the|\w{2,9} \d{1,6}|\S{1,12} (?:is|was|were|had) \d{1,6})|was|were|had|would have|have to be|has to be|must|\d{1,6}, \d{1,6})\b"
+    r"undo\w{0,4}|so (?:it|he|she|they|the|\w{2,9} \d{1,6}|\S{1,12} (?:is|was|were|had) \d{1,6})|was|were|had|"
+    r"would have|have to be|has to be|must|\d{1,6}, \d{1,6})\b"
 )

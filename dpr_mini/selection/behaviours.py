@@ -8,15 +8,25 @@
 The paper uses an LLM judge; we use regular expressions for explicit markers. Some words are enough alone ("I made a
 mistake"). Others only announce ("let me check", "wait", "working backward"): they count where an act follows within
 REACH characters, and not where all that follows is an equation the text already had. Behaviour without such words is
-missed. bench/behaviours.py measures precision and recall on tests/data/behaviours.jsonl. Compare shares between models
-under one counter only.
+missed, but for one thing that is given two values in turn (revaluing). A doubt counts for nothing where the writer
+only supposes, or finds that all is well. bench/behaviours.py measures precision and recall on labelled snippets.
+Compare shares between models under one counter only.
 """
 
 from __future__ import annotations
 
 import re
 
-from dpr_mini.selection import backtracking_cues, backtracking_kinds, backward_cues, backward_kinds, cues, revaluing
+from dpr_mini.selection import (
+    backtracking_cues,
+    backtracking_kinds,
+    backward_cues,
+    backward_kinds,
+    backward_states,
+    cues,
+    failed_tries,
+    revaluing,
+)
 
 NAMES = ("verification", "backtracking", "subgoals", "backward")
 REACH = 200
@@ -26,9 +36,9 @@ LONGEST = 200_000
 
 _ENOUGH = {
     "verification": cues.VERIFIES,
-    "backtracking": backtracking_cues.BACKTRACKS + backtracking_kinds.BACKTRACKS,
+    "backtracking": backtracking_cues.BACKTRACKS + backtracking_kinds.BACKTRACKS + failed_tries.BACKTRACKS,
     "subgoals": cues.SUBGOALS,
-    "backward": backward_cues.REASONS_BACK + backward_kinds.REASONS_BACK,
+    "backward": backward_cues.REASONS_BACK + backward_kinds.REASONS_BACK + backward_states.REASONS_BACK,
 }
 # Name -> (announcements, what must follow one within REACH characters).
 _ANNOUNCED = {
@@ -40,10 +50,26 @@ _ALONE = {name: re.compile("|".join(words), re.M) for name, words in _ENOUGH.ite
 _LOOSE = {name: re.compile("|".join(words), re.M) for name, (words, _) in _ANNOUNCED.items()}
 _ACTS = {name: re.compile(act) for name, (_, act) in _ANNOUNCED.items()}
 _SENTENCE = re.compile(r"(?<=[.!?]) |\n|^ +")
-_HYPOTHESIS = re.compile(r"(?:so |but |and |then |now )?(?:if (?!we (?:try|take|go)|i (?:try|take|go)|[a-z] ?=|the \w+ is)|had (?:he|she|they|we|i|it)\b|were (?:he|she|it|the|we)\b|suppose|what if|unless )")
-_DOUBT = re.compile(r"[^\w\n]{0,4}(?:(?:but|oh|ah|ok|no|and|actually|well),? )?(?:wait|hmm+|hold on|hang on|actually|uh|um|oh)\b")
+_HYPOTHESIS = re.compile(
+    r"(?:so |but |and |then |now )?(?:if (?!we (?:try|take|go)|i (?:try|take|go)|[a-z] ?=|"
+    r"the \w+ is)|had (?:he|she|they|we|i|it)\b|were (?:he|she|it|the|we)\b|suppose|what if|unless )"
+)
+_DOUBT = re.compile(
+    r"[^\w\n]{0,4}(?:(?:but|oh|ah|ok|no|and|actually|well),? )?(?:wait|hmm+|hold on|hang on|"
+    r"actually|uh|um|oh)\b"
+)
 _CONFIRMED = re.compile(backtracking_kinds.CONFIRMED)
-_DENIED = re.compile(r"\b(?:not|n't|wrong|instead|twice|forgot|should|but|mistake|also|another|drops?|redo|again)\b|n't\b")
+_DENIED = re.compile(
+    r"\b(?:not|n't|wrong|instead|twice|forgot|should|but|mistake|also|another|drops?|redo|again)\b|"
+    r"n't\b"
+)
+# "That is impossible" ends a proof by contradiction as well as a wrong path.
+_ABSURD = re.compile(r"impossible|not possible|contradict|absurd|(?:can't|cannot|couldn't) be")
+_SUPPOSED = re.compile(r"\b(?:suppose|supposing|assume|assuming|if|could|were|otherwise)\b")
+_TURNED = re.compile(
+    r"\b(?:let me|let's|try|instead|wrong|mistake|again|back|my|other|next|take|recheck|check|must have|should|redo|"
+    r"wait|hmm+|oh|i)\b"
+)
 _PIECES = re.compile(r"(?<=[.!?])\s|\n|:\s")
 # A bare number, "the answer is 7", or one more announcement. What the text had before, word for word, is hollow too.
 _HOLLOW = re.compile(
@@ -80,6 +106,8 @@ def _taken_back(text: str, start: int, end: int) -> bool:
     if _HYPOTHESIS.match(begun + text[start : start + 20]):
         return True
     after = text[start : end + REACH]
+    if _ABSURD.search(text, start, end) and _SUPPOSED.search(text, max(0, start - REACH), start):
+        return not _TURNED.search(after)
     return bool(_DOUBT.match(after) and _CONFIRMED.search(after) and not _DENIED.search(after))
 
 

@@ -1,8 +1,9 @@
 """The words that mark verification and subgoals, as regular expressions over lower-case text, and parts of such.
 
-VERIFIES and SUBGOALS stand for the act alone; behind one of MAY_VERIFY an act must follow (CHECKED). Backtracking and
-backward reasoning are in backtracking_* and backward_*. Every repetition is bounded, so a search is linear in the text. Tuned on the
-dev half of tests/data/behaviours.jsonl and the tuning part of tests/selection/held_back.jsonl, never on the others.
+VERIFIES and SUBGOALS stand for the act alone; behind one of MAY_VERIFY an act must follow (CHECKED). Backtracking is in
+backtracking_cues, backtracking_kinds and failed_tries, backward reasoning in backward_cues, backward_kinds and
+backward_states. Every repetition is bounded, so a search is linear in the text. Tuned on the dev half of
+tests/data/behaviours.jsonl and all of tests/selection/held_back.jsonl but the untouched part.
 """
 
 from __future__ import annotations

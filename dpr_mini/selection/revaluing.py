@@ -17,17 +17,25 @@ _NUMBER = r"\d[\d,]{0,12}(?:\.\d{1,8})?"
 _SIGN = r"[-+*/\u00d7\u00f7\u00b7^\u2212]"
 # One operation between two numbers, and the value that is given for it.
 _SUM = re.compile(
-    rf"(?<![\d.,^)/!])(?P<a>{_NUMBER})(?:(?P<one>!|[\u00b2\u00b3])| ?(?P<sign>{_SIGN}|% of|times|plus|minus) ?\$?(?P<b>{_NUMBER})) "
+    rf"(?<![\d.,^)/!])(?P<a>{_NUMBER})(?:(?P<one>!|[\u00b2\u00b3])| ?(?P<sign>{_SIGN}|% of|times|plus|"
+    rf"minus) ?\$?(?P<b>{_NUMBER})) "
     rf"?(?:=|\u2248|is|equals|gives|makes|are) ?\$?(?P<value>{_NUMBER})(?![\d^!%]| ?{_SIGN}| ?%|\.\d)"
 )
 _PAIR = re.compile(rf"(?<![\d.,^]){_NUMBER} ?{_SIGN} ?\$?{_NUMBER}(?= ?[=)])")
 _PHRASE = re.compile(
-    rf"(?:^|[.!?;:\u2026\n] |\n|\b(?:so|hence|thus|then|making|makes),? )(?P<words>[a-z](?:[a-z']{{0,14}} ){{0,6}}?[a-z']{{0,14}} ?(?:=|\b(?:is|are|was|were|at|has|have|had|gets?|got|needs?)\b)) ?\$?(?P<value>{_NUMBER}(?::\d{{1,3}})?)(?P<unit>(?: [a-z]{{1,14}})?)(?=[.,;!?\n]|$)(?!\.\d|/)"
+    r"(?:^|[.!?;:\u2026\n] |\n|\b(?:so|hence|thus|then|making|"
+    rf"makes),? )(?P<words>[a-z](?:[a-z']{{0,14}} ){{0,6}}?[a-z']{{0,14}} ?(?:=|\b(?:is|are|was|were|at|has|have|"
+    r"had|gets?|got|"
+    rf"needs?)\b)) ?\$?(?P<value>{_NUMBER}(?::\d{{1,3}})?)(?P<unit>(?: [a-z]{{1,14}})?)(?=[.,;!?\n]|$)(?!\.\d|/)"
 )
 _DOUBT = re.compile(
-    r"\?|!|n't\b|\b(?:not|no|nor|neither|never|but|wrong|should|hmm+|wait|only|instead|actually|absurd|impossible|negative|oops|cannot|though|yet|too|except|rather|already)\b"
+    r"\?|!|n't\b|\b(?:not|no|nor|neither|never|but|wrong|should|hmm+|wait|only|instead|actually|absurd|impossible|"
+    r"negative|oops|cannot|though|yet|too|except|rather|already)\b"
 )
-_CASES = re.compile(r"\b(?:or|if|case|cases|when|either|day|year|week|next|then|after|now|before|first|second|option|otherwise|respectively|later|each|another|same)\b|(?:^|\n) ?(?:\d|-)")
+_CASES = re.compile(
+    r"\b(?:or|if|case|cases|when|either|day|year|week|next|then|after|now|before|first|second|"
+    r"option|otherwise|respectively|later|each|another|same)\b|(?:^|\n) ?(?:\d|-)"
+)
 
 
 def spans(text: str) -> list[tuple[int, int]]:
@@ -40,7 +48,9 @@ def _sums(text: str) -> list[tuple[int, int]]:
     found, seen = [], {}
     for m in _SUM.finditer(text):
         right = _result(m)
-        if right is None or text[max(0, m.start() - 3) : m.start()].strip()[-1:] in tuple("-+*/x\u00d7\u00f7\u00b7^\u2212("):
+        if right is None or text[max(0, m.start() - 3) : m.start()].strip()[-1:] in tuple(
+            "-+*/x\u00d7\u00f7\u00b7^\u2212("
+        ):
             continue
         key, close = m.group("a", "sign", "one", "b"), abs(float(m["value"].replace(",", "")) - right) < 0.5
         if close and key in seen and m.start() - seen[key] < SPAN:
@@ -54,7 +64,11 @@ def _result(m: re.Match[str]) -> float | None:
     """What the operation of a match of _SUM gives, or None where it is too large or has no value."""
     a = float(m["a"].replace(",", ""))
     if m["one"]:
-        powers = {"!": math.prod(range(1, int(a) + 1)) if a <= _LARGEST_FACTORIAL else None, "\u00b2": a * a, "\u00b3": a**3}
+        powers = {
+            "!": math.prod(range(1, int(a) + 1)) if a <= _LARGEST_FACTORIAL else None,
+            "\u00b2": a * a,
+            "\u00b3": a**3,
+        }
         return powers[m["one"]]
     b, sign = float(m["b"].replace(",", "")), m["sign"]
     if sign in ("+", "plus"):
