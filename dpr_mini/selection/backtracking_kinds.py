@@ -169,7 +169,7 @@ BACKTRACKS = (
     r"choice|response|"
     r"solution|to|number of))|right(?! (?:side|hand|answer|option|triangle|angle|choice|-|to|end|column|half))) "
     rf"(?:\w{{1,12}} )?{ITEM} (?:is|are|should|would|must|has to|comes|becomes|reads|=|:|then)",
-    r"\b(?:so|it's|it is|be|gives|give|that's|get|gets|makes?|making|total|need|to|becomes?|takes?|only|"
+    r"\b(?:so|it's|it is|that is|be|gives|give|that's|get|gets|makes?|making|total|need|to|becomes?|takes?|only|"
     r"just) (?:only |just )?"
     rf"{NUMBER}(?: [a-z]{{1,12}}){{0,2}}?,? (?:rather than|instead of|and not|not) (?:the )?{NUMBER}(?! [-+*/=])",
     rf"\bnot (?:the )?{NUMBER}(?: [a-z]{{1,10}})?,? but (?:rather |only |just |actually )?{NUMBER}(?![\d.]|"
