@@ -14,9 +14,9 @@ author, not text of a model.
 
 tests/selection/held_back.jsonl holds further snippets for backtracking and backward reasoning, in the styles of several
 reasoning models. Those of round 1 were written before the patterns were widened; half of them, by a hash of the text,
-were not looked at while tuning ("untouched"). Rounds 2 to 8 were each met once (FIRST_CONTACT) and then tuned on, so
+were not looked at while tuning ("untouched"). Rounds 2 to 9 were each met once (FIRST_CONTACT) and then tuned on, so
 they are wholly tuning. Round 5 is by another author than the patterns and is nearest to what new text meets; rounds 6
-to 8 are by the author of the patterns by kind, written to miss them.
+to 9 are by the author of the patterns by kind, written to miss them.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ FIRST_CONTACT = {
     "round 6": {"backtracking": (103, 36, 18, 19, 13), "backward": (103, 26, 22, 8, 5)},
     "round 7": {"backtracking": (88, 31, 13, 12, 11), "backward": (88, 23, 14, 11, 10)},
     "round 8": {"backtracking": (55, 20, 7, 7, 6), "backward": (55, 15, 10, 6, 6)},
+    "round 9": {"backtracking": (35, 20, 0, 10, 10), "backward": (35, 15, 0, 10, 9)},
 }
 
 

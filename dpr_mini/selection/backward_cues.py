@@ -174,6 +174,7 @@ MAY_REASON_BACK = (
     r"(?:e|ing)|cancel|cancelling|take back|taking back) (?:off |away )?(?:it\b|this\b|that\b(?! last)|them\b|layers\b|"
     r""
     r""
+    r""
     r"the (?:operations?|steps?|layers?|percentage|chain|"
     r"process|increase|discount|tax|addition|multiplication|changes?|doubling|halving)|everything|one by one|"
     r"off\b)",

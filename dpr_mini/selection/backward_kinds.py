@@ -244,6 +244,10 @@ REASONS_BACK = (
 )
 
 MAY_REASON_BACK = (
+    r"\b(?:think|look|consider|picture|imagine|start|begin)\w{0,3} (?:of |at |about |from |with )?(?:the |how the |"
+    r"how it )?(?:very )?(?:end\b(?! of the (?:day|line|week|month|year|street|road|row|book|page|list|term))|ending|"
+    r"last (?:move|round|moment|state|"
+    r"position)|final (?:move|position|state|moment))",
     r"\b(?:work|working|going|go|count|counting|come|coming|descend|descending) (?:back |down |"
     r"backwards? )?from (?:the |this |that |our |his |her )?(?:total|final|end|sum|result|answer|last|known|"
     r"given|target|outcome|goal|desired|finish)\b",

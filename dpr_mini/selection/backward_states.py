@@ -160,3 +160,18 @@ REASONS_BACK += (
     r"\b(?:average|mean|total|sum|product|score|perimeter|area)\b[^.\n]{0,40}\b(?:takes?|requires?|needs?|calls for|"
     r"means|demands)\b[^\n]{1,70}\bso (?:the|her|his|its) \w{2,10}(?: \w{2,10}){0,2} (?:must|has to|needs? to)\b",
 )
+REASONS_BACK += (
+    r"\b(?:product|sum|total|result|number|square|difference|quotient|remainder|last digit)\b[^.\n]{0,35}\b(?:must|"
+    r"has to|needs to|is to) (?:be|end|equal|come|have|leave)\b (?!positive|negative|an? integer|whole|less|"
+    r"more)[^.\n]{1,40}\b(?:so|hence|thus|therefore|which means) (?=(?:one|none|no|neither|both|either|each|all|"
+    r"every|some|its|his|her) )",
+    r"\bto (?:leave|force|be left with|end (?:up )?(?:with|on|at)|land on|win)\b[^.,\n]{1,40}? (?:i|we|he|she|it|"
+    r"they|one) (?:need|must|has|have|needs)(?: to)? (?:have|be|start|come|hold|stand|leave|get)\b[^.\n]{0,30}\d",
+    r"\b(?:and|so|hence|thus) (?:he|she|it|they|there|i|we)(?:'d| had) (?:had|been|held|started with|owned|"
+    r"begun with) [^.\n]{0,10}\d",
+    r"\bis (?:the|our|my) (?:aim|goal|target|objective|wish)\b[^\n]{0,6}[.;,] (?:that's|this|that|it|for (?:this|"
+    r"that|it)|so) ?(?:\w{1,9} )?(?:needs?|means|is|requires?|takes?|by|follows|comes?|would)?\b",
+    r"\b(?:so|hence|thus) (?:it|he|she|they|the \w{2,10}|\w{2,10}) (?:was|were|had) [^.,\n]{1,20} (?:beforehand|"
+    r"before (?:that|it)|just before|until then|prior to (?:it|that))(?=[.,;])",
+    r"\b(?:answer )?(?:choices|options)\b[^.\n]{0,20}\bonly \(?[a-e]\b",
+)

@@ -120,3 +120,29 @@ BACKTRACKS += (
     r"\b(?:but|while|whereas|yet) (?:we|i|it|they) (?:only )?(?:need|needed|want|wanted|were (?:after|promised)|"
     rf"are after|should (?:have|get|be)|must (?:have|get|be)|expected?) {NUMBER}(?=[.;])",
 )
+BACKTRACKS += (
+    # More than can be; an obstacle; what seemed right.
+    r"\b(?:more|less|fewer|greater|larger|smaller|bigger) than (?:an? |the )?(?:\w{1,12} )?(?:allows?|permits?|"
+    r"can (?:be|have|hold)|could be|there (?:are|were)|at the start|available|what (?:we|there|he|she) (?:had|"
+    r"have|was|started))\b",
+    r"\b(?:isn't|is not|not|wasn't|aren't|won't be) (?:going|leading|getting|moving)(?: (?:me|us))? (?:anywhere|"
+    r"to (?:work|help|end|close|terminate|lead|fit))\b",
+    r"\b(?:yet|but|though|however|except)\b[^.\n]{1,50}\b(?:blocks?|prevents? (?:us|me|this|that)|gets? in the way|"
+    r"spoils?|ruins?|obstructs?|defeats?|stands? in the way|won't let (?:us|me)|doesn't let (?:us|me)|refuses?)\b",
+    r"\b(?:seemed|looked|appeared|felt) (?:\w{2,8} )?(?:natural|tempting|promising|plausible|obvious|clever|right|"
+    r"good|fine|easy|reasonable)\b[^\n]{1,80}?(?:n't\b|\b(?:yet|but|though|until|however|not)\b)|"
+    r"\btempting to [^.\n]{1,60}\b(?:but|yet|though)\b",
+    # What is nowhere said, already taken, or there twice.
+    r"\bnothing (?:says|guarantees|in the (?:text|problem|question) says)\b|\b(?:not|isn't|wasn't|"
+    r"nowhere) (?:actually |even )?in the (?:text|problem|question|statement)\b|\b(?:assum\w{2,6}|took|used|"
+    r"claim\w{0,2})\b[^.\n]{1,60}\b(?:isn't|is not|was not|wasn't|never|nowhere) "
+    r"(?:actually )?(?:given|stated|said|mentioned|specified|granted|justified|proved)\b",
+    r"\b(?:notation|letter|symbol|name|variable|label)s? (?:clash|collid|conflict|(?:is|are) already)\w{0,3}\b|"
+    r"\bis already (?:taken|used|in use)\b|\b(?:can't|cannot|couldn't|can hardly) (?:be |have been )?(?:intended|"
+    r"meant|what (?:they|is))\b",
+    rf"{START}(?:strike|cross out|delete|erase|disregard|undo) (?:the |that |my |this )(?:\w{{1,9}} )?(?:case|line|"
+    r"step|part|term|last|first|second|third|previous|one|equation|sentence|claim|factor)\b",
+    r"\d[^\n]{0,25}[.;] i (?:put|took|used|wrote|read|plugged|set|typed) [^.\n]{1,25} (?:over|for|where|instead of|"
+    r"in place of|as if)\b|[.;] adjusting\b ?[:,]|\b(?:that|this|it) (?:was|is) (?:only |just )?for (?:only |"
+    r"just )?(?:\d{1,4}|one|two|half)\b[^.\n]{0,20}[.;] (?:but )?(?:there are|we (?:have|need)|i need)\b",
+)

@@ -85,6 +85,9 @@ TAKEN_BACK = {
     "turned round": ["A to B is 3:4. I got those two reversed, so 4:3."],
     "own thing bad": ["My tally for June is off, July's rain is in it. 12."],
     "restated": ["That is 14 rather than 17.", "Make that 31.", "Step 2 (corrected): 9 + 4 = 13."],
+    "nowhere said": ["Nothing says that the angle is right. Law of cosines."],
+    "more than can be": ["That's 8 days, more than there are in a week. 6."],
+    "seemed good": ["Squaring looked promising, but the root stays. Substitute."],
     "apology": ["Sorry about that, each box holds 9: 9 * 4 = 36."],
     "thrown away": ["Let me throw this equation out and count."],
     "way is bad": ["That's messier than before.", "This comparison tells us nothing.", "I am stuck here."],
@@ -128,6 +131,7 @@ BACK_TO_FRONT = {
     "clock": ["She arrived at 9:40 after 25 minutes, so she left at 9:15."],
     "what brings it": ["What would force n to be even? A factor 2.", "What sends this to 9? Only 3."],
     "enough": ["It would follow if k were odd.", "The claim holds if the two sums agree, and they do."],
+    "end in view": ["To leave 3 I need to have 4 or 5.", "To be even is the goal. It needs a factor 2."],
     "game": ["Pile 0 is losing, so 1 and 2 are winning and 3 is losing."],
     "predecessor": ["The only squares from which it can come are b1 and d1."],
     "goal needs": ["For the mean to be 9, the sum has to be 27.", "If the sum has to be odd, one number must be odd."],
@@ -313,6 +317,8 @@ HOSTILE = {
     "condition": "if abcde is abcde. abcde ",
     "ended": "it ends with 3. ",
     "goal": "we want it, which would ",
+    "seemed": "seemed natural, ",
+    "leave": "to leave one i need to have ",
     "candidate": "take x = 3, no ",
 }
 
