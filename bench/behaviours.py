@@ -14,7 +14,9 @@ author, not text of a model.
 
 tests/selection/held_back.jsonl holds further snippets for backtracking and backward reasoning, in the styles of several
 reasoning models. Those of round 1 were written before the patterns were widened; half of them, by a hash of the text,
-were not looked at while tuning ("untouched"). Rounds 2 to 4 were each met once (FIRST_CONTACT) and then tuned on.
+were not looked at while tuning ("untouched"). Rounds 2 to 9 were each met once (FIRST_CONTACT) and then tuned on, so
+they are wholly tuning. Round 5 is by another author than the patterns and is nearest to what new text meets; rounds 6
+to 9 are by the author of the patterns by kind, written to miss them.
 """
 
 from __future__ import annotations
@@ -45,6 +47,11 @@ FIRST_CONTACT = {
     "round 2": {"backtracking": (47, 29, 18, 20, 13), "backward": (36, 23, 13, 15, 12)},
     "round 3": {"backtracking": (40, 25, 15, 11, 9), "backward": (37, 24, 13, 10, 8)},
     "round 4": {"backtracking": (30, 12, 18, 12, 5), "backward": (19, 10, 9, 8, 7)},
+    "round 5": {"backtracking": (150, 41, 24, 20, 16), "backward": (150, 35, 22, 12, 11)},
+    "round 6": {"backtracking": (103, 36, 18, 19, 13), "backward": (103, 26, 22, 8, 5)},
+    "round 7": {"backtracking": (88, 31, 13, 12, 11), "backward": (88, 23, 14, 11, 10)},
+    "round 8": {"backtracking": (55, 20, 7, 7, 6), "backward": (55, 15, 10, 6, 6)},
+    "round 9": {"backtracking": (35, 20, 0, 10, 10), "backward": (35, 15, 0, 10, 9)},
 }
 
 
@@ -78,12 +85,13 @@ def halves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any
 
 
 def held_back(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Round 1 in two halves by a hash of the text; the later rounds were all tuned on."""
+    """Round 1 in two halves by a hash of the text; the later rounds, from 5 on apart, were all tuned on."""
     first = [r for r in rows if r["round"] == 1]
     return {
         "tuning": [r for r in first if int(digest(r["text"])[:8], 16) % 2],
         "untouched": [r for r in first if not int(digest(r["text"])[:8], 16) % 2],
-        "later rounds": [r for r in rows if r["round"] > 1],
+        "later rounds": [r for r in rows if 1 < r["round"] < 5],
+        "rounds by kind": [r for r in rows if r["round"] >= 5],
     }
 
 
@@ -98,14 +106,14 @@ def main() -> None:
         part: {name: score(of, [behaviours.count(r["text"]) for r in of], name) for name in REVISED}
         for part, of in held_back(more).items()
     }
-    print(f"{'half':12} {'behaviour':13} {'n':>4} {'pos':>4} {'near':>4}  precision            recall               F1")
+    print(f"{'half':14} {'behaviour':13} {'n':>4} {'pos':>4} {'near':>4}  precision            recall               F1")
     for half, scores in (table | after).items():
         for name, s in scores.items():
             shown = "  ".join(
                 f"{s[k]:.2f} [{s[f'{k}_interval'][0]:.2f}, {s[f'{k}_interval'][1]:.2f}]   "
                 for k in ("precision", "recall")
             )
-            print(f"{half:12} {name:13} {s['n']:4} {s['labelled']:4} {s['hard_negatives']:4}  {shown} {s['f1']:.2f}")
+            print(f"{half:14} {name:13} {s['n']:4} {s['labelled']:4} {s['hard_negatives']:4}  {shown} {s['f1']:.2f}")
     text = "\n".join(r["text"] for r in rows)
     begun = time.process_time()
     behaviours.count(text)
@@ -125,7 +133,7 @@ def main() -> None:
             "data": HELD_BACK.relative_to(ROOT).as_posix(),
             "snippets": len(more),
             "halves": "round 1 by the parity of a hash of the text; of untouched only totals were looked at: before, "
-            "after the widening, and after two later rounds, which did not change them",
+            "after the widening, after two later rounds, which did not change them, and after the patterns by kind",
             "before": "patterns of commit 6c8d11f; round 1 was written before they were changed",
             "author": "snippets, labels and patterns by one author in one sitting, who had read the old patterns; so "
             "untouched says more of the author's wording than of a model's. first_contact_of_later_rounds is what "

@@ -8,15 +8,26 @@
 The paper uses an LLM judge; we use regular expressions for explicit markers. Some words are enough alone ("I made a
 mistake"). Others only announce ("let me check", "wait", "working backward"): they count where an act follows within
 REACH characters, and not where all that follows is an equation the text already had. Behaviour without such words is
-missed. bench/behaviours.py measures precision and recall on tests/data/behaviours.jsonl. Compare shares between models
-under one counter only.
+missed, but for one thing that is given two values in turn (revaluing). A doubt counts for nothing where the writer
+only supposes, or finds that all is well. bench/behaviours.py measures precision and recall on labelled snippets.
+Compare shares between models under one counter only.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
-from dpr_mini.selection import cues, revision_cues
+from dpr_mini.selection import (
+    backtracking_cues,
+    backtracking_kinds,
+    backward_cues,
+    backward_kinds,
+    backward_states,
+    cues,
+    failed_tries,
+    revaluing,
+)
 
 NAMES = ("verification", "backtracking", "subgoals", "backward")
 REACH = 200
@@ -24,21 +35,70 @@ JOINED = 4  # characters between two cues below which they are one: "Wait, let m
 LONGEST = 200_000
 """Characters of a text that are read: some 50 thousand tokens, so that a runaway file costs bounded time."""
 
+_MARKS = re.compile(r"\\.|[][()|]")
 _ENOUGH = {
     "verification": cues.VERIFIES,
-    "backtracking": revision_cues.BACKTRACKS,
+    "backtracking": backtracking_cues.BACKTRACKS + backtracking_kinds.BACKTRACKS + failed_tries.BACKTRACKS,
     "subgoals": cues.SUBGOALS,
-    "backward": revision_cues.REASONS_BACK,
+    "backward": backward_cues.REASONS_BACK + backward_kinds.REASONS_BACK + backward_states.REASONS_BACK,
 }
 # Name -> (announcements, what must follow one within REACH characters).
 _ANNOUNCED = {
     "verification": (cues.MAY_VERIFY, cues.CHECKED),
-    "backtracking": (revision_cues.MAY_BACKTRACK, revision_cues.CORRECTED),
-    "backward": (revision_cues.MAY_REASON_BACK, revision_cues.UNDONE),
+    "backtracking": (backtracking_cues.MAY_BACKTRACK + backtracking_kinds.MAY_BACKTRACK, backtracking_cues.CORRECTED),
+    "backward": (backward_cues.MAY_REASON_BACK + backward_kinds.MAY_REASON_BACK, backward_cues.UNDONE),
 }
-_ALONE = {name: re.compile("|".join(words), re.M) for name, words in _ENOUGH.items()}
-_LOOSE = {name: re.compile("|".join(words), re.M) for name, (words, _) in _ANNOUNCED.items()}
+
+
+def _joined(words: Iterable[str]) -> re.Pattern[str]:
+    """One pattern for all. What begins alike shares its beginning: it is tried once a place, not once a word."""
+    ways = [way for word in words for way in _ways(word)]
+    alike = {lead: [way.removeprefix(lead) for way in ways if way.startswith(lead)] for lead in (cues.START, r"\b")}
+    rest = [way for way in ways if not way.startswith(tuple(alike))]
+    return re.compile("|".join([*(f"{lead}(?:{'|'.join(way)})" for lead, way in alike.items() if way), *rest]), re.M)
+
+
+def _ways(word: str) -> Iterator[str]:
+    """The alternatives on the outermost level of a regular expression."""
+    depth, bracket, begun = 0, False, 0
+    for m in _MARKS.finditer(word):
+        mark = m.group()
+        if bracket:
+            bracket = mark != "]"
+        elif mark == "[":
+            bracket = True
+        elif mark == "|" and not depth:
+            yield word[begun : m.start()]
+            begun = m.end()
+        elif mark in "()":
+            depth += 1 if mark == "(" else -1
+    yield word[begun:]
+
+
+_ALONE = {name: _joined(words) for name, words in _ENOUGH.items()}
+_LOOSE = {name: _joined(words) for name, (words, _) in _ANNOUNCED.items()}
 _ACTS = {name: re.compile(act) for name, (_, act) in _ANNOUNCED.items()}
+_SENTENCE = re.compile(r"(?<=[.!?]) |\n|^ +")
+_HYPOTHESIS = re.compile(
+    r"(?:so |but |and |then |now )?(?:if (?!we (?:try|take|go)|i (?:try|take|go)|[a-z] ?=|"
+    r"the \w+ is)|had (?:he|she|they|we|i|it)\b|were (?:he|she|it|the|we)\b|suppose|what if|unless )"
+)
+_DOUBT = re.compile(
+    r"[^\w\n]{0,4}(?:(?:but|oh|ah|ok|no|and|actually|well),? )?(?:wait|hmm+|hold on|hang on|"
+    r"actually|uh|um|oh)\b"
+)
+_CONFIRMED = re.compile(backtracking_kinds.CONFIRMED)
+_DENIED = re.compile(
+    r"\b(?:not|n't|wrong|instead|twice|forgot|should|but|mistake|also|another|drops?|redo|again)\b|"
+    r"n't\b"
+)
+# "That is impossible" ends a proof by contradiction as well as a wrong path.
+_ABSURD = re.compile(r"impossible|not possible|contradict|absurd|(?:can't|cannot|couldn't) be")
+_SUPPOSED = re.compile(r"\b(?:suppose|supposing|assume|assuming|if|could|were|otherwise)\b")
+_TURNED = re.compile(
+    r"\b(?:let me|let's|try|instead|wrong|mistake|again|back|my|other|next|take|recheck|check|must have|should|redo|"
+    r"wait|hmm+|oh|i)\b"
+)
 _PIECES = re.compile(r"(?<=[.!?])\s|\n|:\s")
 # A bare number, "the answer is 7", or one more announcement. What the text had before, word for word, is hollow too.
 _HOLLOW = re.compile(
@@ -52,7 +112,7 @@ _HOLLOW = re.compile(
 
 def count(text: str) -> dict[str, int]:
     """Markers of each behaviour in the first LONGEST characters (keys: NAMES); two that touch count once."""
-    text = text[:LONGEST].lower()  # far quicker than a search that ignores case
+    text = text[:LONGEST].lower().replace("\u2019", "'")  # far quicker than a search that ignores case
     return {name: _count(name, text) for name in NAMES}
 
 
@@ -60,11 +120,24 @@ def _count(name: str, text: str) -> int:
     spans = [m.span() for m in _ALONE[name].finditer(text)]
     if name in _LOOSE:
         spans += [m.span() for m in _LOOSE[name].finditer(text) if _acted(name, text, m.end())]
+    if name == "backtracking":
+        spans = [s for s in spans if not _taken_back(text, *s)] + revaluing.spans(text)
     found, end = 0, -JOINED
     for start, stop in sorted(spans):
         found += start >= end + JOINED
         end = max(end, stop)
     return found
+
+
+def _taken_back(text: str, start: int, end: int) -> bool:
+    """Whether a doubt comes to nothing: the sentence is a hypothesis, or what follows says that all is well."""
+    begun = _SENTENCE.split(text[max(0, start - REACH) : start])[-1]
+    if _HYPOTHESIS.match(begun + text[start : start + 20]):
+        return True
+    after = text[start : end + REACH]
+    if _ABSURD.search(text, start, end) and _SUPPOSED.search(text, max(0, start - REACH), start):
+        return not _TURNED.search(after)
+    return bool(_DOUBT.match(after) and _CONFIRMED.search(after) and not _DENIED.search(after))
 
 
 def _acted(name: str, text: str, end: int) -> bool:

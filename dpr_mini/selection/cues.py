@@ -1,8 +1,9 @@
 """The words that mark verification and subgoals, as regular expressions over lower-case text, and parts of such.
 
-VERIFIES and SUBGOALS stand for the act alone; behind one of MAY_VERIFY an act must follow (CHECKED). Backtracking and
-backward reasoning are in revision_cues. Every repetition is bounded, so a search is linear in the text. Tuned on the
-dev half of tests/data/behaviours.jsonl and the tuning part of tests/selection/held_back.jsonl, never on the others.
+VERIFIES and SUBGOALS stand for the act alone; behind one of MAY_VERIFY an act must follow (CHECKED). Backtracking is in
+backtracking_cues, backtracking_kinds and failed_tries, backward reasoning in backward_cues, backward_kinds and
+backward_states. Every repetition is bounded, so a search is linear in the text. Tuned on the dev half of
+tests/data/behaviours.jsonl and all of tests/selection/held_back.jsonl but the untouched part.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ METHOD = (
     r"calculation|reasoning|equation|value|solution|line)"
 )
 BACKWARD = r"(?:backwards?|in reverse|from the (?:end|answer|final answer|result|goal)\b|back from)"
+OPERATION = r"(?:add|subtract|multipl|divid|doubl|halv|tripl|squar|cub)\w{1,5}"
 EQUATION = r"\d ?[-+*/\u00d7\u00f7^] ?\d|\d[^\w\n]{0,4}[=\u2248]|[=\u2248][^\w\n]{0,4}\d"
 GOOD = (
     r"\b(?:correct|matches|match|holds?|works?|agrees?|satisf\w{1,6}|consistent|divisible|fits?|equal|"

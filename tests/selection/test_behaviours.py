@@ -76,6 +76,101 @@ def test_plain_text_has_no_marker(text):
     assert behaviours.count(text) == dict.fromkeys(behaviours.NAMES, 0)
 
 
+# One or two of each kind in which a writer takes something back; and words of the kind where nothing is taken back.
+TAKEN_BACK = {
+    "own slip": [
+        "It comes to 84. I overlooked the second crate, so 126.",
+        "30. We misapplied the ratio, it is 3 to 2: 20.",
+    ],
+    "turned round": ["A to B is 3:4. I got those two reversed, so 4:3."],
+    "own thing bad": ["My tally for June is off, July's rain is in it. 12."],
+    "restated": ["That is 14 rather than 17.", "Make that 31.", "Step 2 (corrected): 9 + 4 = 13."],
+    "nowhere said": ["Nothing says that the angle is right. Law of cosines."],
+    "more than can be": ["That's 8 days, more than there are in a week. 6."],
+    "seemed good": ["Squaring looked promising, but the root stays. Substitute."],
+    "apology": ["Sorry about that, each box holds 9: 9 * 4 = 36."],
+    "thrown away": ["Let me throw this equation out and count."],
+    "way is bad": ["That's messier than before.", "This comparison tells us nothing.", "I am stuck here."],
+    "better way": ["Expanding gets horrible. Factor instead.", "There is an easier way: pair the terms."],
+    "failed check": ["Let me recheck: 3 * 5 = 15 \u2260 18. It must be 6."],
+    "candidates": [
+        "Try n = 4: 16 + 4 = 20, too small. n = 5: 30.",
+        "Test 7: 49 is over. Then 6: 36.",
+    ],
+    "text says": ["I took all 30 pupils, but the problem says 2 were ill. 28."],
+    "broken off": ["The area is 40... except the base is 6. 24.", "It weighs 9 \u2014 no, 8 kg."],
+    "outcry": ["The share is 9/8. More than all! 1/8 was meant."],
+    "two values": ["8 * 7 = 54. Then 8 * 7 = 56.", "The sum is 14. Five is in it. The sum is 19."],
+    "other operator": ["20 + 5 = 25. He does not gain but lose. 20 - 5 = 15."],
+}
+KEPT = [
+    "Wait, did I count the twins? I did, so 14 stands.",
+    "Hmm, is that all of them? Nothing changes, it's 9.",
+    "If we forgot the tip, the bill would be $20. With it, it is $24.",
+    "Suppose 5 = 2k. Then k is no integer, which is impossible. So 5 is odd.",
+    "The clerk misread 2 of 40 labels and threw them away.",
+    "Back to the main problem with t = 4: 4 * 3 = 12.",
+    "8 - 2 = 6 km/h upstream and 8 + 2 = 10 km/h downstream.",
+    "The total is 12. If one leaves, the total is 11.",
+]
+BACK_TO_FRONT = {
+    "turned process": ["Run the recipe the other way: 12 / 3 = 4, 4 - 1 = 3.", "From the end: 8, before it 16."],
+    "undone": ["Give back the 4 he ate: 10.", "Adding 6 is undone by taking 6: undo the adding of 6, so 11."],
+    "state before": [
+        "Each has 6, so just before that deal A had 3.",
+        "She must have had 14 - 5 + 2 = 11.",
+        "So 9 beforehand.",
+    ],
+    "dated": [
+        "On day three it was 20, so day two: 10, day one: 5.",
+        "The fourth stop took half, so 8; at the third, 9.",
+    ],
+    "left at last": ["Now 7 remain. He gave 3 away, so he started with 10."],
+    "traced": ["20 came from adding 8 to 12, and 12 was three times 4."],
+    "whole from part": ["12 is two thirds of it, so all of it is 18.", "If a third of it is 5, it is 15."],
+    "clock": ["She arrived at 9:40 after 25 minutes, so she left at 9:15."],
+    "what brings it": ["What would force n to be even? A factor 2.", "What sends this to 9? Only 3."],
+    "enough": ["It would follow if k were odd.", "The claim holds if the two sums agree, and they do."],
+    "end in view": ["To leave 3 I need to have 4 or 5.", "To be even is the goal. It needs a factor 2."],
+    "game": ["Pile 0 is losing, so 1 and 2 are winning and 3 is losing."],
+    "predecessor": ["The only squares from which it can come are b1 and d1."],
+    "goal needs": ["For the mean to be 9, the sum has to be 27.", "If the sum has to be odd, one number must be odd."],
+}
+FORWARD = [
+    "On the third day she ran 5 km, on the second 4: 9 km.",
+    "He gave the book back and paid $3.",
+    "The original price is $40. A tenth off leaves $36.",
+    "To reach 50 she adds 8 to 42.",
+    "The car went in reverse for 5 m.",
+    "The bill before tax is 20 + 30 = 50.",
+    "Suppose it holds for k. Then it holds for k + 1.",
+    "Equality holds if a = b.",
+]
+
+
+@pytest.mark.parametrize("kind", TAKEN_BACK)
+def test_each_kind_of_taking_back_counts(kind):
+    for text in TAKEN_BACK[kind]:
+        assert behaviours.count(text)["backtracking"], text
+
+
+@pytest.mark.parametrize("kind", BACK_TO_FRONT)
+def test_each_kind_of_reasoning_from_the_end_counts(kind):
+    for text in BACK_TO_FRONT[kind]:
+        assert behaviours.count(text)["backward"], text
+
+
+@pytest.mark.parametrize(("name", "texts"), [("backtracking", KEPT), ("backward", FORWARD)])
+def test_words_of_a_kind_without_the_act_do_not_count(name, texts):
+    for text in texts:
+        assert not behaviours.count(text)[name], text
+
+
+def test_a_curly_apostrophe_is_an_apostrophe():
+    assert behaviours.count("12. That doesn\u2019t work, so 13.") == behaviours.count("12. That doesn't work, so 13.")
+    assert behaviours.count("12. That doesn\u2019t work, so 13.")["backtracking"]
+
+
 def test_behaviours_are_told_apart():
     for name, texts in SHOWN.items():
         for text in texts:
@@ -136,7 +231,7 @@ def bench():
         ("test", "verification", 0.92, 0.78),
         ("test", "backtracking", 0.97, 0.88),
         ("test", "subgoals", 0.97, 0.75),
-        ("test", "backward", 0.91, 0.69),
+        ("test", "backward", 0.91, 0.92),
     ],
 )
 def test_labelled_snippets(bench, half, name, precision, recall):
@@ -152,10 +247,12 @@ def test_labelled_snippets(bench, half, name, precision, recall):
     [
         ("tuning", "backtracking", 0.97, 0.97),
         ("tuning", "backward", 0.97, 0.93),
-        ("untouched", "backtracking", 0.90, 0.87),
-        ("untouched", "backward", 0.93, 0.90),
+        ("untouched", "backtracking", 0.90, 0.93),
+        ("untouched", "backward", 0.93, 0.97),
         ("later rounds", "backtracking", 0.97, 0.93),
-        ("later rounds", "backward", 0.97, 0.80),
+        ("later rounds", "backward", 0.97, 0.88),
+        ("rounds by kind", "backtracking", 0.96, 0.92),
+        ("rounds by kind", "backward", 0.96, 0.94),
     ],
 )
 def test_held_back_snippets(bench, part, name, precision, recall):
@@ -172,7 +269,8 @@ def test_held_back_file_is_what_it_says(bench):
     for part in ("tuning", "untouched"):
         for name in ("backtracking", "backward"):
             assert sum(r[name] for r in parts[part]) >= 25 and sum(name in r["near"] for r in parts[part]) >= 25
-    assert not [r for r in MORE if r["backtracking"] and r["backward"]]
+    assert not [r for r in MORE if r["round"] < 5 and r["backtracking"] and r["backward"]]
+    assert not [r for r in MORE if any(r[name] and name in r["near"] for name in ("backtracking", "backward"))]
 
 
 def test_bench_scores_by_hand(bench):
@@ -205,6 +303,23 @@ HOSTILE = {
     "left": "left was ",
     "want": "we want 3, so ",
     "try": "try 3: over ",
+    "own": "my equation is ",
+    "slip": "i have the ",
+    "dotted": "5... that ",
+    "doubted": "= 3? ",
+    "twice": "2 + 2 = 5 ",
+    "restated": "the total is 12. the total is 13. ",
+    "dated": "day three: 4 day two ",
+    "had": "so the second had 4 before ",
+    "must": "it must have been ",
+    "undone": "undo the add ",
+    "traced": "3, and 3 was ",
+    "condition": "if abcde is abcde. abcde ",
+    "ended": "it ends with 3. ",
+    "goal": "we want it, which would ",
+    "seemed": "seemed natural, ",
+    "leave": "to leave one i need to have ",
+    "candidate": "take x = 3, no ",
 }
 
 
