@@ -16,7 +16,8 @@ tests/selection/held_back.jsonl holds further snippets for backtracking and back
 reasoning models. Those of round 1 were written before the patterns were widened; half of them, by a hash of the text,
 were not looked at while tuning ("untouched"). Rounds 2 to 9 were each met once (FIRST_CONTACT) and then tuned on, so
 they are wholly tuning. Round 5 is by another author than the patterns and is nearest to what new text meets; rounds 6
-to 9 are by the author of the patterns by kind, written to miss them.
+to 9 are by the author of the patterns by kind, written to miss them. Round 10 was written and dealt together with round
+5 and is not tuned on: what new text meets, where its writer avoids the common cues.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ FIRST_CONTACT = {
     "round 7": {"backtracking": (88, 31, 13, 12, 11), "backward": (88, 23, 14, 11, 10)},
     "round 8": {"backtracking": (55, 20, 7, 7, 6), "backward": (55, 15, 10, 6, 6)},
     "round 9": {"backtracking": (35, 20, 0, 10, 10), "backward": (35, 15, 0, 10, 9)},
+    "round 10": {"backtracking": (150, 41, 24, 21, 17), "backward": (150, 35, 22, 17, 16)},
 }
 
 
@@ -85,13 +87,14 @@ def halves(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any
 
 
 def held_back(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """Round 1 in two halves by a hash of the text; the later rounds, from 5 on apart, were all tuned on."""
+    """Round 1 in two halves by a hash of the text; the later rounds; of them round 10 alone was not tuned on."""
     first = [r for r in rows if r["round"] == 1]
     return {
         "tuning": [r for r in first if int(digest(r["text"])[:8], 16) % 2],
         "untouched": [r for r in first if not int(digest(r["text"])[:8], 16) % 2],
         "later rounds": [r for r in rows if 1 < r["round"] < 5],
-        "rounds by kind": [r for r in rows if r["round"] >= 5],
+        "rounds by kind": [r for r in rows if 5 <= r["round"] < 10],
+        "round 10": [r for r in rows if r["round"] == 10],
     }
 
 
