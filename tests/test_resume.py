@@ -15,7 +15,7 @@ from dpr_mini.store import read_json, read_rows
 
 # few problems, in short rows: a kill needs a place between two rows or steps, and there are dozens in every stage
 COMMAND = [
-    "run", "recipes/smoke.yaml", "scale=0.05", "engine.window=4",
+    "run", "recipes/smoke.yaml", "scale=0.03", "engine.window=8",
     "pack.tokens_per_row=128", "train.rows_per_step=1", "train.epochs=2", "train.save_steps=2",
 ]  # fmt: skip
 # in these the kill must come when some work is done and some is not: after so many rows, steps or a checkpoint
