@@ -12,7 +12,14 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 
 # What a run imports on its way. Loaded by the fork server, once; none of them starts a thread.
-PRELOADED = ["dpr_mini.cli", "dpr_mini.pipeline", "dpr_mini.engines.hf", "dpr_mini.reporting.document"]
+PRELOADED = [
+    "dpr_mini.cli",
+    "dpr_mini.pipeline",
+    "dpr_mini.engines.hf",
+    "dpr_mini.reporting.document",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.llama.modeling_llama",  # six seconds, which opening a model else takes in every process
+]
 
 
 def context() -> ForkServerContext:
