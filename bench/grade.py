@@ -51,6 +51,7 @@ for gold, pred in json.load(sys.stdin):
     out.append([ok, time.perf_counter() - once])
 print(json.dumps({"start": start, "seconds": time.perf_counter() - begun, "found": out}))
 """
+ROUNDS = ("styles", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -139,7 +140,7 @@ def main() -> None:
         },
         ACCEPTED: [(r["gold"], r["pred"], r["equal"]) for r in examples],
     }
-    for name in ("styles", "second", "third", "fourth", "attacks", "kept"):
+    for name in (*ROUNDS, "attacks", "kept"):
         some = [r for path in sorted(OWN.glob(f"{name}*.jsonl")) for r in rows(path)]
         tasks[f"c: {name}"] = [(r["gold"], r["text"], r["equal"]) for r in some]
     results = {}
