@@ -140,7 +140,7 @@ def main() -> None:
         },
         ACCEPTED: [(r["gold"], r["pred"], r["equal"]) for r in examples],
     }
-    for name in (*ROUNDS, "attacks", "kept"):
+    for name in (*ROUNDS, "attacks", "attacks_2", "kept"):
         some = [r for path in sorted(OWN.glob(f"{name}*.jsonl")) for r in rows(path)]
         tasks[f"c: {name}"] = [(r["gold"], r["text"], r["equal"]) for r in some]
     results = {}

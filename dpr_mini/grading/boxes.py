@@ -98,7 +98,7 @@ _COMMENT = re.compile(
     r"\\text\s*\{\s*\((?:since|because|as|where|which|from|by|at|when|attained|reached|after|using)\b.*$", re.S
 )
 # "\boxed{72} \) cm": the unit stands behind the formula; "in" and the like are words
-_UNIT_BEHIND = re.compile(r"\s*(?:\$\$?|\\\)|\\\])\s*(?!(?:in|a|as|at|I|s|m)\b)([A-Za-z]{1,12})(?=[\s.,;!)*]|$)")
+_UNIT_BEHIND = re.compile(r"\s*(?:\$\$?|\\\)|\\\])\s*(?!(?:in|a|as|at|I)\b)([A-Za-z]{1,12})(?=[.,;!)*]|$|(?<=\w\w)\s)")
 # a style's group, or one that only holds the box
 _STYLED = re.compile(
     r"\\(?:text|textbf|mathbf|color|bbox|fbox|underline|displaystyle)\s*\{[^{}]*$"

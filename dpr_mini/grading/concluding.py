@@ -73,7 +73,7 @@ _WRONG = (
     r"(?:not (?:right|correct|possible|true|the (?:right|correct) (?:answer|one))|wrong|incorrect|flawed|impossible"
     r"|a mistake|off|too (?:big|small|large|low|high|many|much|few))\b(?=\s*(?:[.,!?;:)]|$|because\b|since\b|as\b))"
 )
-_IS = r"(?:'s| is| was| looks| seems(?: to be)?| must be| has to be)"
+_IS = r"(?:'s| is| was| would be| looks| seems(?: to be)?| must be| has to be)"
 _NEVER = r"(?:can't|cannot|can not|couldn't|isn't|is not|wasn't|doesn't|does not)"
 _BACK = re.compile(
     rf"\s*[(*_\"]*(?:no\b[\s,.!]*(?:wait|hold on|hang on|actually)|(?:wait|hold on|hang on|actually|hmm+)[\s,.!]*no\b)"

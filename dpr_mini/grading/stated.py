@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from dpr_mini.grading.concluding import END, conclusion
+from dpr_mini.grading.concluding import END, conclusion, taken_back
 from dpr_mini.grading.doubt import doubted, result_follows
 from dpr_mini.grading.meant import Last, adds_up, alone, computed, unsolved, without_labels
 from dpr_mini.grading.notation import strip
@@ -75,7 +75,10 @@ def stated_number(text: str) -> str:
         of_several = computed(last)
         shorter = None if of_several else _without_aside(last)
         if shorter is None:
+            behind = last.rest[len(last.behind) + 1 :]
             if doubted(_claim(last.before, of_several is not None)) or doubted(last.behind):
+                return ""
+            if taken_back(last.number, behind) is not None:
                 return ""
             if of_several:
                 return _value(of_several)
@@ -113,7 +116,9 @@ def _without_aside(last: Last) -> str | None:
     before, start = last.before, last.start
 
     def up_to(at: int) -> str:
-        return last.text[: start + at].rstrip() + "." if NUMBER.search(before[:at]) else ""
+        kept = before[:at].rstrip()
+        part = re.search(r"\b(?:of|than|out of)$", kept)  # "17 of the 29"
+        return f"{last.text[:start]}{kept}." if NUMBER.search(kept) and not part else ""
 
     bracket = _bracket(last)
     if bracket and re.search(r"[A-Za-z]{3,}|\bvs\b|[0-9]\s*[-+*/]\s*[$\u20ac\u00a3]?[0-9]+\s*\)", bracket):

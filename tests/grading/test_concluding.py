@@ -39,6 +39,9 @@ STATED = {  # the first two: what was computed, not a given
 NOT_STATED = (
     "That leaves her with 19 of her 33 coins.",  # either could be asked for
     "It is 8 more than 12.",
+    "Half of the class: 40% of the 30 children.",
+    "19 - 4 = 15\n\nThat would be wrong, though.",
+    "She saved 5 of the 12.",
     "From the second clue we get 4b + 6 = 50.",  # not solved
     "Then l + w = 18.",
     "```python\nprint(6 * 12)\n```",
@@ -67,6 +70,8 @@ NAMED = {
     "**Answer:** (\u2212∞, \u22124) \u222a (1, ∞)": r"(-\infty , -4) \cup  (1, \infty )",
     "\\( \\boxed{72} \\) cm": r"72\text{ cm}",
     "\\( \\boxed{72} \\) in total": "72",
+    "$\\boxed{72}$ m.": r"72\text{ m}",
+    "$\\boxed{72}$ s and no more": "72",
     "$\\boxed{x = 6 \\text{ (since } x = 1 \\text{ fails)}}$": "x = 6",
 }
 

@@ -12,10 +12,10 @@ import pytest
 
 from dpr_mini.grading.grader import Grader
 
-pytestmark = pytest.mark.slow  # 3,290 texts, some of them through workers
+pytestmark = pytest.mark.slow  # 3,380 texts, some of them through workers
 SETS = Path(__file__).parent / "sets"
 ROUNDS = ("styles", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
-FILES = [f"{name}_{n}" for name in ROUNDS for n in (1, 2, 3)] + ["attacks", "kept"]
+FILES = [f"{name}_{n}" for name in ROUNDS for n in (1, 2, 3)] + ["attacks", "attacks_2", "kept"]
 # Right answers that are refused, and why.
 REFUSED = {
     "u1-081": "'25% of the questions wrong': a sentence that says wrong is taken for a doubt",
@@ -43,10 +43,11 @@ def found():
 
 
 def test_the_sets_are_large_and_balanced():
-    for name in FILES[:-2]:
+    for name in FILES[:-3]:
         labels = [r["equal"] for r in rows(name)]
         assert len(labels) >= 100 and 0.4 < sum(labels) / len(labels) < 0.6, name
-    assert len(rows("attacks")) >= 200 and not any(r["equal"] for r in rows("attacks"))
+    for name in ("attacks", "attacks_2"):
+        assert len(rows(name)) >= {"attacks": 200, "attacks_2": 90}[name] and not any(r["equal"] for r in rows(name))
     assert len(rows("kept")) >= 417
     texts = [(r["gold"], r["text"]) for name in FILES for r in rows(name)]
     assert len(texts) == len(set(texts))
