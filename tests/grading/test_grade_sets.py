@@ -12,7 +12,7 @@ import pytest
 
 from dpr_mini.grading.grader import Grader
 
-pytestmark = pytest.mark.slow  # 3,380 texts, some of them through workers
+pytestmark = pytest.mark.slow  # 3,379 texts, some of them through workers
 SETS = Path(__file__).parent / "sets"
 ROUNDS = ("styles", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth")
 FILES = [f"{name}_{n}" for name in ROUNDS for n in (1, 2, 3)] + ["attacks", "attacks_2", "kept"]
@@ -47,7 +47,7 @@ def test_the_sets_are_large_and_balanced():
         labels = [r["equal"] for r in rows(name)]
         assert len(labels) >= 100 and 0.4 < sum(labels) / len(labels) < 0.6, name
     for name in ("attacks", "attacks_2"):
-        assert len(rows(name)) >= {"attacks": 200, "attacks_2": 90}[name] and not any(r["equal"] for r in rows(name))
+        assert len(rows(name)) >= {"attacks": 200, "attacks_2": 89}[name] and not any(r["equal"] for r in rows(name))
     assert len(rows("kept")) >= 417
     texts = [(r["gold"], r["text"]) for name in FILES for r in rows(name)]
     assert len(texts) == len(set(texts))
