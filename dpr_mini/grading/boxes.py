@@ -109,7 +109,7 @@ _RIGHT_END = re.compile(
     r"|[,;.](?=\s|$)|:"
 )
 _ATOM = re.compile(r"[\w.]+|\\[dt]?frac\{[^{}]*\}\{[^{}]*\}|\\sqrt\{[^{}]*\}")
-_TOUCHES_LEFT = re.compile(r"(?:(?<=\s)|^)(?:-|\\pm)\s?$|(?<=\s)-?[0-9.]+\s?(?:\\cdot|\\times|\*)?\s?$")
+_TOUCHES_LEFT = re.compile(r"(?:(?<=\s)|^)(?:-|\\pm)\s?$|(?<=\s)-?[0-9.]*[0-9]\s?(?:\\cdot|\\times|\*)?\s?$")
 _TOUCHES_RIGHT = re.compile(
     r"\s?(?:\\(?:pi|sqrt|text|mathrm|frac|cdot|times|cm|%)(?![A-Za-z])[^\n.$]{0,40}|\^[^\s.,;$]{1,20}|%"
     r"|[a-z](?![A-Za-z])|[-+*/]\s?[0-9\\][^\n$]{0,30}|!)"

@@ -45,7 +45,8 @@ _TASK = (  # what our instructions ask for
     rf"start from (?:my|the) {_OWN}|(?:split|break) (?:it|the (?:problem|task|calculation)))"
 )
 _TALK = (
-    rf"\b(?:the|this|your|my|our|system|user|original) prompt,? (?:also |clearly |above |here |only )*(?:{_DEMANDS})\b",
+    rf"\b(?:the|this|your|my|our|system|user|original) prompt,? "
+    rf"(?:also |clearly |above |here |only |already |just |even )*(?:{_DEMANDS})\b",
     r"\b(?:in|by|from|of|per|with|to|following|under) (?:the|this|your) prompt"
     r"(?=[.,;:!?)]|$| (?:I|to|above|says?|was|is)\b)",
     r"\b(?:system|user) (?:prompt|message)\b|\byour prompt\b|\bprompt above\b|\babove prompt\b|"
@@ -65,10 +66,14 @@ _TALK = (
     r"\b(?:my|your) (?:previous|last|earlier) (?:message|response|reply|prompt)\b",
     r"\bthe user (?:has |is |was |also |now |just )*"
     r"(?:ask|want|say|said|request|instruct|provid|gave|expect|told|tell|claim|wrote)(?:s|ed|ing|es)?\b",
+    r"\b(?:reference|ground[- ]truth|gold(?:en)?) (?:solution|answer)s?\b|\bmy instructions?\b",
+    r"^\W*You are an? (?:\w+ ){0,3}(?:assistant|AI|chatbot|language model|tutor|expert|mathematician|solver)\b",
+    r"\bI (?:have to|need to|must|should|am to) (?:write|use|give|show|include|provide|produce) "
+    r"(?:at least |exactly |at most )?[\w-]+ (?:steps|checks|verifications)\b",
     r"\bas an? (?:AI|artificial intelligence|(?:large )?language model)\b",
 )
 _SIGNS = re.compile("|".join(_CONTROL))
-_SPEAKS = re.compile("|".join(_TALK), re.I)
+_SPEAKS = re.compile("|".join(_TALK), re.I | re.M)
 
 
 def leak(text: str) -> str | None:

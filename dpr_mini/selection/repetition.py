@@ -18,7 +18,9 @@ _NUMBER_WORDS = frozenset(
 )
 # Where a list counts its own lines: the same sentence under another number is the same sentence.
 _MARKER = re.compile(
-    r"(?:^|(?<=[.!?;]\s))[ \t>*#_-]*step\s+\w{1,3}\s*[.):]|^[ \t>*#_]*\(?(?:\d{1,3}|[a-z])[.)](?=\s)", re.I | re.M
+    r"(?:^|(?<=[.!?;]\s))[ \t>*#_-]*(?:step|case|check|attempt|round|point|option|part)\s+\w{1,3}\s*[.):]"
+    r"|^[ \t>*#_]*\(?(?:\d{1,3}|[a-z])[.)](?=\s)",
+    re.I | re.M,
 )
 _MARKS = ".,;:!?()[]{}\"'$*_`|"
 

@@ -25,7 +25,7 @@ from dpr_mini.grading.answers import exact
 from dpr_mini.grading.notation import squeeze
 from dpr_mini.grading.reading import extract
 from dpr_mini.recipe import RecipeError
-from dpr_mini.selection import behaviours, leaks
+from dpr_mini.selection import behaviours, leaks, tongues
 from dpr_mini.selection.arithmetic import false_equations
 from dpr_mini.selection.overlap import jaccard, shingles
 from dpr_mini.selection.repetition import repeated
@@ -233,6 +233,8 @@ def one_answer(turns: Turns = "last") -> Rule:
         boxes = (re.split(r"(?=\\boxed)", s) for s in sentences)  # `extract` reads one box of a text
         for piece in (piece for parts in boxes for piece in parts[1:] or parts):
             answer, how = extract(piece)
+            if re.fullmatch(r"(?:[A-Za-z'-]+\s+){2,}[A-Za-z'-]+", answer):  # "a whole number of dollars"
+                continue
             if answer and how in ("boxed", "hashes", "phrase") and not any(_same(answer, f) for f in answers):
                 answers.append(answer)
         return f"{len(answers)} answers: {', '.join(answers)}" if len(answers) > 1 else None
@@ -246,13 +248,10 @@ def _same(a: str, b: str) -> bool:
 
 
 def language(max_share: float = 0.05, turns: Turns = "trained") -> Rule:
-    """Letters outside ASCII, apart from Greek (mathematics), are at most this share of all letters."""
+    """In English: foreign letters, names' accents apart, are at most this share; no foreign sentence, none garbled."""
 
     def rule(c: Case) -> str | None:
-        letters = [x for text in c.attempts(turns) for x in text if x.isalpha()]
-        foreign = [x for x in letters if not x.isascii() and not "\u0370" <= x <= "\u03ff"]
-        share = len(foreign) / max(len(letters), 1)
-        return f"{share:.0%} of letters: {''.join(foreign[:20])}" if share > max_share else None
+        return tongues.foreign("\n".join(c.attempts(turns)), max_share)
 
     return rule
 

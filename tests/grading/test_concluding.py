@@ -70,6 +70,7 @@ NAMED = {
     "**Answer:** (\u2212∞, \u22124) \u222a (1, ∞)": r"(-\infty , -4) \cup  (1, \infty )",
     "\\( \\boxed{72} \\) cm": r"72\text{ cm}",
     "\\( \\boxed{72} \\) in total": "72",
+    "The rest is 180 - 55 - 65 = 60. \\boxed{60}": "60",
     "$\\boxed{72}$ m.": r"72\text{ m}",
     "$\\boxed{72}$ s and no more": "72",
     "$\\boxed{x = 6 \\text{ (since } x = 1 \\text{ fails)}}$": "x = 6",
