@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from dpr_mini.grading.notation import strip
+from dpr_mini.grading.phrases import upright
 from dpr_mini.grading.units import known
 
 _DENIES = re.compile(
@@ -109,10 +110,15 @@ _RIGHT_END = re.compile(
     r"|[,;.](?=\s|$)|:"
 )
 _ATOM = re.compile(r"[\w.]+|\\[dt]?frac\{[^{}]*\}\{[^{}]*\}|\\sqrt\{[^{}]*\}")
-_TOUCHES_LEFT = re.compile(r"(?:(?<=\s)|^)(?:-|\\pm)\s?$|(?<=\s)-?[0-9.]*[0-9]\s?(?:\\cdot|\\times|\*)?\s?$")
+# a sign that touches ("-\boxed", "= - \boxed"; "- \boxed" at a line's start is a bullet), or a factor
+_TOUCHES_LEFT = re.compile(
+    r"(?:(?<=\s)|^)(?:-|\\pm)$|(?:(?<=[=:(]\s)|(?<=\bis\s)|(?<=[=(]))(?:-|\\pm)\s$"
+    r"|(?<=\s)-?[0-9.]*[0-9]\s?(?:\\cdot|\\times|\*)?\s?$"
+)
+# "60 a day", "60 i.e. sixty" and "60!" at the end of a sentence are prose
 _TOUCHES_RIGHT = re.compile(
     r"\s?(?:\\(?:pi|sqrt|text|mathrm|frac|cdot|times|cm|%)(?![A-Za-z])[^\n.$]{0,40}|\^[^\s.,;$]{1,20}|%"
-    r"|[a-z](?![A-Za-z])|[-+*/]\s?[0-9\\][^\n$]{0,30}|!)"
+    r"|(?!(?<=\s)(?:a\s|i\.|[a-z]\)))[a-z](?![A-Za-z])|[-+*/]\s?[0-9\\][^\n$]{0,30}|!(?=\s*[-+*/=\\^0-9]))"
 )
 _ANOTHER = re.compile(r"[\s$*]*(?:or|and)\s+(?:\$|\\\()?\s*(-?[0-9][0-9.,/]*)(?=[\s.,;$]|$)")
 
@@ -131,7 +137,7 @@ def _touching(text: str, start: int, end: int) -> tuple[str, str]:
     before = _TOUCHES_LEFT.search(text[max(0, start - 40) : start].split("\n")[-1])
     left = before[0] if before and not re.search(r"[0-9]\s+$", before[0]) else ""
     after = _TOUCHES_RIGHT.match(text[end : end + 60])
-    right = after[0] if after else ""
+    right = upright(f"0{after[0]}")[1:] if after else ""
     if more := _ANOTHER.match(text[end : end + 40]):
         right += rf" \text{{ or }} {more[1]}"
     return left, right

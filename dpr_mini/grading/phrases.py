@@ -22,8 +22,13 @@ def hashes(text: str) -> str:
         if answer := re.match(r"\**(?:the\s+)?(?:final\s+)?answer\**\s*(?:is|:|=)\s*\**\s*(\S.*)", said_, re.I):
             return clause(strip(answer[1]))
         if said_ and not _HEADING.match(said_):
+            said_ = re.split(r"(?<=[^\s.!])[.!](?=\s+[A-Z]|\s*$)", said_)[0]  # "#### 5. Hope this helps!"
             words = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", "", said_))
-            if re.match(r"[-+$\u20ac\u00a3\\(\[{.0-9]", said_) or (len(words) <= 2 and not text[found.end() :].strip()):
+            if (
+                not words
+                or re.match(r"[-+$\u20ac\u00a3\\(\[{.0-9]", said_)
+                or (len(words) <= 2 and not text[found.end() :].strip())
+            ):
                 return clause(strip(said_))
     return ""
 
@@ -145,7 +150,7 @@ def phrase(text: str) -> tuple[str, str] | None:
             listed = [re.sub(r"^[-*\u2022]\s+", "", line.strip()) for line in bullets[0].strip().split("\n")]
             return ", ".join(strip(line) for line in listed if line), text[match.end() - 1 + bullets.end() :]
         end = re.search(
-            r"(?:(?<!\bi\.e)(?<!\be\.g)[.!?]|;(?!\s*-?[0-9$\\(]))(?=\s|\*|$|\"|\))|\n|\\\]|\\\)(?!\s*(?:or|and|,))",
+            r"(?:(?<!\bi\.e)(?<!\be\.g)[.!?]|;(?!\s*-?[0-9$\\(]))(?=\s|\*|$|\"|\))|\n|\\\]|\\\)(?!\s*(?:or\b|and\b|,\s*(?:or\b|and\b|[-$0-9(\\])))",
             rest,
         )
         if (

@@ -61,6 +61,7 @@ def extract(text: str) -> tuple[str, str]:
     return extract_plain(text)
 
 
+_HEADED = re.compile(r"^[ \t]*#{1,6}[ \t]*((?:the[ \t]+)?(?:final[ \t]+)?answer)[ \t]*:?[ \t]*$", re.I | re.M)
 _STRUCK = re.compile(r"~~[^~\n]{1,200}~~")
 _CHAT = re.compile(r"<\|[^|<>\s]{1,40}\|>|</?s>|<(?:eos|end_of_turn|start_of_turn)>|\[/?INST\]")
 _BOLD = re.compile(r"(?<![\w)\]}*])(\*\*\*|\*\*|__)(?=[^\s*_])([^*_\n]{1,200}?)(?<=[^\s*_])\1(?![\w(*])")
@@ -83,7 +84,7 @@ def _plain(text: str) -> str:
     """Without chat tokens, bold marks and quote signs: they are no part of what is said."""
     text = _HTML.sub(" ", text).replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&")
     text = _QUOTED.sub("", _STRUCK.sub("", _BOLD.sub(r"\2", _CHAT.sub("", text)))).replace(r"\\boxed", r"\boxed")
-    text = _IDIOM.sub("", text)
+    text = _IDIOM.sub("", _HEADED.sub(r"\1:", text))
     for turn in _TURN.finditer(text):  # it goes on as somebody else
         before = text[: turn.start()]
         if turn[1] or ANSWER.search(before) or "####" in before or stated_number(before):

@@ -185,7 +185,7 @@ def _value(last: Last) -> str:
         return "" if "or" in listed[0] else strip(listed[0] + value)
     if glued := _GLUE.match(behind):
         return upright(strip(value + glued[0]))
-    return upright(strip(" ".join([value, *_unit_words(behind, value[:1] in "$\u20ac\u00a3")])))
+    return upright(strip(" ".join([value, *_unit_words(before, value, behind)])))
 
 
 _HALF = re.compile(r"\s*(?:[ap]\.?\s?m\b\.?|in the (?:morning|afternoon|evening)|at night)", re.I)
@@ -209,22 +209,26 @@ def _several(last: Last) -> str:
     return strip(f"{listed['list']}, {last.number}{tail}")
 
 
-def _unit_words(behind: str, money: bool) -> list[str]:
+_HAS = re.compile(r"\b(?:has|have|had|is|are|was|were|be|remains?)\b(?:\s+\w+){0,3}$")
+
+
+def _unit_words(before: str, value: str, behind: str) -> list[str]:
     """The words behind a number that may be its unit, or change it; at most four."""
     words, taken = _UNIT_BEHIND.match(behind), []
+    money, has = value[:1] in "$\u20ac\u00a3", _HAS.search(before)
     if money and re.match(r"\s*(?:back|left|more|less)\b(?!\s+(?:than|of))", behind):  # "$7 back"
         return []
     for word in words[0].split() if words else ():
         low = word.lower()
         if low.strip(".,") in _HARMLESS and not (low == "in" and not taken and "^" in words[0]):
             break
-        if (
-            taken
-            and low == "left"
-            and taken[-1].lower().removesuffix("s") not in _PLACES
-            and (not known(taken[-1]) or re.search(r"\bleft\s+(?:in|on|to|for|after)\b", behind))
-        ):
-            break  # "3 apples left", "44 liters left in the tank" remain; "3 steps left" is a direction
+        if low.strip(".,") == "left" and not re.search(r"\bleft\s+of\b", behind):
+            unit = taken[-1] if taken else ""
+            remains = has or (taken and not known(unit)) or re.search(r"\bleft\s+(?:in|on|to|for|after)\b", behind)
+            if remains and unit.lower().removesuffix("s") not in _PLACES:
+                break  # "3 apples left", "44 liters left in the tank" remain; "3 steps left" is a direction
+        if low == "more" and re.search(r"\bneeds?\b", before):  # "needs 48 apples more"
+            break
         if taken and low in ("before", "after", "until") and re.search(rf"\b{low}\s+{_SUBJECT}", behind):
             break
         if taken and low.endswith("ed") and low not in VALUE_WORDS:
