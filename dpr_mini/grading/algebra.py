@@ -265,8 +265,8 @@ _EVEN = ("cos", "sec", "cosh")
 
 
 def opaque(name: str, x: Value) -> Value:
-    """A function's value that stays unknown, in one spelling: f(pi/2 - x) as its cofunction of x, f(-x) by its "
-    "parity."""
+    """A function's value that stays unknown, in one spelling: f(pi/2 - x) as its cofunction of x, f(-x) by its
+    parity."""
     sign = 1
     if name in _COMPLEMENTS and x.den == ONE and x.num.get((("pi", Fraction(1)),)) == HALF and len(x.num) > 1:
         name, x = _COMPLEMENTS[name], constant(HALF) * atom("pi") - x

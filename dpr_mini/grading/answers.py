@@ -36,8 +36,8 @@ _FRACTION = re.compile(
 
 
 def number(text: str) -> Fraction | None:
-    """The exact value of an integer, decimal, fraction, mixed number or 4.2e6 (cleaned text); None for anything "
-    "else."""
+    """The exact value of an integer, decimal, fraction, mixed number or 4.2e6 (cleaned text); None for anything
+    else."""
     text = text.strip()
     if len(text) > 400:
         return None
@@ -82,8 +82,8 @@ def quantity(text: str) -> tuple[Fraction | None, str]:
 
 
 def same_unit(a: str, b: str) -> bool:
-    """Whether one may stand for the other: equal, left out on one side, or one says more of the same counted "
-    "things."""
+    """Whether one may stand for the other: equal, left out on one side, or one says more of the same counted
+    things."""
     if not a or not b or a == b:
         return True
     x, y = set(a.split()), set(b.split())

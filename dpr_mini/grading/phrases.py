@@ -99,8 +99,8 @@ _THAT_IS = re.compile(
 
 
 def clause(text: str) -> str:
-    """An answer without the remarks behind it and the words that only introduce it; the right side of a "
-    "calculation."""
+    """An answer without the remarks behind it and the words that only introduce it; the right side of a
+    calculation."""
     if (tail := re.search(r"[\"'}\]\s]+$", text)) and text.count("}") > text.count("{"):
         text = strip(
             text[: tail.start()] + "}" * max(0, text[: tail.start()].count("{") - text[: tail.start()].count("}"))

@@ -129,8 +129,8 @@ def _fraction(x: Fraction) -> Value:
 
 
 def _said(gold: str, answer: str) -> str | None:
-    """The answer without words that only introduce it; of a true chain of values its last side; None for a "
-    "false one."""
+    """The answer without words that only introduce it; of a true chain of values its last side; None for a
+    false one."""
     text = clean(answer)
     plain = clean(gold)
     if not _FOR_ALL.search(plain):
