@@ -39,7 +39,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
 class Problem:
     """One question with a known final answer. `split` is "train" or a held-out benchmark's name.
 
-    `level` and `subject` are the data's own labels, "" where it has none.
+    `level` and `subject` are the data's own labels, "" where it has none. A problem of a task (tasks/) names its
+    `verifier`, which reads `statement`: there `answer` is one right answer of several.
     """
 
     id: str
@@ -49,6 +50,21 @@ class Problem:
     level: str = ""
     split: str = "train"
     subject: str = ""
+    verifier: str = ""
+    statement: str = ""
+
+    @property
+    def gold(self) -> str | Executed:
+        """What the grader holds an answer against."""
+        return Executed(self.verifier, self.statement) if self.verifier else self.answer
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A gold that is no answer but a task's statement: a response is right if the verifier says so."""
+
+    verifier: str
+    statement: str
 
 
 @dataclass(frozen=True, slots=True)

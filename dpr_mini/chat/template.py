@@ -11,7 +11,7 @@ import bisect
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -119,6 +119,11 @@ def join_text(dialogue: Dialogue, bridges: Mapping[str, str]) -> str:
     """The one long chain of thought: every turn's text, each later one behind its bridge."""
     first, *later = dialogue.turns
     return first.text + "".join(bridges.get(t.instruction, "\n\n") + t.text for t in later)
+
+
+def standing_text(dialogue: Dialogue, bridges: Mapping[str, str], turn: int) -> str:
+    """The chain up to this turn: what its answer is read from where a later turn may let an earlier answer stand."""
+    return join_text(replace(dialogue, turns=dialogue.turns[: turn + 1]), bridges)
 
 
 def attempts(text: str, bridges: Mapping[str, str]) -> list[str]:

@@ -21,12 +21,13 @@ from collections.abc import Iterable, Iterator
 from multiprocessing.connection import wait
 from typing import Any, Self, get_args
 
+from dpr_mini import tasks
 from dpr_mini.grading.golds import opened
 from dpr_mini.grading.guards import for_parser
 from dpr_mini.grading.reading import extract
 from dpr_mini.grading.tiers import ClosedForms, decide
 from dpr_mini.grading.worker import START_S, Worker
-from dpr_mini.types import UserError, Verdict
+from dpr_mini.types import Executed, UserError, Verdict
 
 # So often a case is asked. A worker that something outside ends says nothing about its case; but memory that runs out
 # may be the case's own doing, so that this has an end too.
@@ -82,15 +83,15 @@ class Grader:
                 worker.kill()
             self._workers.clear()
 
-    def grade(self, gold: str, text: str) -> Verdict:
-        """Grade one response (or bare answer) against a gold answer."""
+    def grade(self, gold: str | Executed, text: str) -> Verdict:
+        """Grade one response (or bare answer) against a gold answer, or by a task's verifier."""
         return next(v for _, v, _ in self._many([(0, gold, text)]))
 
-    def grade_many(self, cases: Iterable[tuple[Any, str, str]]) -> Iterator[tuple[Any, Verdict]]:
+    def grade_many(self, cases: Iterable[tuple[Any, str | Executed, str]]) -> Iterator[tuple[Any, Verdict]]:
         """Grade (id, gold, text) cases over all workers; (id, verdict) in order of completion."""
         return ((name, verdict) for name, verdict, _ in self._many(cases))
 
-    def _many(self, cases: Iterable[tuple[Any, str, str]]) -> Iterator[tuple[Any, Verdict, float]]:
+    def _many(self, cases: Iterable[tuple[Any, str | Executed, str]]) -> Iterator[tuple[Any, Verdict, float]]:
         waiting: dict[tuple[str, str], list[tuple[Any, str, str]]] = {}
         cases, more = iter(cases), True
         while more or waiting:
@@ -101,6 +102,9 @@ class Grader:
                     more = False
                     break
                 begun = time.monotonic()
+                if isinstance(gold, Executed):
+                    yield name, tasks.grade(gold, text), (time.monotonic() - begun) * 1000
+                    continue
                 answer, how = extract(text)
                 if how in FALLBACKS and self.last_number == "refuse":
                     answer = ""

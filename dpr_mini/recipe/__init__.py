@@ -1,20 +1,16 @@
 """What is asked: a recipe's sections, where problems come from, prompts, benchmarks, and how a file is read."""
 
 from dpr_mini.recipe.base import Positive, RecipeError, Section, Share
+from dpr_mini.recipe.data import FillerConfig, FilterConfig, PackConfig
+from dpr_mini.recipe.dialogue import DialogueConfig, Example
+from dpr_mini.recipe.evaluation import EvaluateConfig, GraderConfig
 from dpr_mini.recipe.problems import Columns, DecontaminateConfig, ProblemsConfig, Source, shrunk
 from dpr_mini.recipe.reading import INHERIT, Origin, load, parse
 from dpr_mini.recipe.sections import (
     NUMERIC,
-    DialogueConfig,
     EngineConfig,
-    EvaluateConfig,
-    Example,
-    FillerConfig,
-    FilterConfig,
-    GraderConfig,
     ModelConfig,
     NeedsConfig,
-    PackConfig,
     ProbeConfig,
     Recipe,
     SamplingConfig,

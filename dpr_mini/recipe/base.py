@@ -10,6 +10,8 @@ from dpr_mini.types import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Temperature = Annotated[float, Field(ge=0, le=4)]
+TopP = Annotated[float, Field(gt=0, le=1)]
 
 
 class RecipeError(UserError, ValueError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
+from dpr_mini import tasks
 from dpr_mini.recipe import benchmarks
 from dpr_mini.recipe.base import Positive, Section
 from dpr_mini.types import ALL, EASY, HARD
@@ -30,33 +31,49 @@ class Columns(Section):
 
 
 class Source(Section):
-    """Problems from exactly one of: a local file, a hub data set, a reasoning-gym generator."""
+    """Problems from exactly one of: a local file, a hub data set, a reasoning-gym generator, a task with a verifier."""
 
     file: str | None = None  # .jsonl, .jsonl.gz or .parquet; relative to the recipe
     hub: str | None = None  # a data set on the Hugging Face hub
     generate: str | None = None  # a reasoning-gym task
+    task: str | None = None  # a task of our own whose answers are executed (tasks/)
+    part: str | None = None  # task: one of the parts that its problems fall into by hash (tasks.PARTS); none = all
     revision: str | None = None  # hub: commit
     subset: str | None = None  # hub: configuration name
     split: str = "train"  # hub: split
     columns: Columns = Columns()
-    options: dict[str, Any] = Field({})  # generate: the task's own options
+    options: dict[str, Any] = Field({})  # generate, task: the task's own options
     # How the question is put: {text} is the source's own; a generator's metadata has names too, e.g. {expression}.
+    # Of a task {text} is the statement that its verifier reads.
     wording: str = "{text}"
     level: str = ""  # difficulty label for the report where rows have none
     # Problems to take (times `scale`). None = all of a file or data set; of training problems `scale` then takes its
     # share, chosen by hash, while held-out ones stay whole, so that scores at any scale are of the same benchmark.
     count: Positive | None = None
-    seed: int = 0  # generate: the task's seed; else the hash's by which `scale` chooses
+    # generate, task: the task's seed; else the hash's by which `scale` chooses. "run": another draw for each seed of
+    # the recipe, for training problems.
+    seed: int | Literal["run"] = 0
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
-        if sum(x is not None for x in (self.file, self.hub, self.generate)) != 1:
-            raise ValueError("give exactly one of file, hub, generate")
-        if self.generate and self.count is None:
-            raise ValueError("generate needs a count")
+        if sum(x is not None for x in (self.file, self.hub, self.generate, self.task)) != 1:
+            raise ValueError("give exactly one of file, hub, generate, task")
+        if (self.generate or self.task) and self.count is None:
+            raise ValueError(f"{'generate' if self.generate else 'task'} needs a count")
+        if self.part is not None and not self.task:
+            raise ValueError("part is for a task")
+        if self.task:
+            tasks.make(self.task, self.options)
+            if self.part is not None and self.part not in tasks.PARTS:
+                raise ValueError(f"no part {self.part!r}; there are: {', '.join(tasks.PARTS)}")
         if "{" not in self.wording:
             raise ValueError("wording must say where the question goes, e.g. {text}")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_new_names(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the keys of a task where there is none: stage keys from before them stay."""
+        return {k: v for k, v in plain(self).items() if v is not None or k not in ("task", "part")}
 
 
 class DecontaminateConfig(Section):
@@ -83,6 +100,9 @@ class ProblemsConfig(Section):
         if taken := RESERVED.keys() & value:
             name = min(taken)
             raise ValueError(f"a held-out set cannot be named {name!r}, {RESERVED[name]}: rename it, or its file")
+        groups = [group for group in value.values() if isinstance(group, list)]
+        if any(isinstance(s, dict) and s.get("seed") == "run" for group in groups for s in group):
+            raise ValueError("seed: run is for training problems; held-out ones are the same for every seed")
         return {
             name: [s for source in group for s in benchmarks.sources(source)] if isinstance(group, list) else group
             for name, group in value.items()

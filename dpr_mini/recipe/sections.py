@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_serializer, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from dpr_mini.recipe import benchmarks, prompts
-from dpr_mini.recipe.base import Misplaced, Positive, Section, Share
+from dpr_mini.recipe import benchmarks
+from dpr_mini.recipe.base import Misplaced, Positive, Section, Share, Temperature, TopP
+from dpr_mini.recipe.data import FilterConfig, PackConfig
+from dpr_mini.recipe.dialogue import DialogueConfig
+from dpr_mini.recipe.evaluation import EvaluateConfig, GraderConfig
 from dpr_mini.recipe.problems import ProblemsConfig, Source, shrunk
-from dpr_mini.recipe.prompts import Words
-
-Temperature = Annotated[float, Field(ge=0, le=4)]
-TopP = Annotated[float, Field(gt=0, le=1)]
+from dpr_mini.types import seed_for
 
 
 class NeedsConfig(Section):
@@ -75,78 +75,6 @@ class EngineConfig(ServerConfig):
         if self.deterministic:
             numeric["deterministic"] = True
         return {"kind": self.kind, **numeric} if numeric else self.kind
-
-
-class Example(Section):
-    """A few-shot example: a dialogue written by hand, before the question while phase 1 samples, never trained on."""
-
-    problem: str
-    answers: Annotated[tuple[str, ...], Field(min_length=1)]  # one answer per turn
-    level: str | None = None  # for problems of this level; none = for all
-    template: str | None = None  # for dialogues that have this template; none = for all
-
-
-class DialogueConfig(Section):
-    """Phase 1. Number of turns and every template are data: two turns are a limit the paper states.
-
-    One turn is no dialogue but plain rejection sampling, for controls.
-    """
-
-    samples: Positive = 4  # dialogues a problem (ours)
-    turns: Annotated[tuple[tuple[str, ...], ...], Field(min_length=1)] = (
-        ("solve",),
-        ("verify", "backtrack", "subgoals", "backward"),
-    )  # candidate templates of each turn; samples rotate through them (ours)
-    templates: dict[str, str] = Field({})  # name -> text, over the ones in prompts.py
-    bridges: dict[str, str] = Field({})  # name -> sentence that joins a turn to what came before
-    examples: tuple[Example, ...] = ()  # before every question, in order; STaR's few-shot sampling (arXiv 2203.14465)
-    temperature: Temperature = 0.8
-    top_p: TopP = 0.95
-    max_new_tokens: Positive = 512  # a turn
-
-    def words(self) -> Words:
-        """Our templates and bridges with this section's over them."""
-        return prompts.words(self.templates, self.bridges)
-
-
-class FilterConfig(Section):
-    """Rules in order; a rule is a name, or a name with options. The first that objects is the one recorded."""
-
-    rules: tuple[str | dict[str, dict[str, Any]], ...] = ("answer_correct",)
-    # Rules that read text (those with an option `turns`) pass over a wrong first attempt that is masked from the loss.
-    # None: as the phase's `pack.mask_wrong_first` says.
-    trained_turns: bool | None = None
-    # keep at most this many in all, chosen by hash; or as many as that stage of `like` kept (for matched controls)
-    limit: Positive | Literal["filter-1", "filter-2"] | None = None
-
-
-class FillerConfig(Section):
-    """Length control: later turns keep their number of tokens and the answer, and lose their words."""
-
-    text: str = " ."  # repeated; as in the empty chains of arXiv 2503.01307
-    answer: str = "\n{answer}"  # how the turn ends
-
-    @field_validator("text", "answer")
-    @classmethod
-    def _not_empty(cls, value: str) -> str:
-        if not value:
-            raise ValueError("must not be empty")
-        return value
-
-
-class PackConfig(Section):
-    tokens_per_row: Positive = 8192
-    # Do not train on a first attempt that was wrong (arXiv 2502.19613): a first turn, or the text before a bridge.
-    mask_wrong_first: bool = True
-    # Trained tokens of all epochs together, to within one sample: samples are chosen by hash, and repeated where there
-    # are too few. A number, or the training stages of `like` whose tokens are added up (for matched controls).
-    trained_tokens: Positive | tuple[Literal["train-1", "train-2"], ...] | None = None
-    filler: FillerConfig | None = None
-
-    @field_validator("trained_tokens", mode="before")
-    @classmethod
-    def _one(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
 
 
 class TrainConfig(Section):
@@ -227,55 +155,6 @@ class SamplingConfig(Section):
         """The same for `scale` times as many problems."""
         budget = self.budget if self.budget is None else max(1, round(self.budget * scale))
         return self.model_copy(update={"budget": budget})
-
-
-class GraderConfig(Section):
-    """Arguments of the grader. Another value grades the same answers again."""
-
-    timeout_s: float = Field(5.0, gt=0)  # of one answer that needs computer algebra; longer is the verdict "timeout"
-    memory_mib: int = Field(2048, ge=512)  # address space of a worker
-    # Is a number right as a closed form that nobody worked out? A benchmark may say so; training should not learn it.
-    closed_forms: Literal["refuse", "accept"] = "refuse"
-    # Where no answer is named, is the last number that a sentence states one?
-    last_number: Literal["accept", "refuse"] = "accept"
-
-    @model_serializer(mode="wrap")
-    def _what_is_chosen(self, plain: Any) -> dict[str, Any]:
-        """Without the two switches where they have their defaults: stage keys from before them stay."""
-        defaults = {("closed_forms", "refuse"), ("last_number", "accept")}
-        return {k: v for k, v in plain(self).items() if (k, v) not in defaults}
-
-    def key(self) -> dict[str, Any]:
-        """For the keys of stages that are older than their grader's section: nothing where it has its defaults."""
-        return {} if self == GraderConfig() else {"grader": self.model_dump(mode="json")}
-
-
-class EvaluateConfig(Section):
-    preset: str = "ours"  # the field's settings by name (benchmarks.py); keys given here win over the preset's
-    samples: Positive = 4  # k draws a problem at `temperature`
-    samples_of: dict[str, Positive] = Field({})  # benchmark name -> its own k
-    greedy: bool = True  # one greedy answer besides
-    temperature: Temperature = 0.7
-    top_p: TopP = 0.95
-    max_new_tokens: Positive = 1024
-    examples: bool = False  # few-shot prompting: `dialogue.examples` before every question, as in phase 1
-    template: str = "solve"  # how the question is asked, before and after training
-    system: str = ""  # the system turn; none = what the chat template puts there by itself
-    # Prompting at test time: a dialogue as in `dialogue.turns`, whose last answer counts. None: one turn, `template`.
-    turns: Annotated[tuple[tuple[str, ...], ...], Field(min_length=2)] | None = None
-    grader: GraderConfig = GraderConfig()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_preset(cls, value: Any) -> Any:
-        return benchmarks.preset(value) if isinstance(value, dict) else value
-
-    def k(self, benchmark: str) -> int:
-        return self.samples_of.get(benchmark, self.samples)
-
-    def changes_answers(self) -> dict[str, Any]:
-        """What of this section an answer depends on, for stage keys; which examples it is shown, the caller adds."""
-        return self.model_dump(mode="json", exclude={"preset", "grader", "examples"})
 
 
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -392,10 +271,14 @@ class Recipe(Section):
         """The problems section with the counts that `scale` leaves."""
 
         def shrink(sources: tuple[Source, ...]) -> tuple[Source, ...]:
-            return tuple(s.model_copy(update={"count": self.count(s)}) for s in sources)
+            return tuple(s.model_copy(update={"count": self.count(s), "seed": self.drawn_by(s)}) for s in sources)
 
         held_out = {name: shrink(sources) for name, sources in self.problems.held_out.items()}
         return self.problems.model_copy(update={"train": shrink(self.problems.train), "held_out": held_out})
+
+    def drawn_by(self, source: Source) -> int:
+        """The seed of a source; a "run" source has another one for each seed of the recipe."""
+        return seed_for(self.seed, "problems") if source.seed == "run" else source.seed
 
     def count(self, source: Source, holds: int | None = None) -> int | None:
         """Problems to take from a source once `scale` has shrunk them: of its `count`, or of the `holds` it has."""

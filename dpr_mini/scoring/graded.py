@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from dpr_mini import tasks
 from dpr_mini.chat.template import first_attempt, join_text
 from dpr_mini.grading.grader import Grader
 from dpr_mini.grading.reading import first_result, last_number
 from dpr_mini.recipe import GraderConfig
 from dpr_mini.scoring.stats import subset
 from dpr_mini.selection import behaviours
-from dpr_mini.types import GREEDY, Dialogue, Graded, Problem
+from dpr_mini.types import GREEDY, Dialogue, Executed, Graded, Problem
 
 
 def grade(
@@ -28,12 +29,17 @@ def grade(
     by_id = {p.id: p for p in problems}
     cases = []
     for d in answers:
-        gold, text = by_id[d.problem_id].answer, d.turns[-1].text
-        cases += [
-            ((d.id, "final"), gold, text),
-            ((d.id, "first"), gold, first_result(text)),
-            ((d.id, "last"), gold, last_number(text)),
-        ]
+        gold, text = by_id[d.problem_id].gold, d.turns[-1].text
+        if isinstance(gold, Executed):
+            text = join_text(d, bridges)
+            cases += [((d.id, name), gold, text) for name in ("final", "last")]
+            cases.append(((d.id, "first"), gold, first_answer(tasks.named(gold.verifier), text)))
+        else:
+            cases += [
+                ((d.id, "final"), gold, text),
+                ((d.id, "first"), gold, first_result(text)),
+                ((d.id, "last"), gold, last_number(text)),
+            ]
         if (before := d.turns[0].text if len(d.turns) > 1 else first_attempt(text, bridges)) is not None:
             cases.append(((d.id, "attempt"), gold, before))
         if len(d.turns) > 1:
@@ -67,16 +73,29 @@ def grade(
     return [replace(answer, vote=cast.get(answer.id)) for answer in graded]
 
 
+EXECUTED = "/executed"  # how a verdict of a task's verifier ends
+
+
+def first_answer(task: tasks.Task, text: str) -> str:
+    """The response cut after its first attempt."""
+    trace = tasks.read(task, text)
+    return text[: trace.attempts[0].end] if trace.attempts else ""
+
+
 def votes(answers: Sequence[Graded], grader: Grader) -> dict[str, str]:
     """Answer's id -> the answer it votes for, of the sampled answers in which one was found.
 
     All right answers are one vote, by the verdict they have. A wrong one joins the first wrong answer of its problem
-    that the grader takes for the same. What the grader gave up on is compared as a string: asking again would cost the
-    same seconds again.
+    that the grader takes for the same. A task's problem may have several right answers: each is a vote of its own. What
+    the grader gave up on is compared as a string: asking again would cost the same seconds again.
     """
     by: dict[str, list[Graded]] = {}
+    cast: dict[str, str] = {}
     for answer in sorted(subset(answers), key=lambda a: a.sample):
-        if answer.verdict.status != "unparsed":
+        if answer.verdict.how.endswith(EXECUTED):  # no two of its answers are the same unless they are spelled so
+            if answer.verdict.status != "unparsed":
+                cast[answer.id] = answer.verdict.extracted
+        elif answer.verdict.status != "unparsed":
             by.setdefault(answer.problem_id, []).append(answer)
     wrong = {
         i: list(dict.fromkeys(a.verdict.extracted for a in of if a.verdict.status == "wrong")) for i, of in by.items()
@@ -89,7 +108,6 @@ def votes(answers: Sequence[Graded], grader: Grader) -> dict[str, str]:
             for b in texts[n + 1 :]
         )
     )
-    cast: dict[str, str] = {}
     for i, of in by.items():
         heads: dict[str, str] = {}  # wrong answer -> the one it counts as
         for b in wrong[i]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dpr_mini.chat.template import first_attempt, join_text
+from dpr_mini.chat.template import first_attempt, join_text, standing_text
 from dpr_mini.grading.grader import Grader
 from dpr_mini.machine import progress
 from dpr_mini.recipe import GraderConfig
@@ -12,7 +12,7 @@ from dpr_mini.selection import behaviours
 from dpr_mini.selection.masking import wrong_first
 from dpr_mini.selection.rules import Case, kind_of
 from dpr_mini.store import StoreError
-from dpr_mini.types import Dialogue, Problem, Verdict, digest
+from dpr_mini.types import Dialogue, Executed, Problem, Verdict, digest
 
 JOINED, ATTEMPT = -1, -2  # where a turn's number would stand: the whole chain, what is before the first bridge
 
@@ -31,15 +31,22 @@ def judge(
 ) -> list[Case]:
     """Grade every turn, every joined chain and every first attempt of a turn that goes on behind a bridge.
 
+    The verdict on a turn about a task's problem is on the answer that stands after it.
+
     `masking`: wrong first attempts are kept out of the loss, and so from rules that read text.
     Raises StoreError for a dialogue whose problem is not there.
     """
     if lost := next((d for d in talks if d.problem_id not in problems), None):
         raise StoreError(f"dialogue {lost.id}: its problem {lost.problem_id} is not among the problems")
-    texts = {(d.id, i): turn.text for d in talks for i, turn in enumerate(d.turns)}
+    gold = {d.id: problems[d.problem_id].gold for d in talks}
+    executed = {i for i, g in gold.items() if isinstance(g, Executed)}
+    texts = {
+        (d.id, i): standing_text(d, bridges, i) if d.id in executed else turn.text
+        for d in talks
+        for i, turn in enumerate(d.turns)
+    }
     texts |= {(d.id, JOINED): join_text(d, bridges) for d in talks}
     texts |= {(d.id, ATTEMPT): text for d in talks if (text := first_attempt(d.turns[0].text, bridges)) is not None}
-    gold = {d.id: problems[d.problem_id].answer for d in talks}
     verdicts: dict[tuple[str, int], Verdict] = {}
     answers = ((key, gold[key[0]], text) for key, text in texts.items())
     with Grader(**dict(limits)) as grader:

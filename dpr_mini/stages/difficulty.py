@@ -154,7 +154,7 @@ def _correct(
     grader: Grader, problems: Sequence[Problem], dialogues: Iterable[Dialogue]
 ) -> tuple[Counter[str], Counter[str]]:
     """Right and complete answers per problem, and how many the grader gave up on."""
-    gold = {p.id: p.answer for p in problems}
+    gold = {p.id: p.gold for p in problems}
     complete = {d.id: d for d in dialogues if d.finish == "stop"}
     cases = ((d.id, gold[d.problem_id], d.turns[-1].text) for d in complete.values())
     verdicts = dict(grader.grade_many(cases))

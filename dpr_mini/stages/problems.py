@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from dpr_mini import tasks
 from dpr_mini.grading.golds import gold_text, optional, text_field
 from dpr_mini.models.resolve import file_digest
 from dpr_mini.recipe import ProblemsConfig, Recipe, Source
@@ -113,7 +114,7 @@ def share(whole: Sequence[Problem], scale: float, seed: int) -> list[Problem]:
 
 def label(source: Source) -> str:
     """A source's name in rows and reports; with its level where it has one."""
-    name = source.generate or source.hub or Path(str(source.file)).name.split(".")[0]
+    name = source.task or source.generate or source.hub or Path(str(source.file)).name.split(".")[0]
     return f"{name}-{source.level}" if source.level else name
 
 
@@ -146,20 +147,34 @@ class _Guard:
             self.near.add(key, text)
 
 
-def _fresh(
-    raw: Iterable[tuple[str, str, str, str]], source: Source, split: str, guard: _Guard, drops: list[Drop]
-) -> Iterator[Problem]:
-    for text, answer, level, subject in raw:
-        key = identity(text)
-        if objection := guard.objection(key, text, split):
-            drops.append(Drop(key, objection[0], f"{label(source)} in {split}, {objection[1]}: {text[:120]}"))
+def _fresh(raw: Iterable[_Raw], source: Source, split: str, guard: _Guard, drops: list[Drop]) -> Iterator[Problem]:
+    for r in raw:
+        key = digest(r.verifier, r.key)[:16] if r.key else identity(r.text)
+        if objection := guard.objection(key, r.text, split):
+            drops.append(Drop(key, objection[0], f"{label(source)} in {split}, {objection[1]}: {r.text[:120]}"))
             continue
-        guard.take(key, text, split)
-        yield Problem(key, label(source), text, answer.strip(), source.level or level, split, subject)
+        guard.take(key, r.text, split)
+        level = source.level or r.level
+        yield Problem(key, label(source), r.text, r.answer.strip(), level, split, r.subject, r.verifier, r.statement)
 
 
-def _read(source: Source, base: Path) -> Iterator[tuple[str, str, str, str]]:
-    """(text, answer, level, subject) of a source, in its own order."""
+@dataclass(frozen=True)
+class _Raw:
+    """A problem as its source has it. Those of a task have a `key`, which twins in another order share."""
+
+    text: str
+    answer: str
+    level: str = ""
+    subject: str = ""
+    verifier: str = ""
+    statement: str = ""
+    key: str = ""
+
+
+def _read(source: Source, base: Path) -> Iterator[_Raw]:
+    """The problems of a source, in its own order."""
+    if source.task:
+        return _of_task(source)
     if source.file:
         path = base / source.file
         if not path.exists():
@@ -170,7 +185,13 @@ def _read(source: Source, base: Path) -> Iterator[tuple[str, str, str, str]]:
     return _hub(source) if source.hub else _generated(source)
 
 
-def _fields(row: dict[str, Any], source: Source, where: str) -> tuple[str, str, str, str]:
+def _of_task(source: Source) -> Iterator[_Raw]:
+    for item in tasks.make(str(source.task), source.options).items(int(source.seed), source.part):
+        text = _worded(source.wording, {"text": item.statement})
+        yield _Raw(text, item.answer, item.level, "", str(source.task), item.statement, item.key)
+
+
+def _fields(row: dict[str, Any], source: Source, where: str) -> _Raw:
     columns = source.columns
     for name in (columns.text, columns.answer):
         value = row.get(name)
@@ -179,7 +200,7 @@ def _fields(row: dict[str, Any], source: Source, where: str) -> tuple[str, str, 
             raise UserError(f"{where}: no {name!r} (the row has: {have}); name the right field under 'columns'")
     text = _worded(source.wording, {"text": text_field(row[columns.text], where, columns.text).strip()})
     level, subject = (optional(row.get(name), where, name) for name in (columns.level, columns.subject))
-    return text, gold_text(row[columns.answer], where, columns.answer), level, subject
+    return _Raw(text, gold_text(row[columns.answer], where, columns.answer), level, subject)
 
 
 def _worded(wording: str, values: Mapping[str, Any]) -> str:
@@ -190,7 +211,7 @@ def _worded(wording: str, values: Mapping[str, Any]) -> str:
     return re.sub(r"\{([a-z_]+)\}", lambda m: str(values[m[1]]), wording)
 
 
-def _parquet(path: Path, source: Source) -> Iterator[tuple[str, str, str, str]]:
+def _parquet(path: Path, source: Source) -> Iterator[_Raw]:
     try:
         import pyarrow.parquet
     except ImportError:
@@ -212,7 +233,7 @@ def _spelled(row: Mapping[str, Any], narrow: Mapping[str, type[np.floating]]) ->
     return {n: Numeral(str(narrow[n](v))) if n in narrow and v is not None else v for n, v in row.items()}
 
 
-def _hub(source: Source) -> Iterator[tuple[str, str, str, str]]:
+def _hub(source: Source) -> Iterator[_Raw]:
     try:
         from datasets import load_dataset
     except ImportError:
@@ -229,7 +250,7 @@ def _hub(source: Source) -> Iterator[tuple[str, str, str, str]]:
         yield _fields(_spelled(row, narrow), source, f"{source.hub}[{source.split}] row {number}")
 
 
-def _generated(source: Source) -> Iterator[tuple[str, str, str, str]]:
+def _generated(source: Source) -> Iterator[_Raw]:
     try:
         import reasoning_gym
     except ImportError:
@@ -242,7 +263,7 @@ def _generated(source: Source) -> Iterator[tuple[str, str, str, str]]:
     for number, item in enumerate(data):
         values = {k: v for k, v in item["metadata"].items() if isinstance(v, str | int)}
         answer = gold_text(item["answer"], f"generate: {source.generate}, item {number}", "answer")
-        yield _worded(source.wording, {**values, "text": item["question"].strip()}), answer, "", ""
+        yield _Raw(_worded(source.wording, {**values, "text": item["question"].strip()}), answer)
 
 
 PROBLEMS = Kind(version=3, run=run)

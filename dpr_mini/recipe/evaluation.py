@@ -1,0 +1,59 @@
+"""How answers are graded, and how a model is asked for them when it is scored."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_serializer, model_validator
+
+from dpr_mini.recipe import benchmarks
+from dpr_mini.recipe.base import Positive, Section, Temperature, TopP
+
+
+class GraderConfig(Section):
+    """Arguments of the grader. Another value grades the same answers again."""
+
+    timeout_s: float = Field(5.0, gt=0)  # of one answer that needs computer algebra; longer is the verdict "timeout"
+    memory_mib: int = Field(2048, ge=512)  # address space of a worker
+    # Is a number right as a closed form that nobody worked out? A benchmark may say so; training should not learn it.
+    closed_forms: Literal["refuse", "accept"] = "refuse"
+    # Where no answer is named, is the last number that a sentence states one?
+    last_number: Literal["accept", "refuse"] = "accept"
+
+    @model_serializer(mode="wrap")
+    def _what_is_chosen(self, plain: Any) -> dict[str, Any]:
+        """Without the two switches where they have their defaults: stage keys from before them stay."""
+        defaults = {("closed_forms", "refuse"), ("last_number", "accept")}
+        return {k: v for k, v in plain(self).items() if (k, v) not in defaults}
+
+    def key(self) -> dict[str, Any]:
+        """For the keys of stages that are older than their grader's section: nothing where it has its defaults."""
+        return {} if self == GraderConfig() else {"grader": self.model_dump(mode="json")}
+
+
+class EvaluateConfig(Section):
+    preset: str = "ours"  # the field's settings by name (benchmarks.py); keys given here win over the preset's
+    samples: Positive = 4  # k draws a problem at `temperature`
+    samples_of: dict[str, Positive] = Field({})  # benchmark name -> its own k
+    greedy: bool = True  # one greedy answer besides
+    temperature: Temperature = 0.7
+    top_p: TopP = 0.95
+    max_new_tokens: Positive = 1024
+    examples: bool = False  # few-shot prompting: `dialogue.examples` before every question, as in phase 1
+    template: str = "solve"  # how the question is asked, before and after training
+    system: str = ""  # the system turn; none = what the chat template puts there by itself
+    # Prompting at test time: a dialogue as in `dialogue.turns`, whose last answer counts. None: one turn, `template`.
+    turns: Annotated[tuple[tuple[str, ...], ...], Field(min_length=2)] | None = None
+    grader: GraderConfig = GraderConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, value: Any) -> Any:
+        return benchmarks.preset(value) if isinstance(value, dict) else value
+
+    def k(self, benchmark: str) -> int:
+        return self.samples_of.get(benchmark, self.samples)
+
+    def changes_answers(self) -> dict[str, Any]:
+        """What of this section an answer depends on, for stage keys; which examples it is shown, the caller adds."""
+        return self.model_dump(mode="json", exclude={"preset", "grader", "examples"})
