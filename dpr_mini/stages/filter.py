@@ -7,9 +7,10 @@ keep neither depends on the order of the files nor favours early samples.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
 from dpr_mini.grading.grader import given_up
@@ -18,7 +19,7 @@ from dpr_mini.selection import behaviours, mix
 from dpr_mini.selection.case import KINDS, Case, Rule
 from dpr_mini.selection.judging import PREFIX, in_order, judge, prefix
 from dpr_mini.selection.masking import wrong_attempts
-from dpr_mini.selection.rules import build_rules, objections, refuse, remember
+from dpr_mini.selection.rules import Memory, build_rules, objections, refuse, remember
 from dpr_mini.store import Kind, Settings, StoreError, Work, read_problems, read_rows, write_rows
 from dpr_mini.types import Dialogue, Drop, Kept, from_row
 
@@ -35,19 +36,15 @@ def apply(
     """(kept, dropped), both sorted by id; every case is in exactly one of them.
 
     After the rules, at most `quotas[problem id]` are kept of each problem ("quota"), then `limit` in all ("limit").
-    With `prefixes` the right first turns of what the rules dropped are cases, too; they are judged after all others.
+    With `prefixes` the right first turns of what the rules dropped are cases, too, judged after all others; not of what
+    a `Memory` dropped, since another dialogue stands for it.
     """
     kept_cases, drops, per = [], [], Counter()
-    waiting = deque(in_order(cases))
+    memories = {name for name, rule in rules if isinstance(rule, Memory)}
     objected: list[Case] = []
-    while waiting or objected:
-        if not waiting:
-            waiting.extend(in_order([p for c in objected if (p := prefix(c))]))
-            objected.clear()
-            continue
-        case = waiting.popleft()
+    for case in chain(in_order(cases), _prefixes(objected)):
         verdict = next(objections(case, rules), None)
-        if verdict is not None and prefixes:
+        if prefixes and verdict is not None and verdict[0] not in memories:
             objected.append(case)
         quota = None if quotas is None else quotas.get(case.problem.id, 0)
         if verdict is None and quota is not None and per[case.problem.id] >= quota:
@@ -61,6 +58,11 @@ def apply(
         else:
             drops.append(Drop(case.dialogue.id, *verdict))
     return sorted(kept_cases, key=lambda c: c.dialogue.id), sorted(drops, key=lambda d: d.dialogue_id)
+
+
+def _prefixes(cases: Sequence[Case]) -> Iterator[Case]:
+    """Right first turns of the cases that are there when the first one is asked for."""
+    yield from in_order([first for case in cases if (first := prefix(case))])
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,8 @@ def test_a_mix_that_cannot_be_had_is_one_line():
 
 def test_a_recipe_names_kinds_that_there_are_and_shares_that_add_up():
     assert set(Trajectory.__args__) == set(KINDS)
-    with pytest.raises(ValueError, match="add up to 0.9, not to 1"):
+    with pytest.raises(ValueError, match=r"add up to 0\.9, not to 1"):
         FilterConfig(mix={"corrected": 0.5, "confirmed": 0.4})
-    with pytest.raises(ValueError, match="mix.mended"):
+    with pytest.raises(ValueError, match=r"mix\.mended"):
         FilterConfig(mix={"mended": 1.0})
     assert "mix" not in FilterConfig().model_dump() and FilterConfig(mix={"confirmed": 1}).model_dump()["mix"]

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from chains import BRIDGES, CONFIRMED, CORRECTED, MENDS, ONE_TURN, PROBLEM, RIGHT, SPOILED, WRONG, talk
+from places import ROOT
 
 from dpr_mini.commands.filter import filter_file
 from dpr_mini.recipe import RecipeError
 from dpr_mini.selection.case import Case
 from dpr_mini.selection.judging import judge, prefix
+from dpr_mini.selection.rules import RULES as ALL_RULES
 from dpr_mini.selection.rules import build_rules, objections, refuse
 from dpr_mini.selection.task_rules import RULES
 from dpr_mini.stages.filter import apply
@@ -123,7 +127,7 @@ def test_a_problem_without_a_verifier_is_refused_in_one_line():
 def test_foreign_rows_have_no_verifier(tmp_path: Path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"id": "a", "text": "Answer: 3*7+5", "gold": "26"}\n')
-    with pytest.raises(UserError, match="changed_answer executes answers .*no verifier"):
+    with pytest.raises(UserError, match=r"changed_answer executes answers .*no verifier"):
         filter_file(rows, tmp_path / "out.jsonl", "answered,changed_answer")
     assert not (tmp_path / "out.jsonl").exists()
 
@@ -153,3 +157,9 @@ def test_the_first_turn_of_a_dialogue_alone():
     assert prefix(judged(RIGHT)) is None, "there is no other turn"
     assert prefix(judged(talk(*SPOILED, finishes={0: "length"}))) is None, "it was cut"
     assert prefix(judged(talk(*SPOILED, finishes={1: "length"}))).dialogue.finish == "stop"
+
+
+def test_the_table_of_rules_has_every_rule_and_its_options():
+    lines = re.findall(r"^\| `(\w+)` \|.*\|(.*)\|$", (ROOT / "docs" / "rules.md").read_text(), re.MULTILINE)
+    options = {name: set(re.findall(r"\w+", cell)) for name, cell in lines}
+    assert options == {name: {*inspect.signature(factory).parameters} for name, factory in ALL_RULES.items()}

@@ -27,7 +27,7 @@ def talk(
     name: str = "c#0",
     problem: Problem = PROBLEM,
     encode: Callable[[str], tuple[int, ...]] = words,
-    finishes: Mapping[int, Finish] = {},  # noqa: B006
+    finishes: Mapping[int, Finish] = {},
 ) -> Dialogue:
     """A solve turn and verify turns of these texts; each turn ended itself unless `finishes` has its number."""
     turns: Sequence[Turn] = [
