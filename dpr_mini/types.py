@@ -185,7 +185,8 @@ class Kept:
     """A dialogue that passed the filter's rules. `kind` is its trajectory over the turns (rules.KINDS).
 
     `verdicts` has one for each turn; `behaviours` counts markers by name in what the model wrote. `attempt` is the
-    verdict on what stands before the first bridge in the first turn; None where there is none.
+    verdict on what stands before the first bridge in the first turn; None where there is none. For a task's problem
+    `verifier` is its name and `wrong` the numbers, from 0, of the chain's wrong attempts that another follows.
     """
 
     id: str
@@ -195,6 +196,12 @@ class Kept:
     behaviours: Mapping[str, int]
     dialogue: Dialogue
     attempt: Verdict | None = None
+    verifier: str = ""
+    wrong: tuple[int, ...] = ()
+
+    def to_row(self) -> dict[str, Any]:
+        """A line of a filter's rows.jsonl."""
+        return {k: v for k, v in asdict(self).items() if v or k not in ("verifier", "wrong")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

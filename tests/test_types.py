@@ -1,13 +1,14 @@
 """Rows on disk: each type reads its row back, and rows of older versions stay readable."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from places import TEST_DATA
 from rows import RIGHT, WRONG, graded, kept
 
 from dpr_mini.store import read_json, read_rows
-from dpr_mini.types import GREEDY, Card, Dialogue, Estimate, Graded, Kept, Problem, Turn, from_row, to_row
+from dpr_mini.types import GREEDY, Card, Dialogue, Estimate, Graded, Kept, Problem, Turn, from_row
 
 ROWS = [(case["version"], case["row"]) for case in read_rows(TEST_DATA / "graded.jsonl")]
 CARDS = read_json(TEST_DATA / "cards.json")
@@ -60,9 +61,11 @@ def test_a_card_of_version_1_is_read():
 def test_a_kept_dialogue_is_read_back_with_all_that_is_in_it():
     turns = (Turn("solve", "q", (1, 2), "a", "stop"), Turn("verify", "r", (3,), "b", "length", 7, 5))
     case = kept(Dialogue("p#0", "p", 0, turns, "made", 1), WRONG, RIGHT, kind="corrected")
-    row = through_json(to_row(case))
+    row = through_json(case.to_row())
     assert list(row) == ["id", "problem_id", "kind", "verdicts", "behaviours", "dialogue", "attempt"]
     assert from_row(Kept, row) == case
+    task = replace(case, verifier="countdown", wrong=(0, 2))
+    assert from_row(Kept, through_json(task.to_row())) == task
 
 
 def test_what_a_type_lacks_is_left_out_and_what_a_row_lacks_gets_its_default():

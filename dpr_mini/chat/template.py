@@ -166,18 +166,48 @@ def spelled(ids: Sequence[int], text: str, template: Template) -> int | None:
     return n if enough(n) else None
 
 
-def to_sample(dialogue: Dialogue, template: Template, bridges: Mapping[str, str], masked: int = 0) -> Sample:
+class Unspelled(ValueError):
+    """The tokens of a text do not spell it."""
+
+
+def holding(ids: Sequence[int], text: str, start: int, end: int, template: Template) -> range:
+    """Which of the ids, those of `text`, hold its characters `start` to `end`; one that holds others, too, counts.
+
+    Raises Unspelled where the ids begin otherwise than the text up to there.
+    """
+    first, last = spelled(ids, text[: start + 1], template), spelled(ids, text[:end], template)
+    if first is None or last is None:
+        raise Unspelled(text[start:end])
+    return range(first - 1, last)
+
+
+def to_sample(
+    dialogue: Dialogue,
+    template: Template,
+    bridges: Mapping[str, str],
+    masked: int = 0,
+    spans: Sequence[tuple[int, int]] = (),
+) -> Sample:
     """One training sample: the first turn's question, then the joined chain and its end token.
 
     Trained are the assistant's tokens (bridges and end token included) except the first `masked` ones of the first
-    turn. A chain that was cut off by the length limit gets no end token: it must not learn to stop there.
+    turn and those that hold characters of `spans`, (start, end) in the joined chain. A chain that was cut off by the
+    length limit gets no end token: it must not learn to stop there. Raises Unspelled for a span that the tokens do not
+    spell.
     """
     prompt = template.opening(dialogue.turns[0].prompt)
     ids, trained = list(prompt), [False] * len(prompt)
+    at = 0  # in the joined chain
     for i, turn in enumerate(dialogue.turns):
-        bridge = template.encode(bridges.get(turn.instruction, "\n\n")) if i else ()
-        ids += [*bridge, *turn.ids]
-        trained += [True] * len(bridge) + [bool(i) or at >= masked for at in range(len(turn.ids))]
+        bridge = bridges.get(turn.instruction, "\n\n") if i else ""
+        for text, tokens in ((bridge, template.encode(bridge)), (turn.text, turn.ids)):
+            own = [True] * len(tokens)
+            for start, end in spans:
+                first, last = max(start - at, 0), min(end - at, len(text))
+                for n in holding(tokens, text, first, last, template) if first < last else ():
+                    own[n] = False
+            ids, trained, at = [*ids, *tokens], [*trained, *own], at + len(text)
+    trained[len(prompt) : len(prompt) + masked] = [False] * masked
     if dialogue.finish == "stop":
         ids, trained = [*ids, template.end], [*trained, True]
     return Sample(dialogue.id, tuple(ids), tuple(trained))

@@ -21,8 +21,9 @@ from dpr_mini.grading.golds import FieldError, gold_text, mended, optional, plai
 from dpr_mini.grading.grader import given_up
 from dpr_mini.machine.target import writable
 from dpr_mini.recipe import prompts
+from dpr_mini.selection.case import Case, Rule
 from dpr_mini.selection.judging import in_order, judge
-from dpr_mini.selection.rules import Case, Memory, Rule, build_rules, objections, remember
+from dpr_mini.selection.rules import Memory, build_rules, objections, refuse, remember
 from dpr_mini.store import foreign_rows, write_rows
 from dpr_mini.types import Dialogue, Finish, Problem, Turn, UserError, digest
 
@@ -47,8 +48,9 @@ def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | 
 
     `drops` has the rules that object, first the one that the pipeline records. `rules` are names separated by
     commas; without them those of the recipe's `filter`, else DEFAULT. The recipe also gives bridges, templates and the
-    grader's settings. Its `limit` is no rule and does not apply. Raises UserError for a malformed row, an unknown rule,
-    and where `out` cannot be written or is a file that is read, before any work.
+    grader's settings. Its `limit`, `mix` and `prefixes` are no rules and do not apply. Raises UserError for a malformed
+    row, an unknown rule, one that needs a verifier, which no row has, and where `out` cannot be written or is a file
+    that is read, before any work.
     """
     writable(out, path, *([recipe] if recipe else []))
     settings = recipes.load(recipe) if recipe else None
@@ -66,6 +68,7 @@ def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | 
         print("length is counted in words where a row has no 'tokens'")
     bridges = own.words().bridges
     problems = {r.problem.id: r.problem for r in rows}
+    refuse(built, problems.values())
     grader = settings.grader if settings else recipes.GraderConfig()
     masking = settings.filter.trained_turns is not False if settings else True
     cases = judge([r.dialogue for r in rows], problems, bridges, masking=masking, limits=grader)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from dpr_mini.recipe.base import Positive, Section
+
+# A way that answers may go from the first to the last (selection.case.KINDS).
+Trajectory = Literal["single_right", "confirmed", "corrected", "spoiled", "never_right"]
 
 
 class FilterConfig(Section):
@@ -18,6 +21,25 @@ class FilterConfig(Section):
     trained_turns: bool | None = None
     # keep at most this many in all, chosen by hash; or as many as that stage of `like` kept (for matched controls)
     limit: Positive | Literal["filter-1", "filter-2"] | None = None
+    # After the rules, draw by hash so that the kinds have these shares (they add up to 1), as many as can be had.
+    mix: Annotated[dict[Trajectory, Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] | None = None
+    prefixes: bool = False  # right first turns of dialogues that the rules drop are samples of their own
+
+    @field_validator("mix")
+    @classmethod
+    def _whole(cls, value: dict[str, float] | None) -> dict[str, float] | None:
+        if value is not None and abs(sum(value.values()) - 1) > 1e-6:
+            raise ValueError(f"the shares add up to {sum(value.values()):.6g}, not to 1")
+        return value
+
+    @model_serializer(mode="wrap")
+    def _what_is_chosen(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the newer options where they are off: stage keys from before them stay."""
+        return _without(plain(self), mix=None, prefixes=False)
+
+
+def _without(row: dict[str, Any], **defaults: Any) -> dict[str, Any]:
+    return {k: v for k, v in row.items() if k not in defaults or v != defaults[k]}
 
 
 class FillerConfig(Section):
@@ -42,8 +64,30 @@ class PackConfig(Section):
     # are too few. A number, or the training stages of `like` whose tokens are added up (for matched controls).
     trained_tokens: Positive | tuple[Literal["train-1", "train-2"], ...] | None = None
     filler: FillerConfig | None = None
+    # For tasks: do not train on any wrong attempt that another follows, wherever it stands; its check is trained on.
+    mask_wrong_attempts: bool = False
+    # Controls for tasks. none: verdicts without the check before them. coin: verdicts right or wrong by a fair coin.
+    checks: Literal["own", "none"] = "own"
+    verdicts: Literal["own", "coin"] = "own"
+
+    @property
+    def executed(self) -> str | None:
+        """The option that needs a task's chains; None where none is set."""
+        options = {"mask_wrong_attempts": False, "checks": "own", "verdicts": "own"}
+        return next((name for name, default in options.items() if getattr(self, name) != default), None)
 
     @field_validator("trained_tokens", mode="before")
     @classmethod
     def _one(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _words_are_there(self) -> PackConfig:
+        if self.filler and self.executed:
+            raise ValueError(f"{self.executed} works on words that filler takes out: choose one of them")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _what_is_chosen(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the newer options where they are off: stage keys from before them stay."""
+        return _without(plain(self), mask_wrong_attempts=False, checks="own", verdicts="own")

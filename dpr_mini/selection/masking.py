@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from dpr_mini import tasks
 from dpr_mini.chat.template import first_attempt
+from dpr_mini.selection.case import Case
 from dpr_mini.types import Dialogue, Verdict
 
 
@@ -20,3 +22,13 @@ def wrong_first(
     if len(dialogue.turns) > 1 and not verdicts[0].ok:
         return first
     return first_attempt(first, bridges) if attempt is not None and not attempt.ok else None
+
+
+def wrong_attempts(case: Case) -> tuple[int, ...]:
+    """Numbers, from 0, of the wrong attempts that another follows: what `pack.mask_wrong_attempts` masks.
+
+    The case has a trace.
+    """
+    task = tasks.named(case.problem.verifier)
+    earlier = case.trace.attempts[:-1]
+    return tuple(n for n, a in enumerate(earlier) if not (a.answer and task.right(case.problem.statement, a.answer)))

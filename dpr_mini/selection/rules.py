@@ -14,82 +14,23 @@ import inspect
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from dpr_mini.chat.template import attempts
 from dpr_mini.grading.answers import exact
 from dpr_mini.grading.notation import squeeze
 from dpr_mini.grading.reading import extract
 from dpr_mini.recipe import RecipeError
-from dpr_mini.selection import behaviours, leaks, tongues
+from dpr_mini.selection import behaviours, leaks, task_rules, tongues
 from dpr_mini.selection.arithmetic import false_equations
+from dpr_mini.selection.case import KINDS, Case, Rule, Turns
 from dpr_mini.selection.overlap import jaccard, shingles
 from dpr_mini.selection.repetition import repeated
 from dpr_mini.selection.working import shown
-from dpr_mini.types import Dialogue, Problem, Verdict, digest, nearest
-
-KINDS = ("single_right", "confirmed", "corrected", "spoiled", "never_right")
-
-
-Turns = Literal["trained", "last", "all"]
-"""What a rule reads: what is trained on, the last turn or attempt, or everything, a masked first attempt included."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One graded dialogue. `text` is the joined chain and `joined` its verdict, read as one response.
-
-    `verdicts` has one per turn; the last is the final answer's. `attempt` is the verdict on what stands before the
-    first of our `bridges` in the first turn, None where there is no bridge.
-
-    `behaviours` counts markers in what the model wrote, not in the bridge sentences that join its turns.
-    `masked` is the wrong first attempt, with which the first turn begins, that is kept out of the loss, or None.
-    """
-
-    dialogue: Dialogue
-    problem: Problem
-    text: str
-    verdicts: tuple[Verdict, ...]
-    joined: Verdict
-    behaviours: Mapping[str, int]
-    kind: str
-    attempt: Verdict | None = None
-    masked: str | None = None
-    bridges: Mapping[str, str] = field(default_factory=dict)
-
-    def attempts(self, turns: Turns = "trained") -> list[str]:
-        """What the model wrote, a text for each attempt: turns, split at the bridge sentences that stand in them."""
-        first, *later = (attempts(t.text, self.bridges) for t in self.dialogue.turns)
-        if turns == "trained" and self.masked is not None:
-            first = [] if self.masked == self.dialogue.turns[0].text else first[1:]
-        parts = [*first, *(part for turn in later for part in turn)]
-        return parts[-1:] if turns == "last" else parts
-
-    def turns(self, turns: Turns = "trained") -> list[str]:
-        """The same, but a turn of several attempts is one text, bridges included: a loop may run over them."""
-        if turns == "last":
-            return self.attempts(turns)
-        skipped = len(self.masked or "") if turns == "trained" else 0
-        return [t.text[0 if i else skipped :] for i, t in enumerate(self.dialogue.turns)]
-
-
-Rule = Callable[[Case], str | None]
-
-
-def kind_of(verdicts: Sequence[Verdict]) -> str:
-    """Trajectory from the first turn's verdict to the last one's (KINDS)."""
-    if not verdicts[-1].ok:
-        return "spoiled" if verdicts[0].ok and len(verdicts) > 1 else "never_right"
-    if len(verdicts) == 1:
-        return "single_right"
-    return "confirmed" if verdicts[0].ok else "corrected"
-
-
-# ---------------------------------------------------------------- rules
+from dpr_mini.types import Problem, UserError, digest, nearest
 
 
 def answered() -> Rule:
@@ -123,10 +64,10 @@ def not_truncated() -> Rule:
 
 
 def trajectory(kinds: list[str] = ["single_right", "confirmed", "corrected"]) -> Rule:  # noqa: B006
-    """From first to last turn the answers went one of these ways (KINDS)."""
+    """From first to last turn the answers went one of these ways (KINDS); a prefix has one turn and passes."""
     if unknown := [k for k in kinds if k not in KINDS]:
         raise ValueError(f"kinds: no kind {unknown[0]!r}; there are: {', '.join(KINDS)}")
-    return lambda c: None if c.kind in kinds else c.kind
+    return lambda c: None if c.prefix or c.kind in kinds else c.kind
 
 
 def false_arithmetic(turns: Turns = "trained") -> Rule:
@@ -346,6 +287,7 @@ RULES: dict[str, Callable[..., Rule]] = {
     "behaviours": show_behaviours,
     "one_answer": one_answer,
     "language": language,
+    **task_rules.RULES,
     "duplicate": Duplicate,
     "near_duplicate": NearDuplicate,
     "per_problem": PerProblem,
@@ -362,6 +304,14 @@ def remember(case: Case, rules: Sequence[tuple[str, Rule]]) -> None:
     for _, rule in rules:
         if isinstance(rule, Memory):
             rule.keep(case)
+
+
+def refuse(rules: Iterable[tuple[str, Rule]], problems: Iterable[Problem]) -> None:
+    """Raises UserError where a rule executes answers and a problem has no verifier to do so."""
+    name = next((name for name, _ in rules if name in task_rules.RULES), None)
+    if name and (plain := next((p for p in problems if not p.verifier), None)):
+        shown = f"{plain.id} ({plain.source}) {plain.text:.60}".rstrip()
+        raise UserError(f"filter.rules: {name} executes answers and needs a task's problems; no verifier: {shown}")
 
 
 def build_rules(rules: Sequence[str | Mapping[str, Mapping[str, Any]]]) -> list[tuple[str, Rule]]:

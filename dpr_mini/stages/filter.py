@@ -8,17 +8,20 @@ keep neither depends on the order of the files nor favours early samples.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
 from dpr_mini.grading.grader import given_up
 from dpr_mini.recipe import FilterConfig, GraderConfig
-from dpr_mini.selection import behaviours
-from dpr_mini.selection.judging import in_order, judge
-from dpr_mini.selection.rules import KINDS, Case, Rule, build_rules, objections, remember
+from dpr_mini.selection import behaviours, mix
+from dpr_mini.selection.case import KINDS, Case, Rule
+from dpr_mini.selection.judging import PREFIX, in_order, judge, prefix
+from dpr_mini.selection.masking import wrong_attempts
+from dpr_mini.selection.rules import Memory, build_rules, objections, refuse, remember
 from dpr_mini.store import Kind, Settings, StoreError, Work, read_problems, read_rows, write_rows
-from dpr_mini.types import Dialogue, Drop, Kept, from_row, to_row
+from dpr_mini.types import Dialogue, Drop, Kept, from_row
 
 DRAWN = ("dialogues", "probed", "sampled")  # roles of the stages whose dialogues are filtered
 
@@ -28,14 +31,21 @@ def apply(
     rules: Sequence[tuple[str, Rule]],
     limit: int | None = None,
     quotas: Mapping[str, int] | None = None,
+    prefixes: bool = False,
 ) -> tuple[list[Case], list[Drop]]:
     """(kept, dropped), both sorted by id; every case is in exactly one of them.
 
     After the rules, at most `quotas[problem id]` are kept of each problem ("quota"), then `limit` in all ("limit").
+    With `prefixes` the right first turns of what the rules dropped are cases, too, judged after all others; not of what
+    a `Memory` dropped, since another dialogue stands for it.
     """
     kept_cases, drops, per = [], [], Counter()
-    for case in in_order(cases):
+    memories = {name for name, rule in rules if isinstance(rule, Memory)}
+    objected: list[Case] = []
+    for case in chain(in_order(cases), _prefixes(objected)):
         verdict = next(objections(case, rules), None)
+        if prefixes and verdict is not None and verdict[0] not in memories:
+            objected.append(case)
         quota = None if quotas is None else quotas.get(case.problem.id, 0)
         if verdict is None and quota is not None and per[case.problem.id] >= quota:
             verdict = ("quota", f"{quota} wanted for this problem")
@@ -48,6 +58,11 @@ def apply(
         else:
             drops.append(Drop(case.dialogue.id, *verdict))
     return sorted(kept_cases, key=lambda c: c.dialogue.id), sorted(drops, key=lambda d: d.dialogue_id)
+
+
+def _prefixes(cases: Sequence[Case]) -> Iterator[Case]:
+    """Right first turns of the cases that are there when the first one is asked for."""
+    yield from in_order([first for case in cases if (first := prefix(case))])
 
 
 @dataclass(frozen=True)
@@ -70,13 +85,15 @@ def run(work: Work) -> dict[str, Any]:
 
     Inputs: `problems` and the stages that drew the dialogues (DRAWN); the budgets of `sampled` are quotas. Writes
     drops.jsonl and rows.jsonl, whole: the stage is quick, a rerun redoes it.
-    Raises StoreError where nothing is kept (drops.jsonl is there to read).
+    Raises StoreError where nothing is kept or a kind of `mix` is missing (drops.jsonl is there to read), and UserError
+    for a rule that executes answers where a problem has no verifier.
     """
     settings: FilterSettings = work.settings
     folder, config, bridges = work.folder, settings.config, settings.bridges
     dialogues = [work.inputs[role] for role in DRAWN if role in work.inputs]
     rules = build_rules(config.rules)
     problems = {p.id: p for p in read_problems(work.inputs["problems"], train=True)}
+    refuse(rules, problems.values())
     talks = [from_row(Dialogue, row) for path in dialogues for row in read_rows(path / "rows.jsonl")]
     if not talks:
         raise StoreError(f"{folder.name}: no dialogues in {', '.join(p.name for p in dialogues)}; nothing to filter")
@@ -86,8 +103,17 @@ def run(work: Work) -> dict[str, Any]:
     if "sampled" in work.inputs:
         quotas = {row["problem_id"]: row["wanted"] for row in read_rows(work.inputs["sampled"] / "budgets.jsonl")}
     limit = work.measured("kept") if isinstance(config.limit, str) else config.limit
-    kept_cases, drops = apply(cases, rules, limit, quotas)
+    kept_cases, drops = apply(cases, rules, None if config.mix else limit, quotas, config.prefixes)
+    tried = sum(c.prefix for c in kept_cases) + sum(d.dialogue_id.endswith(PREFIX) for d in drops)
     write_rows(folder / "drops.jsonl", map(asdict, drops))
+    more: dict[str, Any] = {}
+    if config.mix and kept_cases:
+        mixed = mix.draw(kept_cases, config.mix, limit)
+        kept_cases, drops = mixed.kept, sorted([*drops, *mixed.dropped], key=lambda d: d.dialogue_id)
+        write_rows(folder / "drops.jsonl", map(asdict, drops))
+        more["mix"] = mixed.metrics()
+    if config.prefixes:
+        more["prefixes"] = {"tried": tried, "kept": sum(c.prefix for c in kept_cases)}
     by_rule = Counter(d.rule for d in drops)
     if not kept_cases:
         worst = ", ".join(f"{name} {n}" for name, n in by_rule.most_common(3))
@@ -95,18 +121,22 @@ def run(work: Work) -> dict[str, Any]:
             f"{folder.name}: none of {len(cases)} dialogues passed the rules (dropped by {worst}); read "
             f"{folder / 'drops.jsonl'}, then loosen filter.rules or draw more samples; dialogues are kept"
         )
-    write_rows(
-        folder / "rows.jsonl",
-        (
-            to_row(Kept(c.dialogue.id, c.problem.id, c.kind, c.verdicts, dict(c.behaviours), c.dialogue, c.attempt))
-            for c in kept_cases
-        ),
-    )
-    return metrics(cases, kept_cases, by_rule)
+    write_rows(folder / "rows.jsonl", (kept(case).to_row() for case in kept_cases))
+    return metrics(cases, kept_cases, by_rule) | more
+
+
+def kept(c: Case) -> Kept:
+    """The case as later stages read it."""
+    counts = dict(c.behaviours)
+    known = Kept(c.dialogue.id, c.problem.id, c.kind, c.verdicts, counts, c.dialogue, c.attempt)
+    return known if c.trace is None else replace(known, verifier=c.problem.verifier, wrong=wrong_attempts(c))
 
 
 def metrics(cases: Sequence[Case], kept_cases: Sequence[Case], by_rule: Mapping[str, int]) -> dict[str, Any]:
-    """Counts and shares; shares are of all dialogues unless the name says `kept`."""
+    """Counts and shares; shares are of all dialogues unless the name says `kept`, and those are of what is kept.
+
+    Prefixes count among what is kept and dropped, not among the dialogues.
+    """
 
     def share(count: int, of: int) -> float:
         return round(count / of, 4) if of else 0.0

@@ -1,9 +1,9 @@
 """Kept dialogues -> packed training rows. Best-fit decreasing: nothing is cut, nothing is padded.
 
 A sample is never split over rows, so the model sees every chain whole. A sample that is too long for a row, that has
-nothing to learn from, or whose wrong first attempt cannot be masked, gets a line in drops.jsonl. Every row that is
-written has targets: no 0/0 in the loss. For controls, samples can be cut or repeated to a budget of trained tokens, and
-later turns emptied of their words.
+nothing to learn from, or whose wrong attempts cannot be masked, gets a line in drops.jsonl. Every row that is written
+has targets: no 0/0 in the loss. For controls, samples can be cut or repeated to a budget of trained tokens, later turns
+emptied of their words, and for a task's problems checks taken out or verdicts drawn by a coin.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any
 
 from dpr_mini import recipe, store
 from dpr_mini.chat import template as chat
+from dpr_mini.selection.controls import controlled, wrong_spans
 from dpr_mini.selection.masking import wrong_first
 from dpr_mini.store import Kind, Settings, Work
-from dpr_mini.types import Dialogue, Drop, Kept, Pack, Sample, Turn, digest, from_row
+from dpr_mini.types import Dialogue, Drop, Kept, Pack, Sample, Turn, UserError, digest, from_row
 
 
 def targets(sample: Sample) -> int:
@@ -60,6 +61,11 @@ def _lay(samples: Sequence[Sample]) -> Pack:
         trained=tuple(t for s in samples for t in s.trained),
         starts=tuple(starts),
     )
+
+
+def trained_text(sample: Sample, template: chat.Template) -> str:
+    """What the sample is trained on."""
+    return template.decode([i for i, on in zip(sample.ids, sample.trained, strict=True) if on])
 
 
 def spend(samples: Sequence[Sample], budget: int) -> list[Sample]:
@@ -115,7 +121,8 @@ def run(work: Work) -> dict[str, Any]:
     """Read the rows of the input `kept`, write rows.jsonl (asdict(Pack) with an id) and drops.jsonl (asdict(Drop)).
 
     Metrics count rows, samples, tokens, trained tokens (targets), the share of row space that is filled and drops;
-    `samples` counts a repeated one each time. Raises StoreError where no sample is left to train on.
+    `samples` counts a repeated one each time, `contents` the distinct texts that are trained on. Raises StoreError
+    where no sample is left to train on, UserError for an option that needs a task's problems on another.
     """
     settings: PackSettings = work.settings
     folder, kept_folder, config = work.folder, work.inputs["kept"], settings.config
@@ -126,12 +133,21 @@ def run(work: Work) -> dict[str, Any]:
     samples, drops, longest = [], [], 0
     for row in store.read_rows(kept_folder / "rows.jsonl"):
         case: Kept = from_row(Kept, row)
+        if config.executed and not case.verifier:
+            raise UserError(f"pack.{config.executed} reads a task's chains; the problem of {case.id} has no verifier")
         dialogue = case.dialogue
+        if case.verifier:
+            dialogue = controlled(dialogue, case.verifier, config.checks, config.verdicts, template, bridges)
         wrong = wrong_first(dialogue, case.verdicts, case.attempt, bridges) if config.mask_wrong_first else None
         masked = 0 if wrong is None else first_tokens(dialogue.turns[0], wrong, template)
         if config.filler:
             dialogue = hollow(dialogue, case.verdicts[-1].extracted, template, config.filler)
-        sample = chat.to_sample(dialogue, template, bridges, masked or 0)
+        spans = wrong_spans(dialogue, case.verifier, case.wrong, bridges) if config.mask_wrong_attempts else []
+        try:
+            sample = chat.to_sample(dialogue, template, bridges, masked or 0, spans)
+        except chat.Unspelled as error:
+            drops.append(Drop(case.id, "mask", f"its tokens do not spell the wrong attempt {str(error)[:100]!r}"))
+            continue
         longest = max(longest, len(sample.ids))
         if masked is None:
             drops.append(Drop(sample.id, "mask", f"its tokens do not spell the wrong first attempt {wrong[:100]!r}"))
@@ -156,6 +172,7 @@ def run(work: Work) -> dict[str, Any]:
         "rows": len(packs),
         "samples": len(used),
         "distinct_samples": len({s.id for s in used}),
+        "contents": len({trained_text(s, template) for s in used}),
         "tokens": tokens,
         "trained_tokens": sum(targets(s) for s in used),
         "fill": round(tokens / (len(packs) * config.tokens_per_row), 4),

@@ -62,7 +62,7 @@ def test_best_fit_refuses_a_sample_without_targets(trained):
 
 
 class Letters:
-    """A template of one id a letter; the end token is 0."""
+    """A template of one id a letter; the end token is 0, which is not read back."""
 
     end = 0
 
@@ -71,6 +71,9 @@ class Letters:
 
     def encode(self, text):
         return tuple(map(ord, text))
+
+    def decode(self, ids):
+        return "".join(chr(i) for i in ids if i)
 
 
 def kept(folder: Path, *dialogues: tuple[str, list[tuple[str, str]], str]) -> Path:
@@ -110,6 +113,7 @@ def test_run_masks_a_wrong_first_attempt(tmp_path):
     assert packed.samples == ("a", "b") and trained_text(packed) == "|two$" + "one|two$"
     assert metrics["rows"] == 1 and metrics["samples"] == 2
     assert metrics["trained_tokens"] == len("|two$one|two$")
+    assert metrics["contents"] == 2
     assert metrics["tokens"] == len(packed.ids) and metrics["fill"] == len(packed.ids) / ROOM
 
 
@@ -145,7 +149,7 @@ class Spelled(Letters):
     """Letters that are read back, too; the first of "." and what follows it is one token."""
 
     def decode(self, ids):
-        return "".join(chr(i) if i < 1000 else "." + chr(i - 1000) for i in ids)
+        return "".join(chr(i) if i < 1000 else "." + chr(i - 1000) for i in ids if i)
 
     def encode(self, text):
         ids = list(map(ord, text))
