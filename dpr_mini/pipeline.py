@@ -53,7 +53,9 @@ def build(recipe: Recipe, folder: Path) -> dict[str, Stage]:
     # Phase 1: the base model's dialogues with itself; rules keep the good ones; SFT gives pi_sft.
     sft, by_sft = None, by_base  # without phase 1, phase 2 starts from the base model
     if 1 in r.phases:
-        talk = DialogueSettings(r.dialogue, words.used(r.dialogue.turns), by_base)
+        talk = DialogueSettings(
+            r.dialogue, words.used(r.dialogue.longest), by_base, r.grader, words.joining(r.dialogue.turns)
+        )
         dialogues = add("dialogue-1", DIALOGUE, talk, problems=problems)
         rules = FilterSettings(r.filter, words.bridges, r.grader)
         kept_dialogues = add("filter-1", FILTER, rules, like=r.filter.limit, dialogues=dialogues, problems=problems)
@@ -124,7 +126,7 @@ class Graph:
         if not r.problems.held_out:
             return
         shown = r.dialogue.examples if config.examples else ()
-        asking = AnswersSettings(config, words.used(config.turns or ((config.template,),)), shown, generation)
+        asking = AnswersSettings(config, words.used(config.longest), shown, generation, words.joining(config.asked))
         answers = self.add(f"eval-{number}-answers", ANSWERS, asking, problems=problems, model=model)
         grading = CardsSettings(config.grader, words.bridges)
         self.add(f"eval-{number}", CARDS, grading, answers=answers, problems=problems)

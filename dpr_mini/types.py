@@ -73,6 +73,7 @@ class Turn:
 
     `instruction` is the template's name, `prompt` the text that was sent. `ids` exclude the end token.
     `prompt_tokens` and `cached_tokens` count this turn's whole prefix and the part the engine had cached.
+    The first `given` of `ids` were put there: the model did not generate them.
     """
 
     instruction: str
@@ -82,6 +83,7 @@ class Turn:
     finish: Finish
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    given: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The dialogue state machine: a model answers, is asked about its own answer, and answers again.
 
-A `Conversation` knows the turns it was given and what came back; `converse` drives many of them through one engine,
-each on its own clock. One turn is the special case that probing, sampling and evaluation use.
+A `Conversation` knows what it asks and what came back; `converse` drives many of them through one engine, each on its
+own clock. One turn is the special case that probing, sampling and evaluation use. What is asked may depend on what came
+back (script.py), and a conversation may start behind turns, or inside an answer, that it did not generate.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dpr_mini.chat.script import Ask, Script
 from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import Completion, Engine, EngineError, Request, RequestError, SamplingParams
 from dpr_mini.machine import progress
-from dpr_mini.recipe import Example, prompts
+from dpr_mini.recipe import Example, TurnSpec, prompts
+from dpr_mini.recipe.turns import chosen, times
 from dpr_mini.store import Rows, append_row, read_rows
 from dpr_mini.types import Dialogue, Problem, Turn, from_row, identity, seed_for, to_row
 
@@ -38,45 +41,80 @@ class Generation:
 
 @dataclass
 class Conversation:
-    """One dialogue under way. `script` is (instruction, prompt) per turn; `seed` is the dialogue's own.
+    """One dialogue under way. `script` is (instruction, prompt) per turn or a function; `seed` is the dialogue's own.
 
     `system` is the system turn before the first; "" leaves it to the chat template. `shown` are few-shot
     examples, (prompt, answer) a turn, that the model sees before the first turn; they are no part of the dialogue.
+    `given` are the dialogue's first turns, which are there already: the model sees them, and `script` goes on behind
+    them. `prefill` begins the first answer that is generated; its tokens are the answer's, as `Turn.given` counts them.
+    `branch` tells apart conversations of one sample number, in the id.
     """
 
     problem_id: str
     sample: int
-    script: tuple[tuple[str, str], ...]
+    script: Sequence[tuple[str, str]] | Script
     sampling: SamplingParams
     seed: int
     system: str = ""
     shown: tuple[tuple[str, str], ...] = ()
-    turns: list[Turn] = field(default_factory=list)
-    prefix: tuple[int, ...] = ()  # the prompt of the turn under way
+    given: tuple[Turn, ...] = ()
+    prefill: str = ""
+    branch: str = ""
+    turns: list[Turn] = field(init=False)
+    prefix: tuple[int, ...] = field(default=(), init=False)  # the prompt of the turn under way, without `prefill`
+    asked: Ask | None = field(default=None, init=False)  # the turn under way
+
+    def __post_init__(self) -> None:
+        self.turns = list(self.given)
 
     @property
     def id(self) -> str:
-        return f"{self.problem_id}#{self.sample}"
+        return f"{self.problem_id}#{self.branch or self.sample}"
+
+    def next(self, turns: Sequence[Turn]) -> Ask | None:
+        """What is asked after these turns. None after the last, and after half an answer: nothing to ask about it."""
+        if turns and turns[-1].finish != "stop":
+            return None
+        if callable(self.script):
+            return self.script(turns)
+        return Ask(*self.script[len(turns)]) if len(turns) < len(self.script) else None
 
     @property
     def over(self) -> bool:
-        """True after the last turn, or when an answer was cut off: there is nothing to ask about half an answer."""
-        return len(self.turns) == len(self.script) or bool(self.turns and self.turns[-1].finish != "stop")
+        return self.next(self.turns) is None
 
-    def request(self, template: Template) -> Request:
-        """The next turn's request: the first prompt, or the token list so far + the next instruction."""
-        prompt = self.script[len(self.turns)][1]
-        if self.turns:
-            self.prefix = (*self.prefix, *self.turns[-1].ids, *template.follow_up(prompt))
+    def request(self, template: Template) -> Request | None:
+        """The next turn's request: the first prompt, or the token list so far + the next instruction. None: it is over.
+
+        Ids: the turn's prompt, [tokens], then those of `prefill` where the turn begins with it.
+        """
+        self.asked = self.next(self.turns)
+        if self.asked is None:
+            return None
+        texts = [*(t.prompt for t in self.turns), self.asked.prompt]
+        added = list(zip(self.turns, texts[1:], strict=True))  # (answer, what is said to it)
+        if self.prefix:
+            added = added[-1:]
         else:
-            self.prefix = template.opening(prompt, self.system, self.shown)
-        return Request(self.id, self.prefix, self.sampling, seed_for(self.seed, len(self.turns)))
+            self.prefix = template.opening(texts[0], self.system, self.shown)
+        for turn, text in added:
+            self.prefix = (*self.prefix, *turn.ids, *template.follow_up(text))
+        ids = (*self.prefix, *self._prefilled(template))
+        return Request(self.id, ids, self.sampling, seed_for(self.seed, len(self.turns)))
 
-    def take(self, done: Completion) -> None:
-        instruction, prompt = self.script[len(self.turns)]
-        self.turns.append(
-            Turn(instruction, prompt, done.ids, done.text, done.finish, done.prompt_tokens, done.cached_tokens)
-        )
+    def take(self, done: Completion, template: Template) -> None:
+        """The answer to the turn that was asked. The tokens of `prefill` are the turn's, not its prompt's."""
+        given = self._prefilled(template)
+        ids = (*given, *done.ids)
+        text = template.decode(ids, special=True) if given else done.text
+        prompted = done.prompt_tokens - len(given)
+        cached = min(done.cached_tokens, prompted)
+        instruction, prompt, _ = self.asked
+        self.turns.append(Turn(instruction, prompt, ids, text, done.finish, prompted, cached, len(given)))
+
+    def _prefilled(self, template: Template) -> tuple[int, ...]:
+        """The ids that the turn under way begins with."""
+        return template.encode(self.prefill) if self.prefill and len(self.turns) == len(self.given) else ()
 
     def dialogue(self, engine: str) -> Dialogue:
         return Dialogue(self.id, self.problem_id, self.sample, tuple(self.turns), engine, self.seed)
@@ -93,10 +131,10 @@ class Failure:
 
 
 def script(
-    turns: Sequence[Sequence[str]], templates: Mapping[str, str], problem: str, turn_of: int
+    turns: Sequence[TurnSpec], templates: Mapping[str, str], problem: str, turn_of: int
 ) -> tuple[tuple[str, str], ...]:
-    """(template name, prompt) for each turn, from candidate number `turn_of` modulo the number of candidates."""
-    names = [candidates[turn_of % len(candidates)] for candidates in turns]
+    """(template name, prompt) for each turn of the longest dialogue, from candidate number `turn_of` on."""
+    names = [chosen(turn, turn_of, time) for turn in turns for time in range(times(turn))]
     return tuple((name, prompts.fill(templates[name], problem)) for name in names)
 
 
@@ -122,15 +160,26 @@ def examples(
 
 
 def converse(engine: Engine, template: Template, waiting: Iterable[Conversation]) -> Iterator[Dialogue | Failure]:
-    """Run all conversations; dialogues come in the order they end. The engine's window is kept full."""
+    """Run all conversations; dialogues come in the order they end. The engine's window is kept full.
+
+    A turn that the model has no room for is a Failure; a dialogue that may end before it (`Ask.optional`) is kept as it
+    is, and `out_of_room` counts it.
+    """
     queue, talking = iter(waiting), dict[str, Conversation]()
 
-    def ask(conversation: Conversation) -> Iterator[Failure]:
+    def ask(conversation: Conversation) -> Iterator[Dialogue | Failure]:
+        talking.pop(conversation.id, None)
+        request = conversation.request(template)
+        if request is None:
+            yield conversation.dialogue(engine.name)
+            return
         try:
-            engine.submit(conversation.request(template))
+            engine.submit(request)
         except RequestError as error:
-            talking.pop(conversation.id, None)
-            yield Failure(conversation.id, len(conversation.turns), str(error), refused=True)
+            if conversation.asked.optional and conversation.turns:
+                yield conversation.dialogue(engine.name)
+            else:
+                yield Failure(conversation.id, len(conversation.turns), str(error), refused=True)
         else:
             talking[conversation.id] = conversation
 
@@ -146,11 +195,8 @@ def converse(engine: Engine, template: Template, waiting: Iterable[Conversation]
                     del talking[completion.id]
                     yield Failure(completion.id, len(conversation.turns), completion.error)
                     continue
-                conversation.take(completion)
-                if conversation.over:
-                    yield talking.pop(completion.id).dialogue(engine.name)
-                else:
-                    yield from ask(conversation)
+                conversation.take(completion, template)
+                yield from ask(conversation)
     finally:
         if talking:  # interrupted: nobody will ask for the rest
             engine.cancel()
@@ -174,6 +220,7 @@ def run_dialogues(
     share is over all rounds, so that one failure in a small last round does not stop it.
     """
     conversations = list(conversations)
+    given = {c.id: len(c.given) for c in conversations}
     total, failed = len(conversations) + earlier[0], earlier[1]
     failures: list[Failure] = []
     with (
@@ -191,9 +238,10 @@ def run_dialogues(
                 append_row(path.with_name(FAILURES), to_row(dialogue))
                 continue
             rows.add(to_row(dialogue))
-            generated += dialogue.tokens
-            prompted += sum(t.prompt_tokens for t in dialogue.turns)
-            cached += sum(t.cached_tokens for t in dialogue.turns)
+            own = dialogue.turns[given[dialogue.id] :]
+            generated += sum(len(t.ids) - t.given for t in own)
+            prompted += sum(t.prompt_tokens for t in own)
+            cached += sum(t.cached_tokens for t in own)
             spent = max(bar.format_dict["elapsed"], 1e-9)
             bar.set_postfix_str(f"{generated / spent:.0f} tok/s, {cached / max(prompted, 1):.0%} cached", refresh=False)
     refused = sum(f.refused for f in failures)
@@ -204,15 +252,21 @@ def run_dialogues(
             f"e.g. {failures[0].id}: {failures[0].error}; "
             "what was done is kept, the same command asks for the rest again"
         )
-    ids = {c.id for c in conversations}
-    return {row["id"]: from_row(Dialogue, row) for row in read_rows(path) if row["id"] in ids}
+    return {row["id"]: from_row(Dialogue, row) for row in read_rows(path) if row["id"] in given}
 
 
-def usage(dialogues: Iterable[Dialogue], total: int) -> dict[str, Any]:
+def out_of_room(conversations: Iterable[Conversation], dialogues: Mapping[str, Dialogue]) -> int:
+    """How many of the dialogues that were kept had another turn to come, for which the model had no room."""
+    return sum(c.next(dialogues[c.id].turns) is not None for c in conversations if c.id in dialogues)
+
+
+def usage(dialogues: Iterable[Dialogue], total: int, given: int = 0) -> dict[str, Any]:
     """Tokens of prompts, cached and generated, per turn: what a manifest records of a stage that ran `total` dialogues.
 
     `known_tokens` of a later turn's prompt were read or written before in the same dialogue: all that a prefix cache
     can give it, and `cached_of_known` is the share that it gave. The rest of the prompt is the new instruction.
+    Of each dialogue the first `given` turns are not counted: somebody else generated them. Of an answer whose beginning
+    was given, `tokens` counts what was generated and `given_tokens` the rest.
     """
     turns: list[Counter[str]] = []
     count = 0
@@ -222,21 +276,23 @@ def usage(dialogues: Iterable[Dialogue], total: int) -> dict[str, Any]:
         for i, turn in enumerate(dialogue.turns):
             if i == len(turns):
                 turns.append(Counter())
-            turns[i].update(
-                answers=1,
-                prompt_tokens=turn.prompt_tokens,
-                known_tokens=known_tokens,
-                cached_tokens=turn.cached_tokens,
-                cached_known_tokens=min(turn.cached_tokens, known_tokens),
-                tokens=len(turn.ids),
-                truncated=turn.finish == "length",
-            )
+            if i >= given:
+                turns[i].update(
+                    answers=1,
+                    prompt_tokens=turn.prompt_tokens,
+                    known_tokens=known_tokens,
+                    cached_tokens=turn.cached_tokens,
+                    cached_known_tokens=min(turn.cached_tokens, known_tokens),
+                    tokens=len(turn.ids) - turn.given,
+                    truncated=turn.finish == "length",
+                    **({"given_tokens": turn.given} if turn.given else {}),
+                )
             known_tokens = turn.prompt_tokens + len(turn.ids)
     return {
         "dialogues": count,
         "failed": total - count,  # each a line of failed.jsonl
         "tokens": sum(t["tokens"] for t in turns),
-        "turns": [_shares(t) for t in turns],
+        "turns": [_shares(t) for t in turns[given:]],
     }
 
 

@@ -173,5 +173,5 @@ def _each(where: str, key: str, values: Any, n: int, kind: type) -> list[Any]:
 def _instructions(own: recipes.DialogueConfig, turn: int) -> str:
     """Everything that a recipe may say in this turn, without the question."""
     templates = own.words().templates
-    names = own.turns[min(turn, len(own.turns) - 1)]
+    names = own.longest[min(turn, len(own.longest) - 1)]
     return "\n".join(prompts.fill(templates.get(name, ""), "\n") for name in names)

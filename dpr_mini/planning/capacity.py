@@ -137,9 +137,9 @@ class Serving:
 def conversation(recipe: Recipe) -> int:
     """Tokens of the longest conversation of any stage."""
     d, e = recipe.dialogue, recipe.evaluate
-    conversations = [(len(d.turns), d.max_new_tokens, shown(d))] if 1 in recipe.phases else []
+    conversations = [(len(d.longest), d.max_new_tokens, shown(d))] if 1 in recipe.phases else []
     conversations += (
-        [(len(e.turns or "1"), e.max_new_tokens, shown(d) if e.examples else 0)] if recipe.problems.held_out else []
+        [(len(e.longest), e.max_new_tokens, shown(d) if e.examples else 0)] if recipe.problems.held_out else []
     )
     conversations += [(1, recipe.probe.max_new_tokens, 0)] if 2 in recipe.phases else []
     return max(
@@ -150,7 +150,7 @@ def conversation(recipe: Recipe) -> int:
 def shown(dialogue: DialogueConfig) -> int:
     """Tokens of the few-shot examples that one dialogue is shown, at most: those for all and those of one level."""
     templates = dialogue.words().templates
-    longest = [max((templates.get(name, "") for name in turn), key=len) for turn in dialogue.turns]
+    longest = [max((templates.get(name, "") for name in turn), key=len) for turn in dialogue.longest]
     tokens = Counter[str | None]()
     for example in dialogue.examples:
         turns = list(zip(longest, example.answers, strict=False))

@@ -42,9 +42,9 @@ def expected(
     taught = 1  # turns that one answer has
     try:
         if 1 in recipe.phases:
-            taught = len(d.turns)
-            stages["dialogue-1"] = _generating(problems * d.samples * taught, one, d.max_new_tokens, taught)
-            kept_samples = right(assumed.PASSED * rates, d.samples, at_most(recipe.filter, d.samples))
+            taught = len(d.longest)
+            stages["dialogue-1"] = _generating(problems * d.most_answers, one, d.max_new_tokens, taught)
+            kept_samples = right(assumed.PASSED * rates, d.most_dialogues, at_most(recipe.filter, d.most_dialogues))
             chain = min(one, d.max_new_tokens) * taught
             stages["train-1"] = _training(recipe.filter, recipe.pack, recipe.train, kept_samples, chain, other)
             stages["eval-1-answers"] = _evaluating(recipe.evaluate, answers, taught)
@@ -88,7 +88,7 @@ def _evaluating(
     config: EvaluateConfig, answers: Mapping[str | None, Sequence[tuple[int, int]]], taught: int
 ) -> Expected:
     """`answers`: (problems, tokens of an untaught answer) of each benchmark's sources."""
-    turns, items, tokens = len(config.turns or "1"), 0, 0.0
+    turns, items, tokens = len(config.longest), 0, 0.0
     for name, sources in answers.items():
         for problems, one in sources:
             draws = problems * (config.k(str(name)) + config.greedy) * turns

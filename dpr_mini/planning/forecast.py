@@ -65,17 +65,20 @@ def work(recipe: Recipe, base: Path) -> list[Work] | None:
         return None
     held_out = {name: sum(filter(None, counts)) for name, counts in sizes.items()}
     problems, e = held_out.pop(None), recipe.evaluate
-    scored = sum(n * (e.k(name) + e.greedy) for name, n in held_out.items()) * len(e.turns or "1")
-    dialogue, probe, turns = recipe.dialogue, recipe.probe, len(recipe.dialogue.turns)
+    scored = sum(n * (e.k(name) + e.greedy) for name, n in held_out.items()) * len(e.longest)
+    dialogue, probe, turns = recipe.dialogue, recipe.probe, len(recipe.dialogue.longest)
 
     def evaluation(number: int) -> Work:
-        longest = PROMPT + len(e.turns or "1") * e.max_new_tokens
+        longest = PROMPT + len(e.longest) * e.max_new_tokens
         return Work(f"eval-{number}-answers", "generate", scored, scored * e.max_new_tokens, longest)
 
     stages = [evaluation(0)]
     if 1 in recipe.phases:
-        answers = problems * dialogue.samples * turns
-        kept_samples, whole = _kept(recipe.filter, problems, dialogue.samples), turns * dialogue.max_new_tokens + PROMPT
+        answers = problems * dialogue.most_answers
+        kept_samples, whole = (
+            _kept(recipe.filter, problems, dialogue.most_dialogues),
+            turns * dialogue.max_new_tokens + PROMPT,
+        )
         stages.append(Work("dialogue-1", "generate", answers, answers * dialogue.max_new_tokens, whole))
         stages += [_training("train-1", recipe.train.epochs, kept_samples, whole, recipe.pack), evaluation(1)]
     if 2 in recipe.phases:

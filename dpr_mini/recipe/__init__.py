@@ -2,7 +2,7 @@
 
 from dpr_mini.recipe.base import Positive, RecipeError, Section, Share
 from dpr_mini.recipe.data import FillerConfig, FilterConfig, PackConfig
-from dpr_mini.recipe.dialogue import DialogueConfig, Example
+from dpr_mini.recipe.dialogue import Branches, DialogueConfig, Example
 from dpr_mini.recipe.evaluation import EvaluateConfig, GraderConfig
 from dpr_mini.recipe.problems import Columns, DecontaminateConfig, ProblemsConfig, Source, shrunk
 from dpr_mini.recipe.reading import INHERIT, Origin, load, parse
@@ -17,3 +17,4 @@ from dpr_mini.recipe.sections import (
     ServerConfig,
     TrainConfig,
 )
+from dpr_mini.recipe.turns import AskedTurn, TurnSpec

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_serializer, model_validator
+from pydantic import Field, field_validator, model_serializer, model_validator
 
-from dpr_mini.recipe import benchmarks
+from dpr_mini.recipe import benchmarks, turns
 from dpr_mini.recipe.base import Positive, Section, Temperature, TopP
+from dpr_mini.recipe.turns import TurnSpec
 
 
 class GraderConfig(Section):
@@ -43,13 +44,32 @@ class EvaluateConfig(Section):
     template: str = "solve"  # how the question is asked, before and after training
     system: str = ""  # the system turn; none = what the chat template puts there by itself
     # Prompting at test time: a dialogue as in `dialogue.turns`, whose last answer counts. None: one turn, `template`.
-    turns: Annotated[tuple[tuple[str, ...], ...], Field(min_length=2)] | None = None
+    # No turn may ask `when: wrong`: that reads the expected answer.
+    turns: Annotated[tuple[TurnSpec, ...], Field(min_length=2)] | None = None
     grader: GraderConfig = GraderConfig()
 
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, value: Any) -> Any:
         return benchmarks.preset(value) if isinstance(value, dict) else value
+
+    @field_validator("turns")
+    @classmethod
+    def _without_the_answer(cls, value: tuple[TurnSpec, ...] | None) -> tuple[TurnSpec, ...] | None:
+        turns.check(value or ())
+        if turns.graded(value or ()):
+            raise ValueError("when: wrong reads the expected answer, which a test must not; take when: rejected")
+        return value
+
+    @property
+    def asked(self) -> tuple[TurnSpec, ...]:
+        """The turns of an answer."""
+        return self.turns or ((self.template,),)
+
+    @property
+    def longest(self) -> tuple[tuple[str, ...], ...]:
+        """Candidates of each turn of the longest answer."""
+        return turns.longest(self.asked)
 
     def k(self, benchmark: str) -> int:
         return self.samples_of.get(benchmark, self.samples)

@@ -11,8 +11,10 @@ A recipe adds or replaces entries under `dialogue.templates` and `dialogue.bridg
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from dpr_mini.recipe.turns import TurnSpec, adaptive, longest
 
 TEMPLATES = {
     "solve": "{problem}\n\nReason step by step and put the final answer in \\boxed{}.",
@@ -54,6 +56,11 @@ class Words:
     def used(self, turns: Iterable[Iterable[str]]) -> dict[str, str]:
         """The templates that these turns name."""
         return {name: self.templates[name] for turn in turns for name in turn}
+
+    def joining(self, turns: Sequence[TurnSpec]) -> dict[str, str]:
+        """The bridges that decide with what turns are asked: those of turns with conditions, else none."""
+        names = dict.fromkeys(name for turn in longest(turns[1:]) for name in turn)
+        return {n: self.bridges[n] for n in names if n in self.bridges} if adaptive(turns) else {}
 
 
 def words(templates: Mapping[str, str], bridges: Mapping[str, str]) -> Words:

@@ -146,8 +146,8 @@ def _explain(error: ValidationError, origin: Origin, recipe: str) -> str:
 
 
 def _inner(annotation: Any) -> list[Any]:
-    """What an annotation is made of: its arguments but "..." and None."""
-    return [a for a in get_args(annotation) if a not in (Ellipsis, type(None))]
+    """What an annotation is made of: the types among its arguments, without None."""
+    return [a for a in get_args(annotation) if a is not type(None) and (isinstance(a, type) or get_args(a))]
 
 
 def _fields_at(loc: tuple[Any, ...]) -> list[str]:

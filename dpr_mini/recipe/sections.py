@@ -7,16 +7,19 @@ What the paper (arXiv 2601.05616) leaves open is our choice; those fields say "o
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from dpr_mini import tasks
 from dpr_mini.recipe import benchmarks
 from dpr_mini.recipe.base import Misplaced, Positive, Section, Share, Temperature, TopP
 from dpr_mini.recipe.data import FilterConfig, PackConfig
 from dpr_mini.recipe.dialogue import DialogueConfig
 from dpr_mini.recipe.evaluation import EvaluateConfig, GraderConfig
 from dpr_mini.recipe.problems import ProblemsConfig, Source, shrunk
+from dpr_mini.recipe.turns import adaptive, longest
 from dpr_mini.types import seed_for
 
 
@@ -214,21 +217,35 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _templates_are_there(self) -> Recipe:
         templates = self.dialogue.words().templates
-        uses = [("dialogue", "turns", name) for turn in self.dialogue.turns for name in turn]
-        uses += [("evaluate", "turns", name) for turn in self.evaluate.turns or () for name in turn]
+        uses = [("dialogue", "turns", name) for turn in self.dialogue.longest for name in turn]
+        uses += [("evaluate", "turns", name) for turn in longest(self.evaluate.turns or ()) for name in turn]
         for section, key, name in [*uses, ("evaluate", "template", self.evaluate.template)]:
             if name not in templates:
                 raise Misplaced(f"no template {name!r}; there are: {', '.join(sorted(templates))}", section, key)
-        for section, turns in (("dialogue", self.dialogue.turns), ("evaluate", self.evaluate.turns or ())):
+        for section, turns in (("dialogue", self.dialogue.longest), ("evaluate", self.evaluate.longest)):
             if not all(turns):
                 raise Misplaced("every turn needs at least one template", section, "turns")
+        return self
+
+    @model_validator(mode="after")
+    def _bridges_say_no_verdict(self) -> Recipe:
+        """A bridge of ours that reads as a verdict would be taken for the model's own."""
+        bridges = self.dialogue.words().bridges
+        sources = (self.problems.train, *self.problems.held_out.values())
+        names = sorted({s.task for group in sources for s in group if s.task})
+        for section, turns in (("dialogue", self.dialogue.turns), ("evaluate", self.evaluate.turns or ())):
+            used = [name for turn in longest(turns) for name in turn if name in bridges] if adaptive(turns) else []
+            for task, name in product(names, used):
+                if (trace := tasks.read(tasks.named(task), f"Answer: {bridges[name]}")).reviews or trace.attempts[1:]:
+                    message = f"bridge {name!r} would be read as an answer or a verdict of the model: {bridges[name]!r}"
+                    raise Misplaced(message, section, "turns")
         return self
 
     @model_validator(mode="after")
     def _examples_fit(self) -> Recipe:
         if self.evaluate.examples and not self.dialogue.examples:
             raise Misplaced("there are none; give dialogue.examples", "evaluate", "examples")
-        names = {name for turn in self.dialogue.turns for name in turn}
+        names = {name for turn in self.dialogue.longest for name in turn}
         for number, example in enumerate(self.dialogue.examples, 1):
             if example.template not in (None, *names):
                 raise Misplaced(f"no turn has example {number}'s {example.template!r}", "dialogue", "examples")

@@ -9,13 +9,23 @@ its last number: the gap between them separates a better format from better arit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from dpr_mini.chat.conversation import Conversation, Generation, examples, run_dialogues, script, usage
+from dpr_mini.chat.conversation import (
+    Conversation,
+    Generation,
+    examples,
+    out_of_room,
+    run_dialogues,
+    script,
+    usage,
+)
+from dpr_mini.chat.script import Adaptive, Judge
 from dpr_mini.engines.base import SamplingParams, described
 from dpr_mini.grading.grader import given_up
 from dpr_mini.recipe import EvaluateConfig, Example, GraderConfig, RecipeError
+from dpr_mini.recipe.turns import adaptive
 from dpr_mini.scoring.card import score_all
 from dpr_mini.scoring.graded import grade
 from dpr_mini.store import Kind, Settings, StoreError, Work, read_problems, read_rows, write_rows
@@ -28,10 +38,12 @@ class AnswersSettings(Settings):
     templates: Mapping[str, str]  # those that the question uses
     examples: Sequence[Example]  # few-shot examples before the question; empty where `config.examples` is off
     generation: Generation
+    bridges: Mapping[str, str] = field(default_factory=dict)  # of the turns, where what is asked depends on them
 
     def key(self) -> dict[str, Any]:
         shown = [e.model_dump(mode="json") for e in self.examples]
         key = self.config.changes_answers() | {"templates": dict(self.templates)}
+        key |= {"bridges": dict(self.bridges)} if self.bridges else {}
         return key | ({"examples": shown} if shown else {}) | self.generation.key()
 
 
@@ -55,13 +67,15 @@ def answers(work: Work) -> dict[str, Any]:
     problems = read_problems(work.inputs["problems"], train=False)
     sampled_params = SamplingParams(config.max_new_tokens, config.temperature, config.top_p)
     greedy = SamplingParams(config.max_new_tokens, temperature=0.0)
+    judge = Judge(settings.bridges)  # without a grader: nothing that is asked depends on the expected answer
 
     def conversation(number: int, p: Problem, i: int) -> Conversation:
-        turns = script(config.turns or ((config.template,),), templates, p.text, number + i)
+        turns = script(config.asked, templates, p.text, number + i)
         shown = examples(settings.examples, p, [name for name, _ in turns], templates)
+        asked = Adaptive(config.asked, templates, p, number + i, judge) if adaptive(config.asked) else turns
         sampling = greedy if i == GREEDY else sampled_params
         return Conversation(
-            p.id, i, turns, sampling, seed_for(settings.generation.seed, "eval", p.id, i), config.system, shown
+            p.id, i, asked, sampling, seed_for(settings.generation.seed, "eval", p.id, i), config.system, shown
         )
 
     conversations = [
@@ -75,7 +89,10 @@ def answers(work: Work) -> dict[str, Any]:
     engine, template = work.machine.open(work.model)
     title = work.name.removesuffix("-answers")
     dialogues = run_dialogues(work.folder / "rows.jsonl", engine, template, conversations, title, whole=True)
-    return {**usage(dialogues.values(), len(conversations)), **described(engine)}
+    told = usage(dialogues.values(), len(conversations))
+    if adaptive(config.asked):
+        told["out_of_room"] = out_of_room(conversations, dialogues)
+    return {**told, **described(engine)}
 
 
 def cards(work: Work) -> dict[str, Any]:
