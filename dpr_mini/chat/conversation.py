@@ -42,6 +42,7 @@ class Conversation:
 
     `system` is the system turn before the first; "" leaves it to the chat template. `shown` are few-shot
     examples, (prompt, answer) a turn, that the model sees before the first turn; they are no part of the dialogue.
+    `given` are turns that were said before, the first of the script; `prefill` is how the first turn to be said begins.
     """
 
     problem_id: str
@@ -53,6 +54,12 @@ class Conversation:
     shown: tuple[tuple[str, str], ...] = ()
     turns: list[Turn] = field(default_factory=list)
     prefix: tuple[int, ...] = ()  # the prompt of the turn under way
+    given: tuple[Turn, ...] = ()
+    prefill: str = ""
+    begun: tuple[int, ...] = ()  # `prefill` while its turn is under way
+
+    def __post_init__(self) -> None:
+        self.turns = [*self.given]
 
     @property
     def id(self) -> str:
@@ -65,18 +72,20 @@ class Conversation:
 
     def request(self, template: Template) -> Request:
         """The next turn's request: the first prompt, or the token list so far + the next instruction."""
-        prompt = self.script[len(self.turns)][1]
-        if self.turns:
-            self.prefix = (*self.prefix, *self.turns[-1].ids, *template.follow_up(prompt))
-        else:
-            self.prefix = template.opening(prompt, self.system, self.shown)
-        return Request(self.id, self.prefix, self.sampling, seed_for(self.seed, len(self.turns)))
+        at = len(self.turns)
+        if not self.prefix:
+            self.prefix = template.opening(self.script[0][1], self.system, self.shown)
+            for turn, (_, prompt) in zip(self.given, self.script[1:], strict=False):
+                self.prefix = (*self.prefix, *turn.ids, *template.follow_up(prompt))
+        elif self.turns:
+            self.prefix = (*self.prefix, *self.turns[-1].ids, *template.follow_up(self.script[at][1]))
+        self.begun = template.encode(self.prefill) if self.prefill and at == len(self.given) else ()
+        return Request(self.id, (*self.prefix, *self.begun), self.sampling, seed_for(self.seed, at))
 
     def take(self, done: Completion) -> None:
         instruction, prompt = self.script[len(self.turns)]
-        self.turns.append(
-            Turn(instruction, prompt, done.ids, done.text, done.finish, done.prompt_tokens, done.cached_tokens)
-        )
+        ids, text = (*self.begun, *done.ids), (self.prefill if self.begun else "") + done.text
+        self.turns.append(Turn(instruction, prompt, ids, text, done.finish, done.prompt_tokens, done.cached_tokens))
 
     def dialogue(self, engine: str) -> Dialogue:
         return Dialogue(self.id, self.problem_id, self.sample, tuple(self.turns), engine, self.seed)

@@ -43,7 +43,7 @@ def length(results: Results) -> str:
 
 def behaviours(results: Results) -> str:
     what = "word patterns in answers and in dialogues"
-    if not results.models:
+    if not results.models or not results.models[0].cards[results.overall].behaviours:
         return what
     name = next(iter(results.models[0].cards[results.overall].behaviours))
     shares = " to ".join(f"{card.behaviours[name]:.1%}" for card in _ends(results))

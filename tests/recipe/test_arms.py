@@ -271,7 +271,7 @@ def arms(tmp_path, monkeypatch):
     """Two recipes with one store whose stages only leave a note; what ran, in order."""
     log: list[str] = []
 
-    def stages(asked, folder):
+    def stages(asked, folder, test=False):
         problems = fake("problems", {}, log)
         report = plain_stage("report", 1, {"name": asked.name, "seed": asked.seed}, write, {"problems": problems})
         return {"problems": problems, "report": report}
