@@ -8,7 +8,7 @@ from typing import Any
 from dpr_mini.reporting import executed, figures
 from dpr_mini.reporting.document import Figures, Section, Table
 from dpr_mini.reporting.figures import Link
-from dpr_mini.reporting.results import GENERATING, Model, Results
+from dpr_mini.reporting.results import Model, Results
 from dpr_mini.scoring.stats import bootstrap, lengths, pass_rates
 from dpr_mini.types import Graded
 
@@ -86,7 +86,7 @@ def spent(results: Results) -> tuple[dict[str, dict[str, float]], dict[str, dict
     tokens: dict[str, dict[str, float]] = {"new": {}, "trained": {}, "prompts": {}}
     for role, manifest in results.manifests.items():
         name, metrics = role, manifest["metrics"]
-        kind = "generating" if role in GENERATING else "training" if role.startswith("train") else "other"
+        kind = "generating" if role in results.generating else "training" if role.startswith("train") else "other"
         seconds[kind][name] = manifest["seconds"]
         if kind == "generating":
             tokens["new"][name] = metrics["tokens"]
