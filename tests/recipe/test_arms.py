@@ -322,7 +322,7 @@ def test_one_arm_that_fails_does_not_stop_the_others(arms, tmp_path, monkeypatch
     log, a, b = arms
     good = pipeline.build
 
-    def build(asked, folder):
+    def build(asked, folder, test=False):
         if asked.name == "a":
             raise store.StoreError("no dialogue was kept")
         return good(asked, folder)

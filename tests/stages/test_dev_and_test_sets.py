@@ -4,6 +4,7 @@ import re
 import shutil
 
 import pytest
+import staging
 import yaml
 from places import SMOKE_MODEL
 from scripted import ScriptedEngine
@@ -83,6 +84,7 @@ def about(texts, statements):
     return sum(any(s in text for s in statements) for text in texts)
 
 
+@pytest.mark.slow
 def test_without_the_flag_no_stage_asks_about_test(lab):
     told, texts = lab.run()
     assert about(texts, lab.statements("small")) == len(texts) > 20
@@ -97,6 +99,7 @@ def test_without_the_flag_no_stage_asks_about_test(lab):
     assert "Test sets" not in text
 
 
+@pytest.mark.slow
 def test_opening_asks_about_test_alone_and_is_noted_once_before_anything_is_asked(lab):
     lab.run()
     before = lab.stages()
@@ -125,13 +128,11 @@ def test_opening_asks_about_test_alone_and_is_noted_once_before_anything_is_aske
 
 
 def test_another_seed_and_other_problems_are_opened_for_themselves(lab):
-    lab.run(test=True)
-    lab.run(test=True, seeds=[0, 1])
-    lab.recipe = {
-        **RECIPE,
-        "problems": {**RECIPE["problems"], "test": {"final": [{**TASK, "count": 6, "part": "test"}]}},
-    }
-    lab.run(test=True)
+    lab.run(test=True, until="eval-0-test")
+    lab.run(test=True, until="eval-0-test", seeds=[0, 1])
+    more = {"final": [{**TASK, "count": 6, "part": "test"}]}
+    lab.recipe = {**RECIPE, "problems": {**RECIPE["problems"], "test": more}}
+    lab.run(test=True, until="eval-0-test")
     assert [line["seed"] for line in lab.lines()] == [0, 1, 0]
     assert len({line["problems"] for line in lab.lines()}) == 2
 
@@ -171,8 +172,6 @@ def test_a_recipe_without_dev_and_test_says_nothing_of_them():
 
 
 def test_test_problems_are_held_out_of_training(tmp_path):
-    import staging
-
     asked = parse(
         {
             "name": "r",
@@ -184,7 +183,8 @@ def test_test_problems_are_held_out_of_training(tmp_path):
         },
         "made",
     )
-    staging.problems(tmp_path / "p", asked.problems, tmp_path) if (tmp_path / "p").mkdir() is None else None
+    (tmp_path / "p").mkdir()
+    staging.problems(tmp_path / "p", asked.problems, tmp_path)
     rows = list(read_rows(tmp_path / "p" / "rows.jsonl"))
     train, test = ({r["id"] for r in rows if r["split"] == split} for split in ("train", "t"))
     assert len(test) == 30 and len(train) > 100 and not train & test
