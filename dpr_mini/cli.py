@@ -87,6 +87,7 @@ def run(
     until: Annotated[str | None, typer.Option(help="Stop after this stage, e.g. filter-1.")] = None,
     seeds: Annotated[str | None, typer.Option(help="Run every recipe with each of them, e.g. 0,1,2.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Two training steps on random weights and rows.")] = False,
+    test: Annotated[bool, typer.Option("--test", help="Open problems.test; the first time is noted.")] = False,
 ) -> None:
     """Run recipes: do what is missing, resume what is incomplete, print where the report is.
 
@@ -104,7 +105,7 @@ def run(
         if dry_run:
             rehearse(paths, overrides)
         else:
-            run(paths, overrides, runs, until, numbers(seeds))
+            run(paths, overrides, runs, until, numbers(seeds), test)
 
 
 @app.command()

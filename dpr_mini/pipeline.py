@@ -3,6 +3,7 @@
     problems -> dialogue-1 -> filter-1 -> pack-1 -> train-1
                           -> probe-2 -> sample-2 -> filter-2 -> pack-2 -> train-2
     eval-0 (base), eval-1 (after train-1), eval-2 (after train-2), each behind its eval-N-answers -> report
+    eval-N-test and what belongs to it: the same on `problems.test`, only where `run --test` opens it
 
 `phases: [2]` leaves out the second half of the first line and starts from the base model; `[]` only scores it.
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from dpr_mini import store
+from dpr_mini.chat.asking import Asking
 from dpr_mini.chat.conversation import Generation
 from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import Engine
@@ -26,23 +28,28 @@ from dpr_mini.machine.facts import facts
 from dpr_mini.models.resolve import identity, local_folder, resolve_model
 from dpr_mini.recipe import EngineConfig, ModelConfig, Recipe, RecipeError
 from dpr_mini.recipe.prompts import Words
+from dpr_mini.runs import TEST
+from dpr_mini.stages.checks import CHECKS, ChecksSettings
 from dpr_mini.stages.dialogue import DIALOGUE, DialogueSettings
 from dpr_mini.stages.difficulty import PROBE, SAMPLE, ProbeSettings, SampleSettings
-from dpr_mini.stages.evaluate import ANSWERS, CARDS, AnswersSettings, CardsSettings
+from dpr_mini.stages.evaluate import ANSWERS, CARDS, CardsSettings
 from dpr_mini.stages.filter import FILTER, FilterSettings
 from dpr_mini.stages.pack import PACK, PackSettings
+from dpr_mini.stages.planted import PLANTED, PlantedSettings
 from dpr_mini.stages.problems import PROBLEMS, ProblemsSettings
+from dpr_mini.stages.redrawn import REDRAWN, RedrawnSettings
 from dpr_mini.stages.report import REPORT, ReportSettings
 from dpr_mini.stages.train import TRAIN, TrainSettings
 from dpr_mini.store import Kind, Settings, Stage
 
 
-def build(recipe: Recipe, folder: Path) -> dict[str, Stage]:
+def build(recipe: Recipe, folder: Path, test: bool = False) -> dict[str, Stage]:
     """All stages by name, in the order they run. `folder` is the recipe's: relative names start there.
 
+    `test` adds the stages that ask models about `problems.test`; the others have the same keys with and without.
     Raises RecipeError for a rule that does not exist, or a stage that `recipe.like` lacks.
     """
-    r, words, graph = recipe, recipe.dialogue.words(), Graph(recipe, folder)
+    r, words, graph = recipe, recipe.dialogue.words(), Graph(recipe, folder, test)
     base, gpu, add = graph.base, r.needs.gpu_gib > 0, graph.add
     by_base = Generation(r.engine.changes_samples(), r.seed, base)
 
@@ -90,8 +97,8 @@ def build(recipe: Recipe, folder: Path) -> dict[str, Stage]:
 class Graph:
     """The stages of a recipe while they are put together."""
 
-    def __init__(self, recipe: Recipe, folder: Path) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: Recipe, folder: Path, test: bool = False) -> None:
+        self.recipe, self.test = recipe, test
         self.base = identity(recipe.model.name, recipe.model.revision, folder)
         self.like = build(recipe.like, folder) if recipe.like else {}  # another run's, that budgets are measured by
         self.stages: dict[str, Stage] = {}
@@ -121,15 +128,41 @@ class Graph:
     def evaluate(
         self, number: int, words: Words, generation: Generation, *, problems: Stage, model: Stage | None = None
     ) -> None:
-        """eval-N-answers asks the model, eval-N grades what it said: another grader needs no new answers."""
+        """eval-N-answers asks the model, eval-N grades what it said: another grader needs no new answers.
+
+        `test` has stages of its own, so that its opening asks nothing else again.
+        """
+        sets = self.recipe.problems
+        if sets.evaluated:
+            splits = tuple(sets.evaluated) if sets.test else None  # None: all that are held out
+            self._evaluate(f"eval-{number}", splits, words, generation, problems, model)
+        if sets.test and self.test:
+            self._evaluate(f"eval-{number}{TEST}", tuple(sets.test), words, generation, problems, model)
+
+    def _evaluate(
+        self,
+        name: str,
+        splits: tuple[str, ...] | None,
+        words: Words,
+        generation: Generation,
+        problems: Stage,
+        model: Stage | None,
+    ) -> None:
         r, config = self.recipe, self.recipe.evaluate
-        if not r.problems.held_out:
-            return
         shown = r.dialogue.examples if config.examples else ()
-        asking = AnswersSettings(config, words.used(config.longest), shown, generation, words.joining(config.asked))
-        answers = self.add(f"eval-{number}-answers", ANSWERS, asking, problems=problems, model=model)
-        grading = CardsSettings(config.grader, words.bridges)
-        self.add(f"eval-{number}", CARDS, grading, answers=answers, problems=problems)
+        asking = Asking(config, words.used(config.longest), shown, generation, splits, words.joining(config.asked))
+        answers = self.add(f"{name}-answers", ANSWERS, asking, problems=problems, model=model)
+        grading = CardsSettings(config.grader, words.bridges, splits)
+        graded = self.add(name, CARDS, grading, answers=answers, problems=problems)
+        if config.planted:
+            settings = PlantedSettings(config.planted, asking, words.bridges)
+            self.add(f"{name}-planted", PLANTED, settings, answers=answers, problems=problems, model=model)
+        if config.redraw:
+            checker = model if config.redraw.checker == "self" else None
+            by = replace(asking, generation=replace(generation, base=None if checker else self.base))
+            checking = ChecksSettings(config.redraw, by, words.templates[config.redraw.turn], words.bridges)
+            checks = self.add(f"{name}-checks", CHECKS, checking, answers=answers, problems=problems, model=checker)
+            self.add(f"{name}-redrawn", REDRAWN, RedrawnSettings(config.redraw), graded=graded, checks=checks)
 
 
 @dataclass

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dpr_mini import store
+from dpr_mini.machine.facts import commit
 from dpr_mini.recipe import Recipe
 from dpr_mini.store import Stage
 from dpr_mini.types import UserError
 
 LATEST = "latest.json"  # which stage folders the newest `run` of this recipe is made of
-
+TEST = "-test"  # behind an evaluation's name: the same on the sets of `problems.test`
+OPENED = "test-opened.jsonl"  # in the store's folder: when which run first asked about them
 
 ARMS = "arms"  # where runs that share a store keep their latest.json and report, one folder each
 
@@ -62,3 +65,38 @@ def publish(root: Path, folder: Path) -> None:
     for name in ("report.html", "report.md", "scorecards.json"):
         store.write_text(root / name, (folder / name).read_text(encoding="utf-8"))
     print(f"report: {root / 'report.html'} (also report.md, scorecards.json)")
+
+
+def open_test(root: Path, recipe: Recipe, stages: Mapping[str, Stage]) -> None:
+    """Note in the store, and print, that this run opens `problems.test`, unless it did before.
+
+    A run is a recipe's name, its seed and its problems: with other problems it is opened again.
+    """
+    line = {
+        "opened": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "commit": commit(),
+        "sets": list(recipe.problems.test),
+        "problems": stages["problems"].key,
+    }
+    run = ("recipe", "seed", "sets", "problems")
+    if all(any(old[k] != line[k] for k in run) for old in openings(root)):
+        store.append_row(root / OPENED, line)
+        print(opened(line))
+
+
+def openings(root: Path) -> list[dict[str, Any]]:
+    """The lines that say when test sets were opened in a store's folder, the first one first."""
+    return list(store.read_rows(root / OPENED)) if (root / OPENED).exists() else []
+
+
+def opened(line: Mapping[str, Any]) -> str:
+    """One such line in words."""
+    at = f"commit {line['commit']}" if line["commit"] else "no commit"
+    return f"test opened {line['opened']}, {at}: {', '.join(line['sets'])} by {line['recipe']}, seed {line['seed']}"
+
+
+def evaluations(stages: Mapping[str, Path], last: str) -> list[str]:
+    """The complete evaluations of one model in a run: that on what is always asked, that on the test sets."""
+    return [name for name in (last, f"{last}{TEST}") if name in stages and (stages[name] / store.MANIFEST).exists()]

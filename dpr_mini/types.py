@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -206,6 +206,29 @@ class Kept:
         return {k: v for k, v in asdict(self).items() if v or k not in ("verifier", "wrong")}
 
 
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What a response to a task's problem consists of, each part judged by the task's verifier.
+
+    `attempts` are (answer, whether it is right), in order. `reviews` are (number of the attempt, whether it is
+    accepted, whether that is the verifier's verdict, whether the check is true: carried out, and of this attempt).
+    `distinct` counts the tokens outside of n-grams that were said before (anatomy.distinct); `size` and `deflated` are
+    bytes of the text, plain and compressed.
+    """
+
+    attempts: tuple[tuple[str, bool], ...]
+    reviews: tuple[tuple[int, bool, bool, bool], ...]
+    distinct: int
+    size: int
+    deflated: int
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Traced:
+        """Read one back: JSON has lists for tuples."""
+        both = {name: tuple(map(tuple, row[name])) for name in ("attempts", "reviews")}
+        return cls(**{**row, **both})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Graded:
     """One answer of an evaluation with all that the grader said of it; `sample` is None for the greedy answer.
@@ -214,7 +237,7 @@ class Graded:
     stands before the first bridge, or of a dialogue's first turn; `joined` that of a dialogue's whole chain; None where
     there is no such text. `vote` is the answer it stands for in a majority vote; None where no answer was found, for
     the greedy one, and in files older than version 4 of eval-N. `tokens` are those of all turns, `behaviours` counts of
-    markers by name.
+    markers by name. An answer to a task's problem has no such counts, but a `trace`: what it does was executed.
     """
 
     id: str
@@ -231,8 +254,9 @@ class Graded:
     last: bool
     attempt: bool | None = None
     joined: bool | None = None
-    behaviours: Mapping[str, int]
+    behaviours: Mapping[str, int] | None
     vote: str | None = None
+    trace: Traced | None = None
 
     @property
     def right(self) -> bool:
@@ -259,8 +283,9 @@ class Graded:
             "last_ok": self.last,
             "attempt_ok": self.attempt,
             "joined_ok": self.joined,
-            "behaviours": dict(self.behaviours),
+            "behaviours": None if self.behaviours is None else dict(self.behaviours),
             "vote": self.vote,
+            **({"trace": asdict(self.trace)} if self.trace else {}),
         }
 
     @classmethod
@@ -268,7 +293,8 @@ class Graded:
         """Read a line of graded.jsonl; what a file of an older version lacks gets its default."""
         flags = {name: row[key] for name in ("first", "last", "attempt", "joined") if (key := f"{name}_ok") in row}
         sample = None if row["sample"] == GREEDY else row["sample"]
-        return from_row(cls, {**row, **flags, "sample": sample, "verdict": row})
+        read = from_row(cls, {**row, **flags, "sample": sample, "verdict": row, "trace": None})
+        return replace(read, trace=Traced.from_row(row["trace"])) if row.get("trace") else read
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,8 +337,9 @@ class Card:
     then pass@k (`pass_at`, by "1", "2", "4" ... "k") and maj@k (`maj`) are None. `greedy` is None without greedy
     answers. `lengths` are those of "right" and "wrong" answers. Shares, in [0, 1], are of the sampled answers:
     `truncated`, `first_result` and `last_number` (right by those scorers), `unparsed`, `behaviours` (by name: showing
-    it), `joined` (whole chain right; None where no answer is a dialogue); `wrong_to_right` and `right_to_wrong` are of
-    the `revised` answers. `timeouts` counts greedy answers too.
+    it; {} where all answers are to problems of tasks, in which no words are counted), `joined` (whole chain right; None
+    where no answer is a dialogue); `wrong_to_right` and `right_to_wrong` are of the `revised` answers. `timeouts`
+    counts greedy answers too.
     """
 
     benchmark: str

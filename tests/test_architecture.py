@@ -167,7 +167,7 @@ def test_command_line_is_frozen():
         for name, command in commands.items()
     }
     assert options == {
-        "run": ["--dry-run", "--runs", "--seeds", "--until"],
+        "run": ["--dry-run", "--runs", "--seeds", "--test", "--until"],
         "plan": ["--gpu", "--runs"],
         "show": ["--rows", "--seed"],
         "grade": ["--closed-forms", "--out"],

@@ -28,6 +28,8 @@ NO_RESULT = {
     ("eval-answers", "config.grader.closed_forms"): "asking does not grade",
     ("eval-answers", "config.grader.last_number"): "asking does not grade",
     ("eval-answers", "config.examples"): "what is shown is `examples`",
+    ("eval-answers", "config.planted"): "a stage behind the answers reads it",
+    ("eval-answers", "config.redraw"): "stages behind the answers read it",
     ("dialogue", "config.templates"): "those that are used are `templates`",
     ("dialogue", "config.bridges"): "join turns later, in pack and eval; those that conditions read are `bridges`",
     ("dialogue", "grader.timeout_s"): "no turn of the demo is asked by what the grader says",

@@ -1,4 +1,4 @@
-"""Make `recipes/checker-model`: a Llama of 1.1 M parameters that can propose, check and retry, each in a turn of its own.
+"""Make `recipes/checker-model`: a Llama of 1.1 M parameters that proposes, checks and retries, each in its own turn.
 
     python tools/make_checker_model.py                      # writes recipes/checker-model/
 

@@ -12,7 +12,7 @@ from dpr_mini.engines.sglang import launch
 from dpr_mini.machine import requirements
 from dpr_mini.planning import disk
 from dpr_mini.recipe import Recipe
-from dpr_mini.runs import RunError, home, lock, publish, remember
+from dpr_mini.runs import TEST, RunError, home, lock, open_test, publish, remember
 from dpr_mini.store import Stage
 from dpr_mini.training import rehearsal
 from dpr_mini.types import UserError
@@ -24,11 +24,13 @@ def run(
     runs: Path,
     until: str | None = None,
     seeds: Sequence[int] | None = None,
+    test: bool = False,
 ) -> None:
     """Do what is missing of every recipe, once for each seed, and print where the reports are.
 
     Recipes with one `store` share every stage they have in common. All of them are read before anything starts. Where
     there are several, one that cannot go on is named and the others are still run; RunError names them at the end.
+    `test` opens the sets of `problems.test`: the first time is noted in the store (runs.OPENED) before it is asked.
     """
     if seeds is not None and any(o.startswith("seed=") for o in overrides):
         raise RunError("give --seeds or seed=, not both")
@@ -38,20 +40,22 @@ def run(
         raise RunError("no recipe given; e.g. dpr-mini run recipes/smollm2-cpu.yaml")
     homes: dict[Path, Path] = {}
     for path, recipe in queue:
+        if test and not recipe.problems.test:
+            raise RunError(f"{path} has no problems.test to open")
         if lack := requirements.missing_for(recipe.needs, None):
             raise RunError(f"{path} {lack}; without one, run: dpr-mini run {recipe.needs.instead}")
         if (at := home(runs, recipe, len(queue) == 1)) in homes:
             raise RunError(f"{homes[at]} and {path} are both {recipe.name} with seed {recipe.seed}; name them apart")
         homes[at] = path
-    _preflight(queue, runs, until)
+    _preflight(queue, runs, until, test)
     failed = []
     for number, (path, recipe) in enumerate(queue, 1):
         if len(queue) == 1:
-            _run(path, recipe, runs, until, home(runs, recipe, True))
+            _run(path, recipe, runs, until, home(runs, recipe, True), test)
             return
         print(f"== {number}/{len(queue)}: {recipe.name}, seed {recipe.seed}")
         try:
-            _run(path, recipe, runs, until, home(runs, recipe, False))
+            _run(path, recipe, runs, until, home(runs, recipe, False), test)
         except UserError as error:
             failed.append(f"{recipe.name}, seed {recipe.seed}")
             print(f"{failed[-1]}: {error}")
@@ -61,13 +65,13 @@ def run(
         raise RunError(f"{len(failed)} of {len(queue)} runs are not complete: {'; '.join(failed)} (reasons above)")
 
 
-def _preflight(queue: Sequence[tuple[Path, Recipe]], runs: Path, until: str | None) -> None:
+def _preflight(queue: Sequence[tuple[Path, Recipe]], runs: Path, until: str | None, test: bool) -> None:
     """Check what the recipes need of this machine before any starts; recipes that differ only in name or seed, once."""
     checked_recipes = []
     for path, recipe in queue:
         if not recipe.needs.gpu_gib:
             continue
-        stages = pipeline.build(recipe, path.parent)
+        stages = pipeline.build(recipe, path.parent, test)
         alike = recipe.model_copy(update={"seed": 0, "name": "", "like": None})
         # with an `until` that is no stage, `_run` says which stages there are
         if alike not in checked_recipes and (until is None or until in stages):
@@ -87,7 +91,8 @@ def check(recipe: Recipe, base: Path, root: Path, stages: Mapping[str, Stage], u
         return
     trains = any(name.startswith("train-") for name in waiting)
     lines = requirements.missing(recipe, training=trains, problems="problems" in waiting)
-    if any(name.endswith("-answers") or name.startswith(("dialogue-", "probe-", "sample-")) for name in waiting):
+    asking = ("-answers", "-planted", "-checks")
+    if any(name.endswith(asking) or name.startswith(("dialogue-", "probe-", "sample-")) for name in waiting):
         lines += launch.missing(recipe.engine)
     lines += disk.missing(recipe, base, root)
     if not lines and trains:
@@ -98,13 +103,15 @@ def check(recipe: Recipe, base: Path, root: Path, stages: Mapping[str, Stage], u
         raise UserError(f"{recipe.name} cannot run to its end here: {len(lines)} thing(s) missing, named above")
 
 
-def _run(path: Path, recipe: Recipe, runs: Path, until: str | None, at: Path) -> None:
+def _run(path: Path, recipe: Recipe, runs: Path, until: str | None, at: Path, test: bool) -> None:
     root = runs / recipe.folder
-    stages = pipeline.build(recipe, path.parent)
+    stages = pipeline.build(recipe, path.parent, test)
     if until is not None and until not in stages:
         raise RunError(f"{recipe.name} has no stage {until!r}; there are: {', '.join(stages)}")
     with pipeline.Machine.of(recipe, path.parent, root / "logs") as machine, lock(root):
         remember(at, root, recipe, stages)
+        if any(TEST in name for name in list(stages)[: list(stages).index(until) + 1 if until else None]):
+            open_test(root, recipe, stages)
         begun = time.monotonic()
         ran = pipeline.run(stages, root, machine, until)
     done = [name for name, stage in stages.items() if stage.state(root) == "reuse"]

@@ -120,7 +120,7 @@ def missing(recipe: Recipe, *, training: bool, problems: bool) -> list[str]:
             if phase in recipe.phases:
                 lines += [package(name) for name in _packages(section)]
                 lines += [unsloth(section.python)] if section.backend == "unsloth" else []
-    sources = [*recipe.problems.train, *(s for group in recipe.problems.held_out.values() for s in group)]
+    sources = [*recipe.problems.train, *(s for group in recipe.problems.never_trained_on.values() for s in group)]
     if problems and any(source.hub for source in sources):
         lines.append(package("datasets"))
     return list(dict.fromkeys(line for line in lines if line))

@@ -139,7 +139,7 @@ def conversation(recipe: Recipe) -> int:
     d, e = recipe.dialogue, recipe.evaluate
     conversations = [(len(d.longest), d.max_new_tokens, shown(d))] if 1 in recipe.phases else []
     conversations += (
-        [(len(e.longest), e.max_new_tokens, shown(d) if e.examples else 0)] if recipe.problems.held_out else []
+        [(len(e.longest), e.max_new_tokens, shown(d) if e.examples else 0)] if recipe.problems.evaluated else []
     )
     conversations += [(1, recipe.probe.max_new_tokens, 0)] if 2 in recipe.phases else []
     return max(

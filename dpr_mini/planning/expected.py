@@ -31,7 +31,7 @@ def expected(
     `sizes`: problems of each source, by benchmark, None for training. `other`: what is expected of the run `like`.
     {} where that is not known: answers of a source have no assumed length, or a budget cannot be kept.
     """
-    groups = {None: recipe.problems.train, **recipe.problems.held_out}
+    groups = {None: recipe.problems.train, **recipe.problems.evaluated}
     if any((s.hub or "") not in assumed.ANSWERS for group in groups.values() for s in group):
         return {}
     answers = {name: [(n, assumed.ANSWERS[s.hub or ""]) for n, s in zip(sizes[name], group, strict=True)]

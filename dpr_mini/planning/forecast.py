@@ -59,7 +59,7 @@ def count(source: Source, recipe: Recipe, base: Path, train: bool) -> int | None
 
 def work(recipe: Recipe, base: Path) -> list[Work] | None:
     """Every stage that generates or trains; None where a source's size is not known."""
-    groups = {None: recipe.problems.train, **recipe.problems.held_out}
+    groups = {None: recipe.problems.train, **recipe.problems.evaluated}
     sizes = {name: [count(s, recipe, base, name is None) for s in group] for name, group in groups.items()}
     if any(None in counts for counts in sizes.values()):
         return None

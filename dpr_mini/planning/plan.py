@@ -226,7 +226,7 @@ class Plan:
         """What `scale` shrinks."""
         if self.recipe.scale == 1:
             return []
-        whole = [n for n, group in self.recipe.problems.held_out.items() if any(s.count is None for s in group)]
+        whole = [n for n, group in self.recipe.problems.never_trained_on.items() if any(s.count is None for s in group)]
         share = f"scale={self.recipe.scale:g}"
         lines = [f"  {share}: so much of the training problems, chosen by hash where a source has no count"]
         return lines + ([f"  whole all the same, so that scores compare: {', '.join(whole)}"] if whole else [])

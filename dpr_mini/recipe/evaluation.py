@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_serializer, model_validator
 
 from dpr_mini.recipe import benchmarks, turns
-from dpr_mini.recipe.base import Positive, Section, Temperature, TopP
+from dpr_mini.recipe.base import NotNegative, Positive, Section, Temperature, TopP
 from dpr_mini.recipe.turns import TurnSpec
 
 
@@ -32,6 +32,28 @@ class GraderConfig(Section):
         return {} if self == GraderConfig() else {"grader": self.model_dump(mode="json")}
 
 
+class PlantedConfig(Section):
+    """Responses that are made to begin with a first attempt of another one: right and wrong ones a problem."""
+
+    right: NotNegative = 1
+    wrong: NotNegative = 1
+
+    @model_validator(mode="after")
+    def _something(self) -> PlantedConfig:
+        if not self.right and not self.wrong:
+            raise ValueError("plant a right or a wrong attempt, or leave it out")
+        return self
+
+
+class RedrawConfig(Section):
+    """Plain answers, drawn again until a model's check accepts one: the control for what dialogues do in sequence."""
+
+    checker: Literal["base", "self"] = "base"  # the recipe's base model, or the one that answered
+    turn: str = "verify"  # the template that asks for the check
+    at_most: Positive = 4  # answers drawn for a response; the last one stands unchecked
+    samples: Positive = 4  # responses a problem
+
+
 class EvaluateConfig(Section):
     preset: str = "ours"  # the field's settings by name (benchmarks.py); keys given here win over the preset's
     samples: Positive = 4  # k draws a problem at `temperature`
@@ -47,6 +69,21 @@ class EvaluateConfig(Section):
     # No turn may ask `when: wrong`: that reads the expected answer.
     turns: Annotated[tuple[TurnSpec, ...], Field(min_length=2)] | None = None
     grader: GraderConfig = GraderConfig()
+    planted: PlantedConfig | None = None  # the causal test; null: it is not made
+    redraw: RedrawConfig | None = None  # null: it is not made
+
+    @model_validator(mode="after")
+    def _answers_enough(self) -> EvaluateConfig:
+        if (r := self.redraw) is None:
+            return self
+        if self.turns:
+            raise ValueError("redraw is for a model that answers in one turn: leave out evaluate.turns")
+        if (least := min([self.samples, *self.samples_of.values()])) < r.samples * r.at_most:
+            raise ValueError(
+                f"redraw takes {r.samples} x {r.at_most} answers a problem: samples must be {r.samples * r.at_most} "
+                f"or more, not {least}"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -76,4 +113,4 @@ class EvaluateConfig(Section):
 
     def changes_answers(self) -> dict[str, Any]:
         """What of this section an answer depends on, for stage keys; which examples it is shown, the caller adds."""
-        return self.model_dump(mode="json", exclude={"preset", "grader", "examples"})
+        return self.model_dump(mode="json", exclude={"preset", "grader", "examples", "planted", "redraw"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
@@ -87,10 +88,35 @@ class ProblemsConfig(Section):
     train: tuple[Source, ...] = ()  # empty only where nothing is trained (phases: [])
     # benchmark name -> its sources; never trained on. {benchmark: aime24, folder: DIR} is one by name (benchmarks.py).
     held_out: dict[str, tuple[Source, ...]] = Field({})
+    dev: dict[str, tuple[Source, ...]] = Field({})  # the same, for choices while an experiment is made
+    test: dict[str, tuple[Source, ...]] = Field({})  # no model is asked about these but by `run --test`
     decontaminate: DecontaminateConfig | None = DecontaminateConfig()  # null: only equal problems are dropped
     near_duplicates: float | None = Field(None, gt=0, le=1)  # Jaccard similarity at which a training problem is dropped
 
-    @field_validator("held_out", mode="before")
+    @property
+    def evaluated(self) -> dict[str, tuple[Source, ...]]:
+        """What every run asks the models about, by name."""
+        return {**self.held_out, **self.dev}
+
+    @property
+    def never_trained_on(self) -> dict[str, tuple[Source, ...]]:
+        """All held-out sets by name, those of `test` too."""
+        return {**self.evaluated, **self.test}
+
+    @model_validator(mode="after")
+    def _each_name_once(self) -> ProblemsConfig:
+        groups = {name: getattr(self, name) for name in ("held_out", "dev", "test")}
+        for one, other in itertools.combinations(groups, 2):
+            if twice := groups[one].keys() & groups[other].keys():
+                raise ValueError(f"{min(twice)!r} is a set of {one} and of {other}: name them apart")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_empty_groups(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without dev and test where there are none: stage keys from before them stay."""
+        return {k: v for k, v in plain(self).items() if v or k not in ("dev", "test")}
+
+    @field_validator("held_out", "dev", "test", mode="before")
     @classmethod
     def _by_name(cls, value: Any) -> Any:
         if not isinstance(value, dict):

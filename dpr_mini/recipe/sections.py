@@ -199,7 +199,7 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _samples_of_what_is_there(self) -> Recipe:
-        names = {*self.problems.held_out, *benchmarks.BENCHMARKS}
+        names = {*self.problems.never_trained_on, *benchmarks.BENCHMARKS}
         if unknown := sorted(self.evaluate.samples_of.keys() - names):
             raise Misplaced(
                 f"no benchmark {unknown[0]!r}; there are: {', '.join(sorted(names))}", "evaluate", "samples_of"
@@ -210,7 +210,7 @@ class Recipe(Section):
     def _problems_for_what_is_done(self) -> Recipe:
         if self.phases and not self.problems.train:
             raise Misplaced("nothing to train on; only phases: [] does without", "problems", "train")
-        if not self.phases and not self.problems.held_out:
+        if not self.phases and not self.problems.never_trained_on:
             raise Misplaced("phases: [] only scores the base model, and problems.held_out has none", "problems")
         return self
 
@@ -219,6 +219,7 @@ class Recipe(Section):
         templates = self.dialogue.words().templates
         uses = [("dialogue", "turns", name) for turn in self.dialogue.longest for name in turn]
         uses += [("evaluate", "turns", name) for turn in longest(self.evaluate.turns or ()) for name in turn]
+        uses += [("evaluate", "redraw", self.evaluate.redraw.turn)] if self.evaluate.redraw else []
         for section, key, name in [*uses, ("evaluate", "template", self.evaluate.template)]:
             if name not in templates:
                 raise Misplaced(f"no template {name!r}; there are: {', '.join(sorted(templates))}", section, key)
@@ -290,8 +291,11 @@ class Recipe(Section):
         def shrink(sources: tuple[Source, ...]) -> tuple[Source, ...]:
             return tuple(s.model_copy(update={"count": self.count(s), "seed": self.drawn_by(s)}) for s in sources)
 
-        held_out = {name: shrink(sources) for name, sources in self.problems.held_out.items()}
-        return self.problems.model_copy(update={"train": shrink(self.problems.train), "held_out": held_out})
+        groups = {
+            group: {name: shrink(sources) for name, sources in getattr(self.problems, group).items()}
+            for group in ("held_out", "dev", "test")
+        }
+        return self.problems.model_copy(update={"train": shrink(self.problems.train), **groups})
 
     def drawn_by(self, source: Source) -> int:
         """The seed of a source; a "run" source has another one for each seed of the recipe."""

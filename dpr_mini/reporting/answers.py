@@ -8,7 +8,7 @@ from typing import Any
 from dpr_mini.reporting import executed, figures
 from dpr_mini.reporting.document import Figures, Section, Table
 from dpr_mini.reporting.figures import Link
-from dpr_mini.reporting.results import GENERATING, Model, Results
+from dpr_mini.reporting.results import Model, Results
 from dpr_mini.scoring.stats import bootstrap, lengths, pass_rates
 from dpr_mini.types import Graded
 
@@ -31,7 +31,8 @@ def gallery(results: Results, to: Link) -> Section:
         add(figures.length(tokens), f"x: ratio of means to {next(iter(tokens))}. From {graded}.")
         shares = {m.label: m.cards[results.overall].behaviours for m in results.models}
         counts = {label: len(values) for label, values in tokens.items()}
-        add(figures.behaviours(shares, counts, to), f"Word patterns (behaviours.py). From {cards}.")
+        if all(shares.values()):  # none are counted in answers to tasks
+            add(figures.behaviours(shares, counts, to), f"Word patterns (behaviours.py). From {cards}.")
         revised = {m.label: m.cards[results.overall].revised for m in results.models}
         if any(revised.values()):
             changed = {m.label: changes(m.answers()) for m in results.models}
@@ -85,7 +86,7 @@ def spent(results: Results) -> tuple[dict[str, dict[str, float]], dict[str, dict
     tokens: dict[str, dict[str, float]] = {"new": {}, "trained": {}, "prompts": {}}
     for role, manifest in results.manifests.items():
         name, metrics = role, manifest["metrics"]
-        kind = "generating" if role in GENERATING else "training" if role.startswith("train") else "other"
+        kind = "generating" if role in results.generating else "training" if role.startswith("train") else "other"
         seconds[kind][name] = manifest["seconds"]
         if kind == "generating":
             tokens["new"][name] = metrics["tokens"]
@@ -123,7 +124,8 @@ def length_table(results: Results, recipe: Mapping[str, Any], to: Link) -> Secti
 
 def behaviour_table(results: Results, to: Link) -> Section:
     """Two kinds of count side by side: word patterns, and lines that were carried out (by us, exactly)."""
-    shares = {(m.label, "answers"): m.cards[results.overall].behaviours for m in results.models}
+    worded = [m for m in results.models if m.cards[results.overall].behaviours]
+    shares = {(m.label, "answers"): m.cards[results.overall].behaviours for m in worded}
     for role in results.drops:
         metrics = results.metrics(role)
         shares |= {(role, "drawn"): metrics["behaviours"], (role, "kept"): metrics["kept_behaviours"]}
@@ -135,7 +137,7 @@ def behaviour_table(results: Results, to: Link) -> Section:
         (f"{label.replace('_', '-')}, {what}", *(f"{by[n]:.1%}" for n in names), *_executed(done.get((label, what))))
         for (label, what), by in shares.items()
     ]
-    links = {(i, j): to(n, m.label) for i, m in enumerate(results.models) for j, n in enumerate(names, 1)}
+    links = {(i, j): to(n, m.label) for i, m in enumerate(worded) for j, n in enumerate(names, 1)}
     note = (
         f"{names[0].capitalize()} to {names[-1]}: share of responses that show the behaviour by word patterns, a lower "
         "bound (behaviours.py; precision and recall on labelled snippets: bench/results/behaviours.json). An "

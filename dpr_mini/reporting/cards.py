@@ -252,7 +252,8 @@ def _data(lineage: Lineage) -> list[Block]:
             rule, config = "equal to a held-out one", lineage.recipe["problems"]["decontaminate"]
             if config:
                 rule += f", or with {config['share']:.0%} of its {config['ngram']}-grams,"
-            held_out = sorted(lineage.recipe["problems"]["held_out"])
+            groups = (lineage.recipe["problems"].get(group, {}) for group in ("held_out", "dev", "test"))
+            held_out = sorted(name for group in groups for name in group)
             dropped = flat(m["metrics"]["dropped"]) or "none"
             text = f"Held out: {', '.join(held_out) or 'nothing'}. A training problem {rule} is dropped."
             blocks.append(Text(f"{text} Dropped, by rule: {dropped}."))

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from dpr_mini.reporting.document import Fold, Section, Table
-from dpr_mini.reporting.results import GENERATING, Results
+from dpr_mini.reporting.results import Results
 from dpr_mini.reporting.words import flat
 
 
@@ -46,7 +46,7 @@ def _facts(results: Results, recipe: Mapping[str, Any]) -> dict[str, Any]:
             f"{k} {config[k]:g}" for k in ("temperature", "top_p", "max_new_tokens")
         )
 
-    engines = list(dict.fromkeys(results.metrics(r)["engine"] for r in GENERATING if r in results.at))
+    engines = list(dict.fromkeys(results.metrics(r)["engine"] for r in results.generating))
     model = recipe["model"]["name"] + (f" @ {recipe['model']['revision']}" if recipe["model"]["revision"] else "")
     sampling = {"evaluate": "evaluation", "dialogue": "dialogue, each turn", "probe": "probe and phase-2 sampling"}
     return {

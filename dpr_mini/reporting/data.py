@@ -6,7 +6,7 @@ from dataclasses import fields
 
 from dpr_mini.reporting.document import Block, Section, Table
 from dpr_mini.reporting.figures import Link
-from dpr_mini.reporting.results import GENERATING, Bin, Results
+from dpr_mini.reporting.results import Bin, Results
 
 ORDER = ("drawn", "right", "wrong,", "right,", "kept", "kept:", "problems", "packed:")  # first words, down the funnel
 
@@ -69,7 +69,7 @@ def _counts(results: Results, phase: int) -> dict[str, str]:
 
 def _costs(results: Results) -> list[Block]:
     turns, trained = [], []
-    for role in (r for r in GENERATING if r in results.at):
+    for role in results.generating:
         metrics, seconds = results.metrics(role), results.manifests[role]["seconds"]
         for i, t in enumerate(metrics["turns"], 1):
             counts = [f"{t[k]:,}" for k in ("answers", "prompt_tokens")]

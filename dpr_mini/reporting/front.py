@@ -15,7 +15,7 @@ from dpr_mini.reporting import figures
 from dpr_mini.reporting.accuracy import CHANGED, by_scorer, origin
 from dpr_mini.reporting.document import Block, Figures, Points, Section, Text
 from dpr_mini.reporting.figures import Link
-from dpr_mini.reporting.results import FEWEST, GENERATING, Change, Results
+from dpr_mini.reporting.results import FEWEST, Change, Results
 from dpr_mini.reporting.words import change, draws, interval, p_equals, up_and_down
 from dpr_mini.scoring.stats import compare
 from dpr_mini.types import ALL
@@ -215,7 +215,7 @@ def _done(results: Results, recipe: Mapping[str, Any], phases: Sequence[int]) ->
 
 
 def _conditions(results: Results, recipe: Mapping[str, Any]) -> str:
-    engines = sorted({results.metrics(r)["engine"] for r in GENERATING if r in results.at})
+    engines = sorted({results.metrics(r)["engine"] for r in results.generating})
     text = (
         "By the method of arXiv 2601.05616 with our own prompts, rules and settings. One run: seed "
         f"{recipe['seed']}, scale {recipe['scale']:g}" + (f", engine {', '.join(engines)}." if engines else ".")

@@ -30,7 +30,8 @@ MEASURES: dict[str, Measure] = {
     "last_number": lambda a: a.last,
 }
 ANSWERS = "-answers"  # behind an evaluation's role: the stage that asked what it graded
-GENERATING = ("eval-0-answers", "dialogue-1", "eval-1-answers", "probe-2", "sample-2", "eval-2-answers")
+GENERATING = ("dialogue-1", "probe-2", "sample-2")  # these and what evaluations ask
+ASKING = (ANSWERS, "-planted", "-checks")  # how their stages' roles end
 FEWEST = 10  # problems; below, a percentile bootstrap is too narrow to claim anything from (ours)
 
 
@@ -115,6 +116,11 @@ class Results:
     def graded(self, file: str = MANIFEST) -> str:
         """The same file of all evaluations, for a note under a table."""
         return ", ".join(self.source(role, file) for role in self.evaluations)
+
+    @property
+    def generating(self) -> list[str]:
+        """Roles of the stages that asked a model, in the order they ran."""
+        return [role for role in self.at if role in GENERATING or role.endswith(ASKING)]
 
     @property
     def evaluations(self) -> list[str]:

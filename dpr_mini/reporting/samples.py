@@ -43,8 +43,8 @@ def _answers(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
         for word, before in (("wrong to right", False), ("right to wrong", True)):
             changed = [a for a in sampled if a.attempt is before and a.right is not before]
             titled[word, model.label] = f"{model.label}: {word} inside one answer", changed
-        for name in sampled[0].behaviours:
-            answers = [a for a in sampled if a.behaviours[name]]
+        for name in model.cards[results.overall].behaviours:
+            answers = [a for a in sampled if a.behaviours and a.behaviours[name]]
             titled[name, model.label] = f"{model.label}: answers that show {name}", answers
         chosen = {key: {a.id: a for a in answers} for key, (_, answers) in titled.items()}
         chosen = {key: {i: by[i] for i in by_hash(by)[:SHOWN]} for key, by in chosen.items()}

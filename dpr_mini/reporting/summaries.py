@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from dpr_mini.reporting.anatomy import anatomies
 from dpr_mini.reporting.document import Section
 from dpr_mini.reporting.results import FILTERS, Results, Word
 from dpr_mini.reporting.words import change, interval
@@ -43,11 +44,24 @@ def length(results: Results) -> str:
 
 def behaviours(results: Results) -> str:
     what = "word patterns in answers and in dialogues"
-    if not results.models:
+    if not results.models or not results.models[0].cards[results.overall].behaviours:
         return what
     name = next(iter(results.models[0].cards[results.overall].behaviours))
     shares = " to ".join(f"{card.behaviours[name]:.1%}" for card in _ends(results))
     return f"{what}; {name} in the answers: {shares}"
+
+
+def anatomy(results: Results) -> str:
+    what = "first and final answers, checks and verdicts by execution, planted attempts"
+    found = anatomies(results)
+    if not found:
+        return what
+    mended, spoiled = (sum(getattr(a, name) for *_, a in found) for name in ("mended", "spoiled"))
+    return f"{what}; {mended:,} responses mended, {spoiled:,} spoiled"
+
+
+def test(results: Results) -> str:
+    return "what every model scores on the sets that only --test opens, and when they were opened"
 
 
 def data(results: Results) -> str:
@@ -76,6 +90,8 @@ SUMMARIES: Mapping[str, Callable[[Results], str]] = {
     "Format or arithmetic?": scorers,
     "Length of answers": length,
     "Behaviours": behaviours,
+    "Attempts and checks": anatomy,
+    "Test sets": test,
     "Data": data,
     "Difficulty (phase 2)": difficulty,
     "A dropped dialogue": dropped,

@@ -51,12 +51,17 @@ def score(answers: Sequence[Graded], benchmark: str = ALL) -> Card:
         last_number=share(a.last for a in sampled),
         unparsed=share(a.verdict.status == "unparsed" for a in sampled),
         timeouts=sum(a.verdict.status == "timeout" for a in (*sampled, *greedy)),
-        behaviours={name: share(a.behaviours[name] > 0 for a in sampled) for name in behaviours.NAMES},
+        behaviours=_behaviours(sampled),
         joined=share(a.joined for a in talked) if talked else None,
         revised=len(revised),
         wrong_to_right=share(not a.attempt and a.right for a in revised),
         right_to_wrong=share(a.attempt and not a.right for a in revised),
     )
+
+
+def _behaviours(answers: Sequence[Graded]) -> dict[str, float]:
+    counts = [a.behaviours for a in answers if a.behaviours is not None]
+    return {name: share(of[name] > 0 for of in counts) for name in behaviours.NAMES} if counts else {}
 
 
 def _by_problem(answers: Sequence[Graded]) -> list[list[Graded]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from dpr_mini import tasks
 from dpr_mini.chat.template import first_attempt, join_text
 from dpr_mini.grading.grader import Grader
 from dpr_mini.grading.reading import first_result, last_number
 from dpr_mini.recipe import GraderConfig
+from dpr_mini.scoring.anatomy import dissect, first_right
 from dpr_mini.scoring.stats import subset
 from dpr_mini.selection import behaviours
 from dpr_mini.types import GREEDY, Dialogue, Executed, Graded, Problem
@@ -31,15 +33,12 @@ def grade(
     for d in answers:
         gold, text = by_id[d.problem_id].gold, d.turns[-1].text
         if isinstance(gold, Executed):
-            text = join_text(d, bridges)
-            cases += [((d.id, name), gold, text) for name in ("final", "last")]
-            cases.append(((d.id, "first"), gold, first_answer(tasks.named(gold.verifier), text)))
-        else:
-            cases += [
-                ((d.id, "final"), gold, text),
-                ((d.id, "first"), gold, first_result(text)),
-                ((d.id, "last"), gold, last_number(text)),
-            ]
+            continue
+        cases += [
+            ((d.id, "final"), gold, text),
+            ((d.id, "first"), gold, first_result(text)),
+            ((d.id, "last"), gold, last_number(text)),
+        ]
         if (before := d.turns[0].text if len(d.turns) > 1 else first_attempt(text, bridges)) is not None:
             cases.append(((d.id, "attempt"), gold, before))
         if len(d.turns) > 1:
@@ -49,18 +48,14 @@ def grade(
         graded = []
         for d in sorted(answers, key=lambda d: d.id):
             problem = by_id[d.problem_id]
+            if isinstance(problem.gold, Executed):
+                graded.append(executed(d, problem, problem.gold, bridges))
+                continue
             attempt, joined = verdicts.get((d.id, "attempt")), verdicts.get((d.id, "joined"))
             graded.append(
-                Graded(
-                    id=d.id,
-                    problem_id=d.problem_id,
-                    benchmark=problem.split,
-                    source=problem.source,
-                    level=problem.level,
-                    subject=problem.subject,
-                    sample=None if d.sample == GREEDY else d.sample,
-                    tokens=d.tokens,
-                    finish=d.finish,
+                _row(
+                    d,
+                    problem,
                     verdict=verdicts[d.id, "final"],
                     first=verdicts[d.id, "first"].ok,
                     last=verdicts[d.id, "last"].ok,
@@ -76,10 +71,42 @@ def grade(
 EXECUTED = "/executed"  # how a verdict of a task's verifier ends
 
 
-def first_answer(task: tasks.Task, text: str) -> str:
-    """The response cut after its first attempt."""
+def executed(d: Dialogue, problem: Problem, gold: Executed, bridges: Mapping[str, str]) -> Graded:
+    """A response to a task's problem, read once: its last attempt counts, each attempt and check is judged.
+
+    Words are not counted in it (`behaviours` is None): what they would announce is in the trace, executed.
+    """
+    task, text = tasks.named(gold.verifier), join_text(d, bridges)
     trace = tasks.read(task, text)
-    return text[: trace.attempts[0].end] if trace.attempts else ""
+    judged = dissect(task, gold.statement, trace, [i for t in d.turns for i in t.ids], text)
+    verdict = tasks.verdict(task, gold.statement, trace)
+    before = d.turns[0].text if len(d.turns) > 1 else first_attempt(text, bridges)
+    return _row(
+        d,
+        problem,
+        verdict=verdict,
+        first=first_right(judged),
+        last=verdict.ok,
+        attempt=None if before is None else tasks.grade(gold, before).ok,
+        joined=verdict.ok if len(d.turns) > 1 else None,
+        behaviours=None,
+        trace=judged,
+    )
+
+
+def _row(d: Dialogue, problem: Problem, **judged: Any) -> Graded:
+    return Graded(
+        id=d.id,
+        problem_id=d.problem_id,
+        benchmark=problem.split,
+        source=problem.source,
+        level=problem.level,
+        subject=problem.subject,
+        sample=None if d.sample == GREEDY else d.sample,
+        tokens=d.tokens,
+        finish=d.finish,
+        **judged,
+    )
 
 
 def votes(answers: Sequence[Graded], grader: Grader) -> dict[str, str]:

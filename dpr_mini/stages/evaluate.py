@@ -9,51 +9,31 @@ its last number: the gap between them separates a better format from better arit
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from dpr_mini.chat.conversation import (
-    Conversation,
-    Generation,
-    examples,
-    out_of_room,
-    run_dialogues,
-    script,
-    usage,
-)
-from dpr_mini.chat.script import Adaptive, Judge
-from dpr_mini.engines.base import SamplingParams, described
+from dpr_mini.chat.asking import Asking, asked
+from dpr_mini.chat.conversation import out_of_room, run_dialogues, usage
+from dpr_mini.engines.base import described
 from dpr_mini.grading.grader import given_up
-from dpr_mini.recipe import EvaluateConfig, Example, GraderConfig, RecipeError
+from dpr_mini.recipe import GraderConfig, RecipeError
 from dpr_mini.recipe.turns import adaptive
+from dpr_mini.scoring.anatomy import anatomies
 from dpr_mini.scoring.card import score_all
 from dpr_mini.scoring.graded import grade
-from dpr_mini.store import Kind, Settings, StoreError, Work, read_problems, read_rows, write_rows
-from dpr_mini.types import GREEDY, Dialogue, Problem, from_row, seed_for
-
-
-@dataclass(frozen=True)
-class AnswersSettings(Settings):
-    config: EvaluateConfig
-    templates: Mapping[str, str]  # those that the question uses
-    examples: Sequence[Example]  # few-shot examples before the question; empty where `config.examples` is off
-    generation: Generation
-    bridges: Mapping[str, str] = field(default_factory=dict)  # of the turns, where what is asked depends on them
-
-    def key(self) -> dict[str, Any]:
-        shown = [e.model_dump(mode="json") for e in self.examples]
-        key = self.config.changes_answers() | {"templates": dict(self.templates)}
-        key |= {"bridges": dict(self.bridges)} if self.bridges else {}
-        return key | ({"examples": shown} if shown else {}) | self.generation.key()
+from dpr_mini.store import Kind, Settings, StoreError, Work, read_rows, write_rows
+from dpr_mini.types import GREEDY, Dialogue, from_row, seed_for
 
 
 @dataclass(frozen=True)
 class CardsSettings(Settings):
     grader: GraderConfig
     bridges: Mapping[str, str]
+    splits: Sequence[str] | None = None  # the held-out sets that were asked; None: all of them
 
     def key(self) -> dict[str, Any]:
-        return {"grader": self.grader.model_dump(mode="json"), "bridges": dict(self.bridges)}
+        splits = {"splits": list(self.splits)} if self.splits is not None else {}
+        return {"grader": self.grader.model_dump(mode="json"), "bridges": dict(self.bridges)} | splits
 
 
 def answers(work: Work) -> dict[str, Any]:
@@ -62,24 +42,11 @@ def answers(work: Work) -> dict[str, Any]:
     An answer's seed depends on the recipe's seed, the problem and its number alone: a larger k adds to the same draws.
     Raises RecipeError where examples are asked for and no problem is shown any.
     """
-    settings: AnswersSettings = work.settings
-    config, templates = settings.config, settings.templates
-    problems = read_problems(work.inputs["problems"], train=False)
-    sampled_params = SamplingParams(config.max_new_tokens, config.temperature, config.top_p)
-    greedy = SamplingParams(config.max_new_tokens, temperature=0.0)
-    judge = Judge(settings.bridges)  # without a grader: nothing that is asked depends on the expected answer
-
-    def conversation(number: int, p: Problem, i: int) -> Conversation:
-        turns = script(config.asked, templates, p.text, number + i)
-        shown = examples(settings.examples, p, [name for name, _ in turns], templates)
-        asked = Adaptive(config.asked, templates, p, number + i, judge) if adaptive(config.asked) else turns
-        sampling = greedy if i == GREEDY else sampled_params
-        return Conversation(
-            p.id, i, asked, sampling, seed_for(settings.generation.seed, "eval", p.id, i), config.system, shown
-        )
-
+    settings: Asking = work.settings
+    config, seed = settings.config, settings.generation.seed
+    problems = asked(work.inputs["problems"], settings.splits)
     conversations = [
-        conversation(number, p, i)
+        settings.conversation(number, p, i, seed_for(seed, "eval", p.id, i))
         for number, p in enumerate(problems)
         for i in [*range(config.k(p.split)), *([GREEDY] if config.greedy else [])]
     ]
@@ -98,11 +65,13 @@ def answers(work: Work) -> dict[str, Any]:
 def cards(work: Work) -> dict[str, Any]:
     """Grade the answers into graded.jsonl; metrics: a score card per benchmark, answers given up on.
 
+    Where there are problems of tasks, also the anatomy of the responses to them (`anatomy.py`).
+
     Raises StoreError for an answer to a problem that is not held out.
     """
     settings: CardsSettings = work.settings
     folder, answered = work.folder, work.inputs["answers"]
-    problems = read_problems(work.inputs["problems"], train=False)
+    problems = asked(work.inputs["problems"], settings.splits)
     dialogues = [from_row(Dialogue, row) for row in read_rows(answered / "rows.jsonl")]
     if strange := {d.problem_id for d in dialogues} - {p.id for p in problems}:
         raise StoreError(f"{answered / 'rows.jsonl'}: {len(strange)} problems are not held out here: {min(strange)}")
@@ -110,7 +79,9 @@ def cards(work: Work) -> dict[str, Any]:
     write_rows(folder / "graded.jsonl", (answer.to_row() for answer in graded))
     benchmarks = list(dict.fromkeys(p.split for p in problems))  # in the recipe's order
     scores = {name: card.to_row() for name, card in score_all(graded, benchmarks).items()}
-    return {"cards": scores, "grader": given_up(answer.verdict for answer in graded)}
+    parts = {name: of.to_row() for name, of in anatomies(graded, benchmarks).items()}
+    given = given_up(answer.verdict for answer in graded)
+    return {"cards": scores, "grader": given} | ({"anatomy": parts} if parts else {})
 
 
 ANSWERS = Kind(version=1, run=answers)  # raised when `rows.jsonl` changes

@@ -40,7 +40,7 @@ class ProblemsSettings(Settings):
     @classmethod
     def of(cls, recipe: Recipe, base: Path) -> ProblemsSettings:
         sources = recipe.scaled_problems()
-        origins = [*sources.train, *(s for group in sources.held_out.values() for s in group)]
+        origins = [*sources.train, *(s for group in sources.never_trained_on.values() for s in group)]
         files = {s.file: file_digest(base / s.file) for s in origins if s.file and (base / s.file).is_file()}
         return cls(sources, files, base, recipe.scale)
 
@@ -61,7 +61,7 @@ def run(work: Work) -> dict[str, Any]:
     kept_problems: list[Problem] = []
     drops: list[Drop] = []
     shares: dict[str, list[int]] = {}  # source -> taken, of how many
-    groups = [*config.held_out.items(), *([("train", config.train)] if config.train else [])]
+    groups = [*config.never_trained_on.items(), *([("train", config.train)] if config.train else [])]
     for split, sources in groups:
         for source in sources:
             fresh = _fresh(_read(source, base), source, split, guard, drops)

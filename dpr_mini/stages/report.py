@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpr_mini.reporting import answers, data, dialogues, samples
+from dpr_mini.reporting import anatomy, answers, data, dialogues, samples
 from dpr_mini.reporting.accuracy import format_or_arithmetic, headline, verdicts
 from dpr_mini.reporting.conditions import conditions, scorecards, summary
 from dpr_mini.reporting.document import Section, render
@@ -47,9 +47,11 @@ def write(folder: Path, at: Mapping[str, Path], recipe: Mapping[str, Any]) -> di
     groups = samples.groups(results)
     to = samples.linker({key: group.anchor for key, group in groups.items()})
     folded = [
+        anatomy.test(results),
         verdicts(results),
         headline(results, recipe, to),
         format_or_arithmetic(results, to),
+        anatomy.section(results),
         answers.length_table(results, recipe, to),
         answers.behaviour_table(results, to),
         data.funnel(results, to),

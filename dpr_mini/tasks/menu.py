@@ -12,7 +12,7 @@ from dpr_mini.tasks.base import Task
 from dpr_mini.tasks.countdown import Countdown
 from dpr_mini.tasks.numbers import Factorisation, Linear, MissingFactor, ProductAndSum, Sums
 from dpr_mini.tasks.sudoku import Sudoku
-from dpr_mini.tasks.trace import read
+from dpr_mini.tasks.trace import Trace, read
 from dpr_mini.types import Executed, UserError, Verdict, nearest
 
 TASKS: dict[str, type[Task]] = {
@@ -44,8 +44,12 @@ def named(name: str) -> Task:
 def grade(gold: Executed, text: str) -> Verdict:
     """The verdict on the last attempt in a response: it is executed, not compared with one right answer."""
     task = named(gold.verifier)
-    trace = read(task, text)
+    return verdict(task, gold.statement, read(task, text))
+
+
+def verdict(task: Task, statement: str, trace: Trace) -> Verdict:
+    """The same for a response that was read."""
     if not trace.answer:
         return Verdict("unparsed", "", f"{'answer' if trace.attempts else 'none'}/executed")
-    right = task.right(gold.statement, trace.answer)
+    right = task.right(statement, trace.answer)
     return Verdict("correct" if right else "wrong", task.normal(trace.answer), "answer/executed")

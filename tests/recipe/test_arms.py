@@ -271,7 +271,7 @@ def arms(tmp_path, monkeypatch):
     """Two recipes with one store whose stages only leave a note; what ran, in order."""
     log: list[str] = []
 
-    def stages(asked, folder):
+    def stages(asked, folder, test=False):
         problems = fake("problems", {}, log)
         report = plain_stage("report", 1, {"name": asked.name, "seed": asked.seed}, write, {"problems": problems})
         return {"problems": problems, "report": report}
@@ -322,7 +322,7 @@ def test_one_arm_that_fails_does_not_stop_the_others(arms, tmp_path, monkeypatch
     log, a, b = arms
     good = pipeline.build
 
-    def build(asked, folder):
+    def build(asked, folder, test=False):
         if asked.name == "a":
             raise store.StoreError("no dialogue was kept")
         return good(asked, folder)

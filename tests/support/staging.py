@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini import recipe, store
+from dpr_mini.chat.asking import Asking
 from dpr_mini.chat.conversation import Generation
 from dpr_mini.stages import dialogue as dialogue_stage
 from dpr_mini.stages import difficulty, evaluate
@@ -85,7 +86,7 @@ def sample(folder, problems, probed, engine, template, config, draw, question, s
 
 
 def answers(folder, problems, engine, template, config, templates, seed, known=()) -> dict[str, Any]:
-    settings = evaluate.AnswersSettings(config, templates, known if config.examples else (), generation(seed))
+    settings = Asking(config, templates, known if config.examples else (), generation(seed))
     held_out = [replace(p, split="bench") if p.split == "train" else p for p in problems]
     inputs = {"problems": problems_folder(folder, held_out)}
     return evaluate.answers(Work("eval-0-answers", folder, settings, inputs, OneEngine(engine, template)))
