@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_serializer, model_validator
 
 from dpr_mini.recipe import benchmarks, prompts
 from dpr_mini.recipe.base import Misplaced, Positive, Section, Share
+from dpr_mini.recipe.hypotheses import Hypothesis
 from dpr_mini.recipe.problems import ProblemsConfig, Source, shrunk
 from dpr_mini.recipe.prompts import Words
 
@@ -303,6 +304,7 @@ class Recipe(Section):
     pack_2: PackConfig = PackConfig()  # phase 2; keys not given are those of `pack`
     train_2: TrainConfig = TrainConfig()  # phase 2; keys not given are those of `train`
     evaluate: EvaluateConfig = EvaluateConfig()
+    hypotheses: tuple[Hypothesis, ...] = ()  # registered for `compare`; they change no stage
 
     @model_validator(mode="before")
     @classmethod

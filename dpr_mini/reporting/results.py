@@ -31,7 +31,7 @@ MEASURES: dict[str, Measure] = {
 }
 ANSWERS = "-answers"  # behind an evaluation's role: the stage that asked what it graded
 GENERATING = ("eval-0-answers", "dialogue-1", "eval-1-answers", "probe-2", "sample-2", "eval-2-answers")
-FEWEST = 10  # problems; below, a percentile bootstrap is too narrow to claim anything from (ours)
+FEWEST = 10  # problems; below, nothing is claimed from an interval (ours)
 
 
 @dataclass(frozen=True)
