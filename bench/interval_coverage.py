@@ -1,13 +1,13 @@
 """Coverage of the intervals by simulation: how often a 95 % interval holds the true value.
 
-    python bench/coverage.py [--runs 4000] [--out FILE]     # prints tables, writes bench/results/coverage.json
+    python bench/interval_coverage.py [--runs 4000] [--out FILE]     # prints tables, writes bench/results/coverage.json
 
 Two questions. *crossed*: a difference of two arms on n problems, S seeds of training and k draws each; the truth is the
 method's difference on new problems with a new seed. A problem's chance is drawn from a Beta distribution; each arm and
 seed moves it on the logit scale, by a part that the problem has in every seed and one that it has in this seed alone,
-and a seed moves all problems of an arm so that the mean rate changes by a normal amount of known sd. *single*: one arm's
-rate from k draws of n problems. Beside ours stand the intervals that ours replaced: the percentile bootstrap over
-problems, and the crossed interval with the seeds' variance cut off at zero.
+and a seed moves all problems of an arm so that the mean rate changes by a normal amount of known sd. *single*: one
+arm's rate from k draws of n problems. Beside ours stand others: over problems alone, crossed with the seeds' variance
+cut off at zero, and the percentile bootstrap.
 """
 
 from __future__ import annotations
