@@ -100,8 +100,8 @@ def hypotheses(numbers: Numbers) -> Table:
     head = ("hypothesis", "on", "estimate", "p", "Holm p, family", "size", "margin", "verdict")
     note = (
         "Brackets: 95 % over problems and seeds; below over problems alone. p: two-sided t over both, of an "
-        "equivalence the larger of two one-sided ones; flips: sign-flip tests of the mean, problems or seeds as blocks. Holm's "
-        "step-down within a family, where a missing hypothesis counts with p = 1; verdicts are at 0.05."
+        "equivalence the larger of two one-sided ones; flips: sign-flip tests of the mean, problems or seeds as "
+        "blocks. Holm's step-down within a family, where a missing hypothesis counts with p = 1; verdicts are at 0.05."
     )
     return Table(head, rows, "graded.jsonl of the evaluations in comparison.json", note=note)
 
@@ -130,8 +130,10 @@ def arms(numbers: Numbers) -> Table:
         cells = (_both(d), _tested(d), _both(g), f"{s.tokens_mean:.1f}", f"{s.truncated:.1%}")
         rows.append((name, interval(s) + alone, spread, greedy, *cells))
     baseline = numbers["baseline"]
-    head = ("arm", "pass@1", "over seeds", "greedy", f"pass@1 - {baseline}", "p", f"greedy - {baseline}")
-    note = f"Benchmark {overall}. {_brackets(numbers)} p: t over both; flips: sign-flip test of the mean over problems."
+    test = "sign test" if _score(numbers, baseline, overall).problems_low is None else "p"
+    head = ("arm", "pass@1", "over seeds", "greedy", f"pass@1 - {baseline}", test, f"greedy - {baseline}")
+    how = "exact, two-sided" if test == "sign test" else "t over both; flips: sign-flip test of the mean over problems"
+    note = f"Benchmark {overall}. {_brackets(numbers)} {test[0].upper()}{test[1:]}: {how}."
     return Table((*head, "tokens", "truncated"), rows, "graded.jsonl of the evaluations in comparison.json", note=note)
 
 
@@ -254,4 +256,4 @@ def _difference(numbers: Numbers, arm: str, on: str, measure: str) -> ArmDiffere
     keys = (arm, numbers["baseline"], on, measure)
     rows = ((tuple(d[k] for k in ("arm", "baseline", "on", "measure")), d) for d in numbers["differences"])
     row = next((d for of, d in rows if of == keys), None)
-    return row and from_row(ArmDifference, row)
+    return row and from_row(ArmDifference, {"p": row.get("p_sign"), **row})  # older files have a sign test's

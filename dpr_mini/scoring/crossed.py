@@ -26,9 +26,9 @@ class Crossed:
     """The mean over `n` problems and `seeds`, with its 95 % interval [low, high] over both and one over problems alone.
 
     `p` is two-sided, of the t behind the interval. `p_problems` and `p_seeds` are those of flipping the signs of whole
-    problems (about these seeds) and of whole seeds (exact, never under 2 / 2^seeds). With one seed everything is over
-    problems alone, and `p_seeds` is None. For one problem, of which nothing can be said, `se`, `df` and `p`
-    are None and the intervals empty.
+    problems (about these seeds) and of whole seeds (about these problems; never under 2 / 2^seeds). With one seed
+    everything is over problems alone, and `p_seeds` is None. For one problem, of which nothing can be said, `se`, `df`
+    and `p` are None and the intervals empty.
     """
 
     n: int

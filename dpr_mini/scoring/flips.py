@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-ENUMERATED = 2**14  # choices of signs that are all tried
+ENUMERATED = 2**12  # choices of signs that are all tried
 GRIDS = 960  # common denominators that are looked for: those of rates from any two numbers of draws up to 32
 GRID_STEPS = 400_000  # of the sum of all sizes: above, the exact distribution takes too long
 DRAWS = 9_999  # Monte Carlo otherwise: p is at least 1 / (DRAWS + 1)
@@ -30,13 +30,13 @@ def flip_test(differences: Sequence[float]) -> float:
     sizes = sizes[sizes > 0]
     if not sizes.size:
         return 1.0
-    if (steps := _on_a_grid(sizes)) is not None:
-        grid, chances = _sums(steps)
-        return min(1.0, float(chances[np.abs(grid) >= round(seen * steps.sum() / sizes.sum())].sum()))
     bound = seen * (1 - CLOSE) - CLOSE * sizes.max()
     if 2**sizes.size <= ENUMERATED:
         signs = 1 - 2 * ((np.arange(2**sizes.size)[:, None] >> np.arange(sizes.size)) & 1)
         return float(np.mean(np.abs(signs @ sizes) >= bound))
+    if (steps := _on_a_grid(sizes)) is not None:
+        grid, chances = _sums(steps)
+        return min(1.0, float(chances[np.abs(grid) >= round(seen * steps.sum() / sizes.sum())].sum()))
     rng = np.random.default_rng(0)
     hits = sum(
         int(np.sum(np.abs((1.0 - 2.0 * rng.integers(0, 2, (part, sizes.size))) @ sizes) >= bound))
@@ -47,13 +47,9 @@ def flip_test(differences: Sequence[float]) -> float:
 
 def _on_a_grid(sizes: np.ndarray) -> np.ndarray | None:
     """The sizes as whole numbers of a common unit 1/q, q at most GRIDS; None where there is none, or too many units."""
-    largest = sizes.max()
-    for q in range(1, GRIDS + 1):
-        if sizes.sum() * q > GRID_STEPS:
-            return None
-        if np.all(np.abs(sizes * q - np.rint(sizes * q)) < CLOSE * q * max(1.0, largest)):
-            return np.rint(sizes * q).astype(int)
-    return None
+    units = np.unique(sizes)[:, None] * np.arange(1, min(GRIDS, int(GRID_STEPS / sizes.sum())) + 1)
+    fits = np.all(np.abs(units - np.rint(units)) < CLOSE * np.maximum(units, 1.0), axis=0)
+    return np.rint(sizes * (int(np.argmax(fits)) + 1)).astype(int) if fits.any() else None
 
 
 def _sums(steps: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from dpr_mini.scoring.flips import flip_test
 from dpr_mini.types import ALL, Estimate, Graded, Lengths, UserError, wilson
 
 RESAMPLES = 4000
+UNSURE = 2  # problems: weight of the doubt that draws of one problem are worth more than one (by simulation)
 
 Measure = Callable[[Graded], float]  # what an answer counts: 0 or 1 for a scorer, or any number, such as its tokens
 Names = tuple[str, str]  # of two models, for the line that refuses to compare them
@@ -63,8 +64,11 @@ def estimate(rates: Sequence[float]) -> Estimate:
     """The mean of one rate in [0, 1] a problem with its 95 % interval over problems and the standard error.
 
     With one answer a problem, or where all problems have the same rate, the interval is Wilson's for n draws, e.g.
-    [0, 0.114] for 0 of 30 (se is None where no problem differs). Else `rate_interval`. Raises ValueError without a
-    problem.
+    [0, 0.114] for 0 of 30 (se is None where no problem differs). Else it is Wilson's with t and the number of problems
+    that the mean is worth, its effective size (Kish 1965). What goes beyond n is shrunk where few problems have shown
+    how alike their draws are: at 1 right of 80 they look independent. A percentile bootstrap covers 0.81 for 20
+    problems at a rate of 0.07 and k = 4, this 0.95 to 0.98 for 20 to 120 at 0.07 to 0.5 (bench/results/coverage.json).
+    Raises ValueError without a problem.
     """
     array = np.asarray(rates, dtype=np.float64)
     if not array.size:
@@ -74,17 +78,19 @@ def estimate(rates: Sequence[float]) -> Estimate:
         return Estimate(n, mean, *wilson(mean, n), None)
     if np.isin(array, (0.0, 1.0)).all():
         return Estimate(n, mean, *wilson(mean, n), error)
-    return Estimate(n, mean, *rate_interval(mean, error, n - 1, n), error)
+    telling = min(int((array > 0).sum()), int((array < 1).sum()))
+    gain = max(effective_size(mean, error) - n, 0) * telling / (telling + UNSURE)
+    return Estimate(n, mean, *wilson(mean, n + gain, quantile(n - 1)), error)
 
 
-def rate_interval(mean: float, se: float, df: float, least: float = 0.0) -> tuple[float, float]:
-    """95 % interval of a mean rate in (0, 1) that stays in [0, 1]: Wilson's, with the n that `se` is worth, and t.
+def rate_interval(mean: float, se: float, df: float) -> tuple[float, float]:
+    """95 % interval of a mean rate in (0, 1) that stays in [0, 1]: Wilson's, with t and the size that `se` is worth."""
+    return wilson(mean, effective_size(mean, se), quantile(df))
 
-    The effective size is mean (1 - mean) / se^2 (Kish 1965), at least `least`. A percentile bootstrap covers
-    0.81 for 20 problems at a rate of 0.07, this 0.93 to 0.98 for 20 to 120 of them (bench/results/coverage.json).
-    """
-    size = max(mean * (1 - mean) / se**2, least)
-    return wilson(mean, size, quantile(df))
+
+def effective_size(mean: float, se: float) -> float:
+    """How many independent draws would give a mean rate this standard error (Kish 1965)."""
+    return mean * (1 - mean) / se**2
 
 
 def pass_at_k(n: int, c: int, k: int) -> float:
