@@ -23,6 +23,7 @@ from dpr_mini import store
 from dpr_mini.scoring.crossed import interval, joined, two_sided
 
 ROOT = Path(__file__).resolve().parent.parent
+ROUNDED = 0.00051  # what a number of three places may differ from its own
 PAGES = ("README.md", "docs/*.md", "bench/LOG.md")
 
 
@@ -50,16 +51,22 @@ def fell(row: Mapping[str, Any]) -> bool:
     return old and row["low"] is not None and not excludes_zero(row["low"], row["high"])
 
 
+def stated(text: str) -> Iterator[tuple[int, tuple[float, float, float]]]:
+    """(line, (mean, low, high)) of every signed difference with an interval in a page."""
+    number = r"([-+]?\d\.\d{3})"
+    starts = [0, *(m.end() for m in re.finditer("\n", text))]
+    for match in re.finditer(rf"([-+]\d\.\d{{3}})\*{{0,2}}\s+\[{number},\s+{number}\]", text):
+        yield bisect.bisect_right(starts, match.start()), tuple(map(float, match.groups()))
+
+
 def claims(row: Mapping[str, Any], pages: Mapping[str, str]) -> Iterator[str]:
     """file:line of every place where the difference stands with its old interval, in either direction."""
     values = row["mean"], row["problems_low"], row["problems_high"]
-    for mean, low, high in (values, (-values[0], -values[2], -values[1])):
-        number = [rf"{re.escape(f'{x:+.3f}')}" if round(x, 3) else r"[-+]?0\.000" for x in (mean, low, high)]
-        form = re.compile(rf"{number[0]}\*{{0,2}}\s+\[{number[1]},\s+{number[2]}\]")
+    for wanted in (values, (-values[0], -values[2], -values[1])):
         for name, text in pages.items():
-            starts = [0, *(m.end() for m in re.finditer("\n", text))]
-            for match in form.finditer(text):
-                yield f"{name}:{bisect.bisect_right(starts, match.start())}"
+            for line, said in stated(text):
+                if all(abs(x - y) < ROUNDED for x, y in zip(said, wanted, strict=True)):
+                    yield f"{name}:{line}"
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -91,11 +98,18 @@ def recompute(root: Path) -> dict[str, Any]:
             row["claims"] = sorted(set(claims(row, pages)), key=lambda at: (at.split(":")[0], len(at), at))
         files[file.relative_to(root).as_posix()] = rows
     every = [row for rows in files.values() for row in rows]
+    found = {at for row in every for at in row["claims"]}
     return {
         "what": "published differences with the spread of their seeds in the interval: tools/recompute_comparisons.py",
         "differences": len(every),
         "excluded_zero": sum(excludes_zero(r["problems_low"], r["problems_high"]) for r in every),
         "no_longer": sum(map(fell, every)),
+        "unmatched": [
+            at
+            for name, text in pages.items()
+            for at in dict.fromkeys(f"{name}:{n}" for n, _ in stated(text))
+            if at not in found
+        ],
         "files": files,
     }
 
@@ -105,16 +119,23 @@ def main() -> None:
     parser.add_argument("--root", type=Path, default=ROOT)
     root = parser.parse_args().root
     found = recompute(root)
-    stated = [row for rows in found["files"].values() for row in rows if row["claims"]]
-    stated.sort(key=lambda r: (not fell(r), r["claims"]))
+    shown = {}  # a pair of arms once, in whichever direction it comes first
+    for file, rows in found["files"].items():
+        for row in rows:
+            if row["claims"]:
+                shown.setdefault((file, frozenset((row["arm"], row["baseline"])), row["on"], row["measure"]), row)
+    claimed = sorted(shown.values(), key=lambda r: (not fell(r), r["claims"]))
     lines = [
         "# Published comparisons with the spread of their seeds",
         "",
-        f"Written by `tools/recompute_comparisons.py`: of {found['differences']} differences {found['excluded_zero']} had "
+        f"By `tools/recompute_comparisons.py`: of {found['differences']} differences {found['excluded_zero']} had "
         f"an interval without zero, {found['no_longer']} of these have one with it now. Below are those that a page "
         "states, with file and line as of this writing. All intervals are 95 %.",
         "",
-        *table(stated),
+        *table(claimed),
+        "",
+        "Differences with an interval that stand in none of these files: of one run, whose interval is about that one "
+        f"training, or of comparisons that are not kept here: {', '.join(found['unmatched'])}.",
     ]
     out = root / "bench" / "results"
     store.write_json(out / "recomputed.json", found)

@@ -55,7 +55,9 @@ def test_a_null_is_called_a_null(written: tuple[str, str, dict[str, Any]]) -> No
     null = next(line for line in lines if "base to phase 1" in line)
     assert null.startswith("- **no change shown**") and "no change that this many problems could show" in null
     claims = [line for line in written[1].splitlines() if line.startswith(("- **improved", "- **got worse"))]
-    assert claims and all(re.search(r"[-+]0\.\d+ (\(n=\d+\)|\\\[[-+]0\.\d+, [-+]0\.\d+\\\], n=\d+)", line) for line in claims)
+    assert claims and all(
+        re.search(r"[-+]0\.\d+ (\(n=\d+\)|\\\[[-+]0\.\d+, [-+]0\.\d+\\\], n=\d+)", line) for line in claims
+    )
 
 
 def test_a_gain_of_format_alone_is_called_that(written: tuple[str, str, dict[str, Any]]) -> None:
