@@ -198,12 +198,15 @@ def compare(
         str | None, typer.Option(help="The arm to compare with; the untouched model by default.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write into; the first RUN by default.")] = None,
+    hypotheses: Annotated[
+        Path | None, typer.Option(metavar="RECIPE", help="Test this recipe's hypotheses; those of the runs by default.")
+    ] = None,
 ) -> None:
-    """Set runs side by side: pass@1 with intervals, paired differences, bins by difficulty, what each cost."""
+    """Set runs side by side: registered hypotheses, pass@1 with intervals, paired differences, what each cost."""
     with one_line_errors():
         from dpr_mini.commands.compare import compare
 
-        compare(folders, out, baseline)
+        compare(folders, out, baseline, hypotheses)
 
 
 @app.command()

@@ -386,11 +386,10 @@ class Card:
         return from_row(cls, {"k_most": row["k"], **row})
 
 
-def wilson(rate: float, n: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a rate that n draws gave (Wilson 1927); (0, 1) for no draw."""
+def wilson(rate: float, n: float, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's 95 % interval of a rate that n draws gave (Wilson 1927); (0, 1) for no draw. `z` is the quantile."""
     if not n:
         return 0.0, 1.0
-    z = 1.959964
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return max(0.0, centre - half), min(1.0, centre + half)

@@ -143,7 +143,7 @@ def summary(results: Results, recipe: dict[str, Any], seconds: float) -> list[st
         "",
         *_table(head, rows),
         "",
-        f"One run, seed {recipe['seed']}; intervals: 95 % bootstrap over problems; p: exact sign test. "
+        f"One run, seed {recipe['seed']}; intervals: 95 % over problems; p: sign-flip test of the mean. "
         f"T={asked['temperature']:g}, top-p {asked['top_p']:g}. "
         f"{machine['cores']} cores of {machine['cpu']}, {machine['gpu'] or 'no GPU'}, "
         f"{seconds / 60:.1f} minutes for all stages; "

@@ -6,17 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dpr_mini import store
-from dpr_mini.reporting.arms import arrange, collect, summary
+from dpr_mini.recipe import RecipeError, load
+from dpr_mini.reporting.arms import arrange, collect, registered
+from dpr_mini.reporting.numbers import summary
 
 
-def compare(folders: Sequence[Path], out: Path | None = None, baseline: str | None = None) -> None:
-    """Write comparison.json, .md and .svg into `out` (the first folder by default), and print the table of arms."""
+def compare(
+    folders: Sequence[Path], out: Path | None = None, baseline: str | None = None, recipe: Path | None = None
+) -> None:
+    """Write comparison.json, .md and .svg into `out` (the first folder by default), print hypotheses and arms.
+
+    Tested are the hypotheses of `recipe`, or those that the runs' recipes register. Raises RecipeError where `recipe`
+    has none.
+    """
     from dpr_mini.reporting import comparison
 
-    arms = arrange(collect(folders), baseline)
+    runs = collect(folders)
+    hypotheses = load(recipe).hypotheses if recipe else registered(runs)
+    if recipe and not hypotheses:
+        raise RecipeError(f"{recipe}: it has no hypotheses")
+    arms = arrange(runs, baseline)
     out = out or folders[0]
     out.mkdir(parents=True, exist_ok=True)
-    numbers = summary(arms)
+    numbers = summary(arms, hypotheses)
     store.write_json(out / "comparison.json", numbers)
     store.write_text(out / "comparison.md", comparison.page(numbers))
     store.write_text(out / "comparison.svg", comparison.figure(numbers))

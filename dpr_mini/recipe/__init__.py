@@ -4,6 +4,7 @@ from dpr_mini.recipe.base import Positive, RecipeError, Section, Share
 from dpr_mini.recipe.data import FillerConfig, FilterConfig, PackConfig
 from dpr_mini.recipe.dialogue import Branches, DialogueConfig, Example
 from dpr_mini.recipe.evaluation import EvaluateConfig, GraderConfig, PlantedConfig, RedrawConfig
+from dpr_mini.recipe.hypotheses import Hypothesis, Side
 from dpr_mini.recipe.problems import Columns, DecontaminateConfig, ProblemsConfig, Source, shrunk
 from dpr_mini.recipe.reading import INHERIT, Origin, load, parse
 from dpr_mini.recipe.sections import (

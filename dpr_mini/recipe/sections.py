@@ -18,6 +18,7 @@ from dpr_mini.recipe.base import Misplaced, Positive, Section, Share, Temperatur
 from dpr_mini.recipe.data import FilterConfig, PackConfig
 from dpr_mini.recipe.dialogue import DialogueConfig
 from dpr_mini.recipe.evaluation import EvaluateConfig, GraderConfig
+from dpr_mini.recipe.hypotheses import Hypothesis
 from dpr_mini.recipe.problems import ProblemsConfig, Source, shrunk
 from dpr_mini.recipe.turns import adaptive, longest
 from dpr_mini.types import seed_for
@@ -185,6 +186,7 @@ class Recipe(Section):
     pack_2: PackConfig = PackConfig()  # phase 2; keys not given are those of `pack`
     train_2: TrainConfig = TrainConfig()  # phase 2; keys not given are those of `train`
     evaluate: EvaluateConfig = EvaluateConfig()
+    hypotheses: tuple[Hypothesis, ...] = ()  # registered for `compare`; they change no stage
 
     @model_validator(mode="before")
     @classmethod

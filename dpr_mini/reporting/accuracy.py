@@ -8,7 +8,7 @@ from typing import Any
 from dpr_mini.reporting.document import Block, Points, Section, Table, Text
 from dpr_mini.reporting.figures import Link
 from dpr_mini.reporting.results import COMPARISONS, FEWEST, Change, Results, Word
-from dpr_mini.reporting.words import cell, change, p_value, size, up_and_down
+from dpr_mini.reporting.words import FEWEST_IN_PROSE, cell, change, p_value, said_change, size, up_and_down
 
 NAMES = {
     "official": "official",
@@ -32,7 +32,7 @@ def headline(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
         rows,
         results.graded(),
         note=f"pass@1: mean over n problems of the share of k samples that are right, T={config['temperature']:g}, "
-        f"top-p {config['top_p']:g}, at most {config['max_new_tokens']} new tokens; in brackets the 95 % bootstrap "
+        f"top-p {config['top_p']:g}, at most {config['max_new_tokens']} new tokens; in brackets the 95 % "
         "interval over problems. Greedy: one answer at T=0.",
         links={
             (i, j): to("answers", m.label, b) for i, b in enumerate(results.benchmarks) for j, m in enumerate(models, 1)
@@ -50,8 +50,8 @@ def headline(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
             )
             for c in results.by_measure("official")
         ]
-        note = "Differences on the same problems, 95 % bootstrap interval over problems; p: exact two-sided sign test "
-        note += "over the problems whose pass rate changed."
+        note = "Differences on the same problems, 95 % t interval over problems; p: two-sided sign-flip "
+        note += "test of the mean."
         head = ("comparison", "benchmark", "pass@1", "greedy", "p (pass@1)")
         blocks.append(Table(head, rows, results.graded("graded.jsonl"), "Paired differences", note))
     return Section("Accuracy", blocks)
@@ -66,9 +66,10 @@ def verdicts(results: Results) -> Section:
         what = {
             "no change shown": "; no change that this many problems could show",
             "too few problems": f"; fewer than {FEWEST} problems, nothing is claimed",
-        }.get(c.verdict, "; weak: the sign test alone would not claim it" if d.p_sign > 0.05 else "")
+        }.get(c.verdict, "; weak: the sign-flip test alone would not claim it" if d.p > 0.05 else "")
         name = "pass@1" if c.measure == "official" else "greedy accuracy"
-        numbers = f"{name} {change(d)}, n={d.n}, sign test p {p_value(d)}{what}."
+        n = "" if d.n < FEWEST_IN_PROSE else f", n={d.n}"
+        numbers = f"{name} {said_change(d)}{n}, sign-flip p {p_value(d)}{what}."
         points.append((c.verdict, f"{c.before} to {c.after} on {c.benchmark}: {numbers}"))
     if not points:
         return Section("What the numbers say")
@@ -125,7 +126,7 @@ def format_or_arithmetic(results: Results, to: Link) -> Section:
     if pairs := _pairs(results):
         b = results.overall
         rows = [(f"{y} vs {x}", *(change(results.difference(x, y, b, m), "\n") for m in NAMES)) for x, y in pairs]
-        note = "Paired differences with 95 % bootstrap intervals over problems; format: official minus last number."
+        note = "Paired differences with 95 % t intervals over problems; format: official minus last number."
         graded = results.graded("graded.jsonl")
         blocks.append(Table(("comparison", *NAMES.values()), rows, graded, f"The change by scorer, {b}", note))
         blocks.append(Points([("", _split(results, x, y)) for x, y in pairs]))

@@ -1,8 +1,8 @@
 """`dpr-mini compare`: arms of an experiment side by side, on the same held-out problems, with intervals.
 
 An arm is a recipe; its runs are those of its seeds, and what counts is the evaluation after its last phase. A problem's
-pass rate is the mean over its samples, then over seeds: problems are what the intervals and tests are over. How far the
-seeds lie apart is shown beside them and is in no interval.
+pass rate with one seed is the mean over its samples. Intervals are over problems and seeds (scoring/crossed.py): about
+the method, trained once more. Those over problems alone, about these very trainings, stand beside them.
 
 Problems are also put into two bins, by whether the untouched model's greedy answer is right. Bins by its sampled pass
 rate would come from the very answers that are then compared, and show a gain on hard problems where nothing changed
@@ -12,21 +12,23 @@ rate would come from the very answers that are then compared, and show a gain on
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from dpr_mini import store
-from dpr_mini.machine.facts import facts
-from dpr_mini.runs import ARMS, LATEST, RunError, read_latest
-from dpr_mini.scoring.stats import Difference, bootstrap, paired, pass_rates, refuse_other_problems, subset
-from dpr_mini.types import EASY, HARD, Graded
+import numpy as np
 
-SAMPLING = ("dialogue-1", "probe-2", "sample-2")
-TRAINING = ("train-1", "train-2")
+from dpr_mini import store
+from dpr_mini.recipe import Hypothesis
+from dpr_mini.runs import ARMS, LATEST, RunError, read_latest
+from dpr_mini.scoring.crossed import crossed, matrix, mean_squares, spread
+from dpr_mini.scoring.stats import Difference, estimate, pass_rates, rate_interval, refuse_other_problems, subset
+from dpr_mini.types import ALL, EASY, HARD, Graded, UserError
+
+GRADED, REDRAWN = "graded.jsonl", "redrawn.jsonl"  # of an evaluation; the second where it redrew
 
 
 @dataclass(frozen=True)
@@ -69,16 +71,28 @@ class Arm:
 
     @cached_property
     def graded(self) -> dict[int, list[Graded]]:
-        files = {seed: run.stages[self.stage] / "graded.jsonl" for seed, run in self.runs.items()}
+        return {seed: [Graded.from_row(row) for row in store.read_rows(f)] for seed, f in self._files(GRADED).items()}
+
+    @cached_property
+    def redrawn(self) -> dict[int, list[Graded]]:
+        """Answers redrawn until the base's own check accepts one. Raises UserError where an evaluation has none."""
+        files = self._files(REDRAWN)
+        if lack := next((file for file in files.values() if not file.exists()), None):
+            raise UserError(f"{self.name}: {lack.parent.name} has no {REDRAWN}: evaluate it with redraws")
         return {seed: [Graded.from_row(row) for row in store.read_rows(file)] for seed, file in files.items()}
+
+    def _files(self, name: str) -> dict[int, Path]:
+        return {seed: run.stages[self.stage] / name for seed, run in self.runs.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class ArmScore:
-    """An arm on one slice: pass@1 over n problems x k samples of each seed, with its 95 % interval over problems.
+    """An arm on one slice: pass@1 over n problems x k samples of each seed, with its 95 % interval over both.
 
-    `per_seed` is pass@1 of each seed, `sd_over_seeds` their standard deviation (None for one seed); `greedy` is None
-    without greedy answers; `tokens_mean` and `truncated` are of the sampled answers.
+    [problems_low, problems_high] is over problems alone, and so is [low, high] with one seed. `per_seed` is pass@1 of
+    each seed, `sd_over_seeds` their standard deviation (None for one seed); `greedy` is None without greedy answers;
+    `tokens_mean` and `truncated` are of the sampled answers. What is None by default older files lack: their
+    [low, high] is over problems alone.
     """
 
     n: int
@@ -91,14 +105,25 @@ class ArmScore:
     greedy: float | None
     tokens_mean: float
     truncated: float
+    problems_low: float | None = None
+    problems_high: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmDifference(Difference):
-    """Arm - baseline on one slice, over the `seeds` that both have; `per_seed` is that of each."""
+    """Arm - baseline on one slice, over problems and the `seeds` that both have; `per_seed` is that of each.
+
+    [low, high], `se`, `df` and `p` are the crossed ones, the others as in `Crossed`. `up` and `down` count problems,
+    their seeds averaged. What is None by default older files lack: their [low, high] is over problems alone.
+    """
 
     seeds: tuple[int, ...]
     per_seed: Mapping[int, float]
+    df: float | None = None
+    problems_low: float | None = None
+    problems_high: float | None = None
+    p_problems: float | None = None
+    p_seeds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -127,40 +152,43 @@ class Comparison:
         """Benchmarks, all of them, and the bins that have problems."""
         return [*self.benchmarks, *(b for b in (HARD, EASY) if b in self.bins.values())]
 
+    def within(self, answers: Sequence[Graded], name: str) -> list[Graded]:
+        """Those of some answers that are to the problems of a slice (ALL: to every one)."""
+        if name == ALL or name in self.benchmarks:
+            return [a for a in answers if name in (ALL, a.benchmark)]
+        return [a for a in answers if self.bins[a.problem_id] == name]
+
     def answers(self, arm: str, seed: int, name: str, greedy: bool = False) -> list[Graded]:
         """An arm's answers of one seed to the problems of a slice."""
-        of = self.arms[arm].graded[seed]
-        if name in self.benchmarks:
-            return subset(of, name, greedy)
-        return [a for a in subset(of, greedy=greedy) if self.bins[a.problem_id] == name]
+        return self.within(subset(self.arms[arm].graded[seed], greedy=greedy), name)
 
-    def rates(self, arm: str, seeds: Sequence[int], name: str, greedy: bool = False) -> dict[str, float]:
-        """Problem id -> share of right answers, over samples and then over seeds."""
-        by: dict[str, list[float]] = {}
-        for seed in seeds:
-            for problem, rate in pass_rates(self.answers(arm, seed, name, greedy)).items():
-                by.setdefault(problem, []).append(rate)
-        return {problem: fmean(rates) for problem, rates in sorted(by.items())}
+    def rates(self, arm: str, seeds: Sequence[int], name: str, greedy: bool = False) -> dict[int, dict[str, float]]:
+        """Seed -> problem id -> share of right answers; {} where the slice has no such answer."""
+        by = {seed: pass_rates(self.answers(arm, seed, name, greedy)) for seed in seeds}
+        return by if any(by.values()) else {}
 
     def scores(self, arm: str, name: str) -> ArmScore:
         """One arm on one slice."""
         seeds = list(self.arms[arm].runs)
-        rates = self.rates(arm, seeds, name)
-        mean, low, high = bootstrap(list(rates.values()))
+        values = matrix(self.rates(arm, seeds, name), arm)
+        per_seed = dict(zip(sorted(seeds), values.mean(axis=0).tolist(), strict=True))
+        alone = estimate(values.mean(axis=1))
+        low, high = _rate_over_both(values) or (alone.low, alone.high)
         sampled = [a for s in seeds for a in self.answers(arm, s, name)]
-        per_seed = {s: fmean(self.rates(arm, [s], name).values()) for s in seeds}
         greedy = self.rates(arm, seeds, name, greedy=True)
         return ArmScore(
-            n=len(rates),
+            n=len(values),
             k=len({a.sample for a in sampled}),
-            mean=mean,
+            mean=alone.mean,
             low=low,
             high=high,
             per_seed=per_seed,
             sd_over_seeds=stdev(per_seed.values()) if len(per_seed) > 1 else None,
-            greedy=fmean(greedy.values()) if greedy else None,
+            greedy=float(matrix(greedy, arm).mean()) if greedy else None,
             tokens_mean=fmean(a.tokens for a in sampled),
             truncated=fmean(a.finish == "length" for a in sampled),
+            problems_low=alone.low,
+            problems_high=alone.high,
         )
 
     @property
@@ -172,44 +200,30 @@ class Comparison:
     def difference(self, arm: str, baseline: str, name: str, greedy: bool = False) -> ArmDifference | None:
         """Arm - baseline on the same problems, over the seeds that both have; None where there is nothing."""
         seeds = [s for s in self.arms[arm].runs if s in self.arms[baseline].runs]
-
-        def rates(chosen: Sequence[int]) -> tuple[dict[str, float], dict[str, float]]:
-            before, after = (self.rates(a, chosen, name, greedy) for a in (baseline, arm))
-            return before, after
-
-        before, after = rates(seeds)
+        before, after = (self.rates(a, seeds, name, greedy) for a in (baseline, arm))
         if not before and not after:
             return None
-        compared = paired(before, after, (baseline, arm))
-        each = {s: fmean(b.values()) - fmean(a.values()) for s in seeds for a, b in [rates([s])]}
-        return ArmDifference(**asdict(compared), seeds=tuple(seeds), per_seed=each)
+        for seed in seeds:
+            refuse_other_problems(before.get(seed, {}), after.get(seed, {}), (baseline, arm))
+        values = matrix(after, arm) - matrix(before, baseline)
+        found, rows = crossed(values), values.mean(axis=1)
+        return ArmDifference(
+            **{name: getattr(found, name) for name in ("n", "mean", "low", "high", "se", "df", "p")},
+            **{name: getattr(found, name) for name in ("problems_low", "problems_high", "p_problems", "p_seeds")},
+            up=int((rows > 0).sum()),
+            down=int((rows < 0).sum()),
+            seeds=tuple(sorted(seeds)),
+            per_seed=dict(zip(sorted(seeds), values.mean(axis=0).tolist(), strict=True)),
+        )
 
-    def costs(self, arm: str) -> dict[str, float]:
-        """What an arm asked, kept, trained and took, as if run alone; means over seeds."""
-        each = [costs(run, self.arms[arm].stage) for run in self.arms[arm].runs.values()]
-        return {name: fmean(c[name] for c in each) for name in each[0]}
 
-
-def costs(run: Run, evaluation: str) -> dict[str, float]:
-    """What the stages that lead to `evaluation` asked, kept, trained on (tokens of all epochs) and took (seconds)."""
-    upto = list(run.stages)[: list(run.stages).index(evaluation) + 1]
-    both = (f"{evaluation}-answers", evaluation)
-    manifests = {n: run.manifest(n) for n in upto if not n.startswith("eval-") or n in both}
-    sampling, training = ([manifests[n]["metrics"] for n in names if n in manifests] for names in (SAMPLING, TRAINING))
-
-    def seconds(names: Sequence[str]) -> float:
-        return sum(m["seconds"] for n, m in manifests.items() if n in names)
-
-    return {
-        "sampled_answers": sum(t["answers"] for m in sampling for t in m["turns"]),
-        "sampled_tokens": sum(m["tokens"] for m in sampling),
-        "kept": sum(m["metrics"]["kept"] for n, m in manifests.items() if n.startswith("filter-")),
-        "trained_tokens": sum(m["trained_tokens"] for m in training),
-        "steps": sum(m["steps"] for m in training),
-        "seconds_sampling": seconds(SAMPLING),
-        "seconds_training": seconds(TRAINING),
-        "seconds_evaluation": seconds(both),
-    }
+def _rate_over_both(rates: np.ndarray) -> tuple[float, float] | None:
+    """The interval of a mean rate over problems and seeds; None where only problems can say: one seed, no spread."""
+    n, seeds = rates.shape
+    if n < 2 or seeds < 2 or not 0 < rates.mean() < 1:
+        return None
+    se, df = map(float, spread(*mean_squares(rates), n, seeds))
+    return rate_interval(float(rates.mean()), se, df) if se > 0 else None
 
 
 def collect(folders: Sequence[Path]) -> list[Run]:
@@ -277,73 +291,16 @@ def arrange(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     return Comparison(arms, baseline or base, base, left_out)
 
 
-def summary(comparison: Comparison) -> dict[str, Any]:
-    """All numbers with their conditions, as comparison.json holds them.
-
-    An arm's `differs` is what its recipe says otherwise than the one in `conditions`, the first arm's.
-    """
-    names = comparison.slices
-    first = next(iter(comparison.arms.values()))
-    plain = {name: _settings(next(iter(arm.runs.values())).recipe) for name, arm in comparison.arms.items()}
-    return {
-        "baseline": comparison.baseline,
-        "bins": {
-            HARD: f"greedy answer of {comparison.base} wrong",
-            EASY: f"greedy answer of {comparison.base} right",
-        },
-        "arms": {
-            name: {
-                "seeds": list(arm.runs),
-                "evaluations": {seed: run.stages[arm.stage].name for seed, run in arm.runs.items()},
-                "costs": comparison.costs(name),
-                "scores": {s: asdict(comparison.scores(name, s)) for s in names},
-                "differs": {
-                    k: v
-                    for k in plain[name] | plain[first.name]
-                    if (v := plain[name].get(k)) != plain[first.name].get(k) and k != "seed"
-                },
-            }
-            for name, arm in comparison.arms.items()
-        },
-        "differences": [
-            {"arm": name, "baseline": other, "on": s, "measure": measure, **asdict(difference)}
-            for name, other in comparison.pairs
-            for s in names
-            for measure in ("pass@1", *(["greedy"] if s in comparison.benchmarks else []))
-            if (difference := comparison.difference(name, other, s, measure == "greedy"))
-        ],
-        "left_out": list(comparison.left_out),
-        "conditions": conditions(comparison) | {"recipe": {**next(iter(first.runs.values())).recipe, "like": None}},
-        "written_by": facts(),
-    }
-
-
-def _settings(recipe: Mapping[str, Any], at: str = "") -> dict[str, Any]:
-    """A recipe as {"section.key": value}; of the recipe that it is measured by, the name."""
-    settings: dict[str, Any] = {}
-    for key, value in recipe.items():
-        if key == "like":
-            settings[key] = value["name"] if value else None
-        elif isinstance(value, Mapping) and value:
-            settings |= _settings(value, f"{at}{key}.")
-        else:
-            settings[f"{at}{key}"] = value
-    return settings
-
-
-def conditions(comparison: Comparison) -> dict[str, Any]:
-    """What the stages say of how they were made; a list where they differ."""
-    runs = [run for arm in comparison.arms.values() for run in arm.runs.values()]
-    folders = {run.stages[n]: run.manifest(n) for run in runs for n in run.stages if run.complete(n) and n != "report"}
-
-    def of(values: list[Any]) -> list[Any]:
-        return list({store.canonical(v): v for v in values}.values())
-
-    config = runs[0].recipe["evaluate"]
-    return {
-        "model": of([run.recipe["model"] for run in runs]),
-        "engine": of([m["metrics"]["engine"] for m in folders.values() if "engine" in m["metrics"]]),
-        "scale": of([run.recipe["scale"] for run in runs]),
-        "evaluation": {k: config[k] for k in ("samples", "greedy", "temperature", "top_p", "max_new_tokens")},
-        **{name: of([m[name] for m in folders.values()]) for name in ("machine", "versions", "commit")},
-    }
+def registered(runs: Sequence[Run]) -> tuple[Hypothesis, ...]:
+    """The hypotheses of the runs' recipes; () where none has any. Raises RunError where two have different ones."""
+    having = [r for r in runs if r.recipe.get("hypotheses")]  # runs made before there were any lack the key
+    if not having:
+        return ()
+    first = having[0]
+    for other in having[1:]:
+        if other.recipe["hypotheses"] != first.recipe["hypotheses"]:
+            raise RunError(
+                f"{first.name}, seed {first.seed}, and {other.name}, seed {other.seed}, register different hypotheses; "
+                "run them with the same ones, or say which count: --hypotheses RECIPE.yaml"
+            )
+    return tuple(Hypothesis.model_validate(row) for row in first.recipe["hypotheses"])

@@ -175,7 +175,7 @@ def _scores(lineage: Lineage, stage: str) -> list[Block]:
     rows = [(f"{b}\n{size(c)}", *(full_cell(of.get(b)) for of in cards.values())) for b, c in cards[stage].items()]
     note = (
         f"pass@1: mean over n problems of the share of k samples that are right (T={config['temperature']:g}, top-p "
-        f"{config['top_p']:g}, at most {config['max_new_tokens']} new tokens); in brackets the 95 % bootstrap interval "
+        f"{config['top_p']:g}, at most {config['max_new_tokens']} new tokens); in brackets the 95 % interval "
         "over problems. Greedy: one answer at T=0."
     )
     source = ", ".join(folder.name for folder in evaluations.values())
@@ -192,7 +192,7 @@ def _scores(lineage: Lineage, stage: str) -> list[Block]:
                     d = compare(*answers, names=("base", stage))
                     pairs.append((b, kind, str(d.n), change(d), p_value(d), f"{d.up} / {d.down}"))
         head = ("benchmark", "answers", "n", f"{stage} - base", "p", "up / down")
-        note = "On the same problems, 95 % bootstrap interval over problems; p: exact two-sided sign test. One seed."
+        note = "On the same problems, 95 % t interval over problems; p: two-sided sign-flip test of the mean. One seed."
         blocks.append(Table(head, pairs, source, "Paired differences", note))
     return blocks
 

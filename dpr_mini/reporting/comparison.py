@@ -8,15 +8,20 @@ from typing import Any
 
 from dpr_mini.reporting.arms import ArmDifference, ArmScore
 from dpr_mini.reporting.document import Block, Points, Section, Table, Text, render
-from dpr_mini.reporting.words import change, flat, interval, sign_test
+from dpr_mini.reporting.hypotheses import Tested
+from dpr_mini.reporting.words import change, flat, interval, p_value, tested
+from dpr_mini.scoring.crossed import Crossed
 from dpr_mini.types import ALL, from_row
 
 Numbers = Mapping[str, Any]
 COSTS = {
     "sampled_answers": "answers sampled",
+    "prompt_tokens": "prompt tokens",
+    "sampled_tokens": "tokens generated",
     "kept": "kept",
+    "contents": "distinct contents",
     "trained_tokens": "tokens trained",
-    "steps": "steps",
+    "steps": "optimiser steps",
     "seconds_sampling": "s sampling",
     "seconds_training": "s training",
     "seconds_evaluation": "s evaluation",
@@ -24,11 +29,13 @@ COSTS = {
 
 
 def page(numbers: Numbers) -> str:
-    """comparison.md: arms over all problems, by benchmark and bin, what they cost, how it was made."""
+    """comparison.md: hypotheses, arms over all problems, by benchmark and bin, what they cost, how it was made."""
     overall, baseline = _overall(numbers), numbers["baseline"]
+    registered = bool(numbers.get("hypotheses"))
     sections = [
-        Section("Arms", [arms(numbers), *_left_out(numbers)]),
-        Section(f"Differences to {baseline}", _slices(numbers)),
+        *([Section("Registered hypotheses", [hypotheses(numbers)])] if registered else []),
+        Section("Arms (exploratory)", [arms(numbers), *_left_out(numbers)]),
+        Section(f"Differences to {baseline} (exploratory)", _slices(numbers)),
         Section("What it cost", [_costs(numbers)]),
         Section("Conditions", [_conditions(numbers), Points([("", text) for text in _differing(numbers)])]),
     ]
@@ -36,19 +43,78 @@ def page(numbers: Numbers) -> str:
     score = _score(numbers, baseline, overall)
     lead = (
         f"{len(numbers['arms'])} arms on the same {score.n} held-out problems, seeds {', '.join(map(str, seeds))}, "
-        f"{score.k} samples a problem and seed. Brackets: 95 % bootstrap interval over problems, a problem's "
-        "samples and seeds averaged first. Over seeds: the lowest and the highest; no interval has that spread in it."
+        f"{score.k} samples a problem and seed. {_brackets(numbers)} "
+        + (
+            "Only the registered hypotheses test anything; all else is exploratory."
+            if registered
+            else "No hypotheses were registered: everything here is exploratory."
+        )
     )
     text = render("report.md", "Comparison", lead, sections)
     return f"{text.rstrip()}\n\n![difference to {baseline}](comparison.svg)\n"
 
 
+def _brackets(numbers: Numbers) -> str:
+    """What the intervals are over."""
+    if _score(numbers, numbers["baseline"], _overall(numbers)).problems_low is None:
+        return "Brackets: 95 % bootstrap interval over problems alone, in a file from before seeds were in it."
+    return (
+        "Brackets: 95 % interval over problems and seeds (of an arm with one seed: over problems alone); in the second "
+        "line over problems alone, which is about these very trainings."
+    )
+
+
 def brief(numbers: Numbers) -> str:
-    """The table of arms as lines for a terminal."""
-    table = arms(numbers)
+    """Hypotheses and the table of arms as lines for a terminal."""
+    tables = [hypotheses(numbers)] if numbers.get("hypotheses") else []
+    return "\n\n".join(map(_aligned, [*tables, arms(numbers)]))
+
+
+def _aligned(table: Table) -> str:
     rows = [[cell.replace("\n", " ") for cell in row] for row in (table.head, *table.rows)]
     wide = [max(len(row[i]) for row in rows) for i in range(len(table.head))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, wide, strict=True)).rstrip() for row in rows)
+
+
+def hypotheses(numbers: Numbers) -> Table:
+    """One row a registered hypothesis, in the recipe's order, those that could not be tested among them."""
+    rows = []
+    for row in numbers["hypotheses"]:
+        t: Tested = from_row(Tested, row)
+        name, margin = f"{t.name}: {t.claim}", t.equivalent or t.margin
+        cells = ("-",) * 5
+        if r := t.result:
+            size = f"n={r.n}, {r.seeds} seed{'s' if r.seeds > 1 else ''}"
+            size += f"\n{t.left_out} problems without a value left out" if t.left_out else ""
+            size += f"\nmaj@{t.votes}" if t.votes else ""
+            flips = f"flips: {p_value(r.p_problems)}" + ("" if r.p_seeds is None else f", seeds {p_value(r.p_seeds)}")
+            cells = (
+                f"{change(r)}\nproblems {_bare(r.problems_low, r.problems_high)}",
+                f"{p_value(t.p)}\n{flips}",
+                f"{p_value(t.p_holm)}\n{t.family}",
+                size,
+                "-" if margin is None else f"{margin:g}" + _against(r, t.margin),
+            )
+        cells = (*cells, f"{t.verdict}: {t.missing}" if t.missing else t.verdict)
+        rows.append((name, t.on, *cells))
+    head = ("hypothesis", "on", "estimate", "p", "Holm p, family", "size", "margin", "verdict")
+    note = (
+        "Brackets: 95 % over problems and seeds; below over problems alone. p: two-sided t over both, of an "
+        "equivalence the larger of two one-sided ones; flips: sign-flip tests of the mean, problems or seeds as "
+        "blocks. Holm's step-down within a family, where a missing hypothesis counts with p = 1; verdicts are at 0.05."
+    )
+    return Table(head, rows, "graded.jsonl of the evaluations in comparison.json", note=note)
+
+
+def _bare(low: float, high: float) -> str:
+    return f"[{low:+.3f}, {high:+.3f}]"
+
+
+def _against(result: Crossed, margin: float | None) -> str:
+    """Where the interval lies to one side of the margin of interest: which."""
+    if margin is None:
+        return ""
+    return ": more" if result.low > margin else ": less" if result.high < margin else ""
 
 
 def arms(numbers: Numbers) -> Table:
@@ -60,12 +126,26 @@ def arms(numbers: Numbers) -> Table:
         spread = f"{min(seeds):.3f} to {max(seeds):.3f}" if len(seeds) > 1 else "one seed"
         greedy = "-" if s.greedy is None else f"{s.greedy:.3f}"
         d, g = (_difference(numbers, name, overall, m) for m in ("pass@1", "greedy"))
-        cells = (change(d), sign_test(d), change(g), f"{s.tokens_mean:.1f}", f"{s.truncated:.1%}")
-        rows.append((name, interval(s), spread, greedy, *cells))
+        alone = "" if s.problems_low is None else f"\n[{s.problems_low:.3f}, {s.problems_high:.3f}]"
+        cells = (_both(d), _tested(d), _both(g), f"{s.tokens_mean:.1f}", f"{s.truncated:.1%}")
+        rows.append((name, interval(s) + alone, spread, greedy, *cells))
     baseline = numbers["baseline"]
-    head = ("arm", "pass@1", "over seeds", "greedy", f"pass@1 - {baseline}", "sign test", f"greedy - {baseline}")
-    note = f"Benchmark {overall}. Sign test: exact, two-sided, over the problems whose pass rate changed."
+    test = "sign test" if _score(numbers, baseline, overall).problems_low is None else "p"
+    head = ("arm", "pass@1", "over seeds", "greedy", f"pass@1 - {baseline}", test, f"greedy - {baseline}")
+    how = "exact, two-sided" if test == "sign test" else "t over both; flips: sign-flip test of the mean over problems"
+    note = f"Benchmark {overall}. {_brackets(numbers)} {test[0].upper()}{test[1:]}: {how}."
     return Table((*head, "tokens", "truncated"), rows, "graded.jsonl of the evaluations in comparison.json", note=note)
+
+
+def _both(of: ArmDifference | None) -> str:
+    """A difference with its interval, and the one over problems alone in a second line."""
+    alone = of and of.problems_low is not None
+    return change(of) + (f"\n{_bare(of.problems_low, of.problems_high)}" if alone else "")
+
+
+def _tested(of: ArmDifference | None) -> str:
+    """Its p, how many problems rose and fell, and the p of flipping problems."""
+    return tested(of) + (f"\nflips {p_value(of.p_problems)}" if of and of.p_problems is not None else "")
 
 
 def _left_out(numbers: Numbers) -> list[Block]:
@@ -81,7 +161,7 @@ def _slices(numbers: Numbers) -> list[Block]:
         cells = []
         for s in first:
             d = _difference(numbers, name, s, "pass@1")
-            cells.append(f"{_score(numbers, name, s).mean:.3f}" + (f"\n{change(d)}\n{sign_test(d)}" if d else ""))
+            cells.append(f"{_score(numbers, name, s).mean:.3f}" + (f"\n{_both(d)}\n{_tested(d)}" if d else ""))
         rows.append((name, *cells))
     head = ("arm", *(f"{s}\nn={_score(numbers, numbers['baseline'], s).n}" for s in first))
     note = "; ".join(f"{name}: {text}" for name, text in numbers["bins"].items() if name in first) + "."
@@ -98,8 +178,14 @@ def _slices(numbers: Numbers) -> list[Block]:
 
 
 def _costs(numbers: Numbers) -> Table:
-    rows = [(name, *(f"{arm['costs'][c]:,.0f}" for c in COSTS)) for name, arm in numbers["arms"].items()]
-    note = "As if each arm had been run alone, means over seeds; tokens trained on, in all epochs together."
+    rows = [  # older files lack some
+        (name, *(f"{arm['costs'][c]:,.0f}" if c in arm["costs"] else "-" for c in COSTS))
+        for name, arm in numbers["arms"].items()
+    ]
+    note = (
+        "As if each arm had been run alone, means over seeds. Prompt tokens were read while sampling, cached ones too; "
+        "distinct contents are texts trained on, without bridges; tokens trained on are those of all epochs."
+    )
     return Table(("arm", *COSTS.values()), rows, "stage.json of the stages that lead to each evaluation", note=note)
 
 
@@ -124,6 +210,7 @@ def figure(numbers: Numbers) -> str:
     from matplotlib.figure import Figure
 
     overall, names = _overall(numbers), list(numbers["arms"])
+    over = "problems" if _score(numbers, names[0], overall).problems_low is None else "problems and seeds"
     ink, strong = "#6b7280", "#3b7dc4"  # legible on white and on black
     style = {"svg.fonttype": "none", "svg.hashsalt": "comparison", "text.parse_math": False, "font.size": 9}
     style |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink)
@@ -148,7 +235,7 @@ def figure(numbers: Numbers) -> str:
         for on in (left, right):
             on.grid(axis="x", alpha=0.25, linewidth=0.6)
             on.spines[["top", "right"]].set_visible(False)
-        fig.suptitle("95 % intervals over problems; small dots: seeds", fontsize=9)
+        fig.suptitle(f"95 % intervals over {over}; small dots: seeds", fontsize=9)
         file = io.StringIO()
         fig.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return file.getvalue()
@@ -169,4 +256,4 @@ def _difference(numbers: Numbers, arm: str, on: str, measure: str) -> ArmDiffere
     keys = (arm, numbers["baseline"], on, measure)
     rows = ((tuple(d[k] for k in ("arm", "baseline", "on", "measure")), d) for d in numbers["differences"])
     row = next((d for of, d in rows if of == keys), None)
-    return row and from_row(ArmDifference, row)
+    return row and from_row(ArmDifference, {"p": row.get("p_sign"), **row})  # older files have a sign test's

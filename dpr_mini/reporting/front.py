@@ -16,7 +16,7 @@ from dpr_mini.reporting.accuracy import CHANGED, by_scorer, origin
 from dpr_mini.reporting.document import Block, Figures, Points, Section, Text
 from dpr_mini.reporting.figures import Link
 from dpr_mini.reporting.results import FEWEST, Change, Results
-from dpr_mini.reporting.words import change, draws, interval, p_equals, up_and_down
+from dpr_mini.reporting.words import draws, p_equals, said, said_change, up_and_down
 from dpr_mini.scoring.stats import compare
 from dpr_mini.types import ALL
 
@@ -41,12 +41,12 @@ def lead(results: Results, recipe: Mapping[str, Any]) -> str:
     last, where = models[-1], _where(results)
     if len(models) == 1:
         when = "" if last.label == "base" else f" after {last.label}"
-        return f"{name} {done}: its accuracy (pass@1){when} on {where} is {interval(last.cards[results.overall])}."
+        return f"{name} {done}: its accuracy (pass@1){when} on {where} is {said(last.cards[results.overall])}."
     c = _overall(results)
     before, after = (m.cards[results.overall].mean for m in (models[0], last))
     return (
         f"{name} {done}: its accuracy (pass@1) on {where} went from {before:.3f} to {after:.3f}, "
-        f"a paired difference of {change(c.difference)}: {WORDS[c.verdict]}."
+        f"a paired difference of {said_change(c.difference)}: {WORDS[c.verdict]}."
     )
 
 
@@ -79,7 +79,7 @@ def _spread(results: Results) -> Finding | None:
     if len(cards) < 2:
         return None
     low, high = (f(cards, key=lambda c: c.mean) for f in (min, max))
-    ends = f"from {interval(low)} on {low.benchmark} to {interval(high)} on {high.benchmark}"
+    ends = f"from {said(low)} on {low.benchmark} to {said(high)} on {high.benchmark}"
     return "By benchmark", f"pass@1 goes {ends}. Not shown: what training would change."
 
 
@@ -87,7 +87,7 @@ def _greedy_alone(results: Results) -> Finding | None:
     card = results.models[0].cards[results.overall]
     if card.greedy_estimate is None:
         return None
-    both = f"greedy answers score {interval(card.greedy_estimate)}, sampled ones {interval(card)}"
+    both = f"greedy answers score {said(card.greedy_estimate)}, sampled ones {said(card)}"
     return "Greedy", f"{both}. Not shown: what training would change."
 
 
@@ -119,7 +119,7 @@ def _phases(results: Results) -> Finding | None:
 
 def _problems(results: Results) -> Finding:
     c = _overall(results)
-    counts = f"{up_and_down(c.difference)} of {c.difference.n}, sign test {p_equals(c.difference)}"
+    counts = f"{up_and_down(c.difference)} of {c.difference.n}, sign-flip test {p_equals(c.difference)}"
     missing = "" if c.verdict in CHANGED else "a change; "
     return "By problem", f"pass@1 {_said(c)}: {counts}. Not shown: {missing}{SEED}."
 
@@ -153,7 +153,7 @@ def _format(results: Results) -> Finding | None:
     if by["official"].verdict not in CHANGED:
         return None
     scorers = f"scored by the last number in the text alone, {_said(by['last_number'])}"
-    rest = f"the rest, format, is {change(by['format'].difference)}"
+    rest = f"the rest, format, is {said_change(by['format'].difference)}"
     missing = "that the steps before an answer are right: only final answers are graded"
     return "Format or arithmetic", f"{scorers}; {rest}: {origin(by)}. Not shown: {missing}."
 
@@ -164,7 +164,7 @@ def _length(results: Results) -> Finding:
     longer = compare(first.answers(), last.answers(), lambda a: a.tokens, (first.folder.name, last.folder.name))
     before, after = (m.cards[results.overall].tokens_mean for m in (first, last))
     missing = "that length has an effect, as no change in accuracy is shown"
-    tokens = f"from {before:.0f} to {after:.0f} tokens, {change(longer, places=1)}"
+    tokens = f"from {before:.0f} to {after:.0f} tokens, {said_change(longer, places=1)}"
     return "Length", f"the mean answer went {tokens}. Not shown: {missing}."
 
 
@@ -181,7 +181,7 @@ def _between_ends(results: Results, benchmark: str, measure: str = "official") -
 
 
 def _said(c: Change) -> str:
-    return f"{change(c.difference)} ({WORDS[c.verdict]})"
+    return f"{said_change(c.difference)} ({WORDS[c.verdict]})"
 
 
 def _list(names: Sequence[str]) -> str:
@@ -225,7 +225,7 @@ def _conditions(results: Results, recipe: Mapping[str, Any]) -> str:
     k = draws(results.models[0].cards[results.overall])
     text += (
         f" pass@1: share of a problem's k={k} sampled answers that are right, mean over problems; brackets: 95 % "
-        "bootstrap interval over problems"
+        "interval over problems"
         + ("; improved and got worse are said where it excludes zero." if len(results.models) > 1 else ".")
         + " Underlined numbers and most bars can be clicked: they show dialogues behind them."
     )

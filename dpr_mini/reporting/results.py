@@ -32,7 +32,7 @@ MEASURES: dict[str, Measure] = {
 ANSWERS = "-answers"  # behind an evaluation's role: the stage that asked what it graded
 GENERATING = ("dialogue-1", "probe-2", "sample-2")  # these and what evaluations ask
 ASKING = (ANSWERS, "-planted", "-checks")  # how their stages' roles end
-FEWEST = 10  # problems; below, a percentile bootstrap is too narrow to claim anything from (ours)
+FEWEST = 10  # problems; below, nothing is claimed from an interval (ours)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,14 @@ from dpr_mini.recipe import EvaluateConfig
 from dpr_mini.scoring.stats import Difference
 from dpr_mini.types import Card, Estimate
 
+FEWEST_IN_PROSE = 50  # problems: below, a sentence says n and the rate alone (arXiv 2503.01747 advises the same)
+
 
 class Interval(Protocol):
-    """A mean with its 95 % interval: an Estimate, a Card, an arm's score."""
+    """A mean over n problems with its 95 % interval: an Estimate, a Card, an arm's score."""
 
+    @property
+    def n(self) -> int: ...
     @property
     def mean(self) -> float: ...
     @property
@@ -43,12 +47,26 @@ def change(of: Difference | None, between: str = " ", places: int = 3) -> str:
     return f"{mean}{between}[{low}, {high}]"
 
 
-def p_value(of: Difference) -> str:
-    """Of the sign test: "< 0.001", "0.034"."""
-    return "< 0.001" if of.p_sign < 0.001 else f"{of.p_sign:.3f}"
+def said(of: Interval) -> str:
+    """`interval` in a sentence: "0.469 (n=40)" where there are few problems."""
+    return interval(of) if of.n >= FEWEST_IN_PROSE else f"{of.mean:.3f} (n={of.n})"
 
 
-def p_equals(of: Difference) -> str:
+def said_change(of: Difference | None, places: int = 3) -> str:
+    """`change` in a sentence: "+0.326 (n=40)" where there are few problems."""
+    few = of is not None and of.n < FEWEST_IN_PROSE
+    return f"{of.mean:+.{places}f} (n={of.n})" if few else change(of, places=places)
+
+
+def p_value(of: Difference | float | None) -> str:
+    """ "< 0.001", "0.034"; "-" where there is none."""
+    value = of.p if isinstance(of, Difference) else of
+    if value is None:
+        return "-"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def p_equals(of: Difference | float | None) -> str:
     """ "p < 0.001", "p = 0.034" """
     value = p_value(of)
     return f"p {value}" if value.startswith("<") else f"p = {value}"
@@ -59,7 +77,7 @@ def up_and_down(of: Difference) -> str:
     return f"{of.up} up, {of.down} down"
 
 
-def sign_test(of: Difference | None) -> str:
+def tested(of: Difference | None) -> str:
     """ "p < 0.001, 52 up, 22 down", "-" where nothing was compared."""
     return f"{p_equals(of)}, {up_and_down(of)}" if of else "-"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,65 +10,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-import rows
+from experiment import PROBLEMS, answers, graded, make
 from places import ROOT
 
-from dpr_mini import recipe as recipes
 from dpr_mini.commands.compare import compare
-from dpr_mini.reporting.arms import EASY, HARD, arrange, collect, summary
+from dpr_mini.reporting.arms import EASY, HARD, arrange, collect
+from dpr_mini.reporting.numbers import summary
 from dpr_mini.runs import RunError
-from dpr_mini.scoring.card import score_all
-from dpr_mini.scoring.stats import sign_test
-from dpr_mini.store import write_json, write_rows
 from dpr_mini.types import Graded, UserError
-
-PROBLEMS = [f"{b}{i:02d}" for b in ("one", "two") for i in range(10)]
-
-
-def graded(problem: str, sample: int | None, right: bool) -> Graded:
-    return rows.graded(problem, sample, right, problem[:3], tokens=10 + 5 * right)
-
-
-def stage(store: Path, name: str, metrics: dict, graded: list[Graded] | None = None) -> str:
-    folder = store / f"{name}-{len(list(store.iterdir())):08x}"
-    folder.mkdir(parents=True)
-    if graded is not None:
-        write_rows(folder / "graded.jsonl", (a.to_row() for a in graded))
-    facts = {"machine": {"cpu": "made", "cores": 2}, "versions": {"python": "3.11"}, "commit": "abc"}
-    write_json(folder / "stage.json", {"metrics": metrics, "seconds": 2.0, **facts})
-    return folder.name
-
-
-def answers(rates: dict[str, list[int]], greedy: bool = True) -> list[Graded]:
-    """Problem -> right or wrong of each sample; the first is the greedy one's too."""
-    sampled = [graded(p, i, bool(right)) for p, each in rates.items() for i, right in enumerate(each)]
-    return sampled + [graded(p, None, bool(each[0])) for p, each in rates.items() if greedy]
-
-
-def cards(graded: list[Graded]) -> dict:
-    scored = score_all(graded, ["one", "two"])
-    return {"engine": "scripted", "cards": {name: card.to_row() for name, card in scored.items()}}
-
-
-def make(runs: Path, name: str, seed: int, evaluations: dict[str, list[Graded]], **more) -> Path:
-    """A run of an experiment in `runs`/exp: its evaluations, and what training needs before them."""
-    store = runs / "exp"
-    store.mkdir(parents=True, exist_ok=True)
-    asked = {"name": name, "store": "exp", "seed": seed, **more}
-    asked["problems"] = {"train": [{"file": "none"}], "held_out": {"one": [{"file": "none"}]}}
-    made = recipes.parse(asked, "made").model_dump(mode="json")
-    stages = {"problems": stage(store, "problems", {})}
-    for title, graded in evaluations.items():
-        if title == "eval-1":
-            turns = {"turns": [{"answers": 40}, {"answers": 38}], "tokens": 500}
-            stages["dialogue-1"] = stage(store, "dialogue-1", turns)
-            stages["filter-1"] = stage(store, "filter-1", {"kept": 20 + seed})
-            stages["train-1"] = stage(store, "train-1", {"trained_tokens": 1000 + 100 * seed, "steps": 7})
-        stages[title] = stage(store, title, cards(graded), graded)
-    home = store / "arms" / f"{name}-seed{seed}"
-    home.mkdir(parents=True)
-    write_json(home / "latest.json", {"recipe": made, "stages": {n: f"../../{f}" for n, f in stages.items()}})
-    return home
 
 
 @pytest.fixture
@@ -97,9 +45,12 @@ def test_known_values(runs: Path) -> None:
     by = {(d["on"], d["measure"]): d for d in found["differences"]}
     one = by["one", "pass@1"]
     assert (one["n"], one["mean"], one["up"], one["down"]) == (10, pytest.approx(0.3), 8, 2)
-    assert one["p_sign"] == sign_test(8, 2) and one["low"] < 0.3 < one["high"] and one["low"] > -0.1
+    assert one["p_problems"] == pytest.approx(112 / 1024), "a sum of 6 halves or more, or of -6 or less, of 10"
+    assert -0.1 < one["low"] < 0 < 0.3 < one["high"] < 0.7, "of ten problems, by t"
+    assert [one[x] for x in ("low", "high")] == pytest.approx([one[f"problems_{x}"] for x in ("low", "high")])
     two = by["two", "pass@1"]
-    assert (two["mean"], two["low"], two["high"], two["up"]) == (0.5, 0.5, 0.5, 10), "seeds are averaged first"
+    assert (two["mean"], two["problems_low"], two["problems_high"], two["up"]) == (0.5, 0.5, 0.5, 10)
+    assert two["low"] < -5 and two["p"] > 0.4 and two["p_seeds"] == 1, "of two seeds one learnt nothing"
     assert two["per_seed"] == {1: 0.0, 2: 1.0}
     assert by["all", "greedy"]["mean"] == pytest.approx((8 - 10 + 10 * 0.5) / 20)
     assert by[HARD, "pass@1"]["n"] == by[EASY, "pass@1"]["n"] == 10 and by[HARD, "pass@1"]["mean"] == 0.5
@@ -122,7 +73,8 @@ def test_every_pair_of_arms_is_compared_once_those_with_the_baseline_first(runs:
 def test_costs_are_of_the_stages_that_lead_to_the_arm(runs: Path) -> None:
     arms = summary(arrange(collect([runs])))["arms"]
     assert arms["up"]["costs"] == {
-        "sampled_answers": 78, "sampled_tokens": 500, "kept": 21.5, "trained_tokens": 1150, "steps": 7,
+        "sampled_answers": 78, "sampled_tokens": 500, "prompt_tokens": 2000, "kept": 21.5, "contents": 2,
+        "trained_tokens": 1150, "steps": 7,
         "seconds_sampling": 2, "seconds_training": 2, "seconds_evaluation": 2,
     }  # fmt: skip
     assert arms["plain"]["costs"]["trained_tokens"] == arms["plain"]["costs"]["sampled_answers"] == 0
@@ -214,9 +166,10 @@ def test_the_files_say_what_the_numbers_say(runs: Path, tmp_path: Path, capsys: 
     assert numbers["arms"]["up"]["differs"]["phases"] == [1] and "written_by" in numbers
     text = (tmp_path / "out" / "comparison.md").read_text()
     row = next(line for line in text.splitlines() if line.startswith("| up | 0.650"))
-    assert "0.400 to 0.900" in row and re.search(r"\+0\.400 \\\[\+0\.\d+, \+0\.\d+\\\]", row)
-    assert "p < 0.001, 18 up, 2 down".replace("<", "&lt;") in row
-    assert "| up | 78 | 22 | 1,150 | 7 |" in text and "![difference to plain](comparison.svg)" in text
+    assert "0.400 to 0.900" in row and "+0.400 \\[-2.495, +3.295\\]<br>\\[+0.256, +0.544\\]" in row
+    assert "p = 0.351, 18 up, 2 down<br>flips &lt; 0.001" in row, "sure of these two trainings, not of the method"
+    assert "| up | 78 | 2,000 | 500 | 22 | 2 | 1,150 | 7 |" in text and "everything here is exploratory" in text
+    assert "Registered" not in text and "![difference to plain](comparison.svg)" in text
     figure = ElementTree.parse(tmp_path / "out" / "comparison.svg").getroot()
     assert {"plain", "up"} <= {t.text for t in figure.iter("{http://www.w3.org/2000/svg}text")}
     assert "comparison.md" in capsys.readouterr().out

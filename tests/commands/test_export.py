@@ -120,7 +120,7 @@ def test_a_model_comes_with_a_card_that_has_its_scores_lineage_and_recipe(run, t
     assert (
         "Held out: even, odd." in body and "50% of its 13-grams" in body and "Dropped, by rule: held\\_out 1." in body
     )
-    assert "exact two-sided sign test" in body and "train-2 - base" in body
+    assert "two-sided sign-flip test of the mean" in body and "train-2 - base" in body
     assert "Reason step by step" in body and "tokens\\_per\\_row: 4096" not in body and "tokens_per_row: 4096" in body
 
 

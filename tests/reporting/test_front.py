@@ -15,7 +15,7 @@ from dpr_mini.reporting.figures import nowhere
 from dpr_mini.reporting.front import findings, front, lead
 from dpr_mini.reporting.results import Results
 
-INTERVAL = r"\[[-+]?\d+\.\d+, [-+]?\d+\.\d+\]"
+INTERVAL = r"(?:\[[-+]?\d+\.\d+, [-+]?\d+\.\d+\]|\(n=\d+\))"  # in a sentence about few problems their number
 BENCHMARKS = ("aime24", "olymmath-hard-en", "minerva_math", "math500", "gsm8k")
 GAIN = {"one": 4}, {"one": 9}, {"one": 16}
 
@@ -45,7 +45,7 @@ def test_the_sentence_says_what_was_done_and_what_came_of_it(tmp_path: Path) -> 
     results, recipe = run(tmp_path, *GAIN)
     text = lead(results, recipe)
     assert text.startswith("smollm2-135m-instruct was trained in two phases on text of its own that rules kept: its ")
-    assert "on the 20 problems of one went from 0.200 to 0.800, a paired difference of +0.600 [" in text
+    assert "on the 20 problems of one went from 0.200 to 0.800, a paired difference of +0.600 (n=20)" in text
     assert re.search(rf"{INTERVAL}: improved\.$", text)
 
 
@@ -106,7 +106,7 @@ def test_benchmarks_that_do_not_agree_are_the_first_finding(tmp_path: Path) -> N
     assert list(said) == ["By benchmark", "Sampled and greedy", "Length"]
     ends = rf"from -0.400 {INTERVAL} \(got worse\) on hard to \+0.550 {INTERVAL} \(improved\) on easy\. Not shown: how"
     assert re.search(ends, said["By benchmark"])
-    assert "from 20 to 40 tokens, +20.0 [" in said["Length"]
+    assert "from 20 to 40 tokens, +20.0 (n=40)" in said["Length"]
 
 
 def test_five_benchmarks_name_those_without_a_change(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_null_is_a_null_on_the_first_screen(tmp_path: Path) -> None:
     )
     said = points(results)
     assert list(said) == ["By problem", "Sampled and greedy", "Length"]
-    assert "0 up, 0 down of 20, sign test p = 1.000. Not shown: a change; " in said["By problem"]
+    assert "0 up, 0 down of 20, sign-flip test p = 1.000. Not shown: a change; " in said["By problem"]
     assert "Not shown: a change of either." in said["Sampled and greedy"]
     assert "no change in accuracy is shown" in said["Length"]
     assert not re.search("improved|got worse", "".join(said.values()))

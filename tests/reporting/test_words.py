@@ -11,7 +11,7 @@ from dpr_mini.scoring.card import score
 from dpr_mini.scoring.stats import Difference
 from dpr_mini.types import Estimate
 
-GAIN = Difference(n=240, mean=0.3264, low=0.2761, high=0.3768, se=0.0257, up=120, down=9, p_sign=9.9e-25)
+GAIN = Difference(n=240, mean=0.3264, low=0.2761, high=0.3768, se=0.0257, up=120, down=9, p=9.9e-25)
 ANSWERS = [
     graded(problem, sample, right, level=level, tokens=10 + right)
     for problem, level, rights in (("a", "easy", (True, True)), ("b", "hard", (True, False)))
@@ -31,7 +31,16 @@ def test_an_interval_and_an_estimate():
 def test_a_difference_has_a_sign_and_nothing_is_a_dash():
     assert words.change(GAIN) == "+0.326 [+0.276, +0.377]"
     assert words.change(replace(GAIN, mean=-0.04, low=-0.08, high=0.01), "\n") == "-0.040\n[-0.080, +0.010]"
-    assert words.change(None) == words.sign_test(None) == "-"
+    assert words.change(None) == words.tested(None) == "-"
+
+
+def test_a_sentence_has_no_interval_of_few_problems():
+    """A table may: below 50 problems a sentence says n and the rate alone."""
+    few, many = Estimate(49, 0.5, 0.36, 0.64), Estimate(50, 0.5, 0.36, 0.64)
+    assert words.said(few) == "0.500 (n=49)" and words.said(many) == words.interval(many) == words.interval(few)
+    assert words.said_change(replace(GAIN, n=40)) == "+0.326 (n=40)"
+    assert words.said_change(replace(GAIN, n=40), places=1) == "+0.3 (n=40)"
+    assert words.said_change(GAIN) == words.change(GAIN) and words.said_change(None) == "-"
 
 
 @pytest.mark.parametrize(
@@ -40,9 +49,10 @@ def test_a_difference_has_a_sign_and_nothing_is_a_dash():
      (0.0343, "0.034", "p = 0.034"), (1.0, "1.000", "p = 1.000")],
 )  # fmt: skip
 def test_p_has_one_form(p, value, equals):
-    difference = replace(GAIN, p_sign=p)
+    difference = replace(GAIN, p=p)
     assert (words.p_value(difference), words.p_equals(difference)) == (value, equals)
-    assert words.sign_test(difference) == f"{equals}, 120 up, 9 down"
+    assert words.p_value(p) == value and words.p_value(None) == "-"
+    assert words.tested(difference) == f"{equals}, 120 up, 9 down"
 
 
 def test_a_card_as_a_cell_with_and_without_greedy_answers():
