@@ -67,7 +67,7 @@ def build(recipe: Recipe, folder: Path, test: bool = False) -> dict[str, Stage]:
         rules = FilterSettings(r.filter, words.bridges, r.grader)
         kept_dialogues = add("filter-1", FILTER, rules, like=r.filter.limit, dialogues=dialogues, problems=problems)
         packing = PackSettings(r.pack, words.bridges, base, r.train.epochs)
-        rows = add("pack-1", PACK, packing, like=r.pack.trained_tokens, kept=kept_dialogues)
+        rows = add("pack-1", PACK, packing, like=r.pack.rows or r.pack.trained_tokens, kept=kept_dialogues)
         training = TrainSettings(r.train, r.seed, base, gpu, r.pack.tokens_per_row)
         sft, by_sft = add("train-1", TRAIN, training, packs=rows), replace(by_base, base=None)
         graph.evaluate(1, words, by_sft, problems=problems, model=sft)
@@ -84,7 +84,7 @@ def build(recipe: Recipe, folder: Path, test: bool = False) -> dict[str, Stage]:
             "filter-2", FILTER, rules, like=r.filter_2.limit, probed=probe, sampled=sampled, problems=problems
         )
         packing = PackSettings(r.pack_2, words.bridges, base, r.train_2.epochs)
-        rows = add("pack-2", PACK, packing, like=r.pack_2.trained_tokens, kept=kept_dialogues)
+        rows = add("pack-2", PACK, packing, like=r.pack_2.rows or r.pack_2.trained_tokens, kept=kept_dialogues)
         start = sft if r.train_2.init == "continue" else None
         training = TrainSettings(r.train_2, r.seed, None if start else base, gpu, r.pack_2.tokens_per_row)
         rej = add("train-2", TRAIN, training, packs=rows, model=start)

@@ -63,6 +63,9 @@ class PackConfig(Section):
     # Trained tokens of all epochs together, to within one sample: samples are chosen by hash, and repeated where there
     # are too few. A number, or the training stages of `like` whose tokens are added up (for matched controls).
     trained_tokens: Positive | tuple[Literal["train-1", "train-2"], ...] | None = None
+    # Rows, and so optimiser steps of an epoch: chosen and repeated in the same way, to fill so many. A number, or those
+    # of a packing stage of `like`.
+    rows: Positive | Literal["pack-1", "pack-2"] | None = None
     filler: FillerConfig | None = None
     # For tasks: do not train on any wrong attempt that another follows, wherever it stands; its check is trained on.
     mask_wrong_attempts: bool = False
@@ -85,9 +88,11 @@ class PackConfig(Section):
     def _words_are_there(self) -> PackConfig:
         if self.filler and self.executed:
             raise ValueError(f"{self.executed} works on words that filler takes out: choose one of them")
+        if self.rows and self.trained_tokens:
+            raise ValueError("rows and trained_tokens are two budgets: choose one of them")
         return self
 
     @model_serializer(mode="wrap")
     def _what_is_chosen(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the newer options where they are off: stage keys from before them stay."""
-        return _without(plain(self), mask_wrong_attempts=False, checks="own", verdicts="own")
+        return _without(plain(self), rows=None, mask_wrong_attempts=False, checks="own", verdicts="own")

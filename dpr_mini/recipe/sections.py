@@ -269,7 +269,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _measured_against(self) -> Recipe:
         sections = {"filter": self.filter.limit, "filter_2": self.filter_2.limit}
-        sections |= {"pack": self.pack.trained_tokens, "pack_2": self.pack_2.trained_tokens}
+        for name, packs in (("pack", self.pack), ("pack_2", self.pack_2)):
+            sections[name] = packs.trained_tokens if packs.rows is None else packs.rows
         named = [name for name, value in sections.items() if value is not None and not isinstance(value, int)]
         if self.like is None:
             if named:

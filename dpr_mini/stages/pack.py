@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -68,20 +69,32 @@ def trained_text(sample: Sample, template: chat.Template) -> str:
     return template.decode([i for i, on in zip(sample.ids, sample.trained, strict=True) if on])
 
 
-def spend(samples: Sequence[Sample], budget: int) -> list[Sample]:
+def spend(samples: Sequence[Sample], budget: int, size: Callable[[Sample], int] = targets) -> list[Sample]:
     """Samples of `budget` trained tokens in all, at most half a sample over or under it, but at least one sample.
 
+    Another `size` counts something else than trained tokens.
     They are taken in an order that is a hash of their id; where all of them are too few, they are taken again, in
     another order. Each whole pass over them is like one more epoch.
     """
     taken, total, turn = [], 0, 0
     while True:
         for sample in sorted(samples, key=lambda s: digest(turn, s.id)):
-            if taken and total + targets(sample) / 2 > budget:
+            if taken and total + size(sample) / 2 > budget:
                 return taken
             taken.append(sample)
-            total += targets(sample)
+            total += size(sample)
         turn += 1
+
+
+def in_rows(samples: Sequence[Sample], packs: Sequence[Pack]) -> list[Sample]:
+    """Of these samples those that stand in the rows, as often as they do."""
+    left = Counter(name for pack in packs for name in pack.samples)
+    kept = []
+    for sample in samples:
+        if left[sample.id] > 0:
+            left[sample.id] -= 1
+            kept.append(sample)
+    return kept
 
 
 def hollow(dialogue: Dialogue, answer: str, template: chat.Template, filler: recipe.FillerConfig) -> Dialogue:
@@ -165,7 +178,12 @@ def run(work: Work) -> dict[str, Any]:
             f"dropped here {len(drops)} (longest {longest} tokens, pack.tokens_per_row {config.tokens_per_row})"
         )
     used = spend(samples, budget) if budget else samples
+    if rows := work.measured("rows") if isinstance(config.rows, str) else config.rows:
+        used = spend(samples, rows * config.tokens_per_row, lambda s: len(s.ids))
     packs, _ = best_fit(used, config.tokens_per_row)
+    if rows:
+        packs = packs[:rows]  # they may need one more, as none is quite full
+        used = in_rows(used, packs)
     store.write_rows(folder / "rows.jsonl", ({"id": f"row-{i:06d}", **asdict(p)} for i, p in enumerate(packs)))
     tokens = sum(len(p.ids) for p in packs)
     return {
