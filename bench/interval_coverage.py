@@ -1,6 +1,6 @@
 """Coverage of the intervals by simulation: how often a 95 % interval holds the true value.
 
-    python bench/interval_coverage.py [--runs 4000] [--out FILE]     # prints tables, writes bench/results/coverage.json
+    python bench/interval_coverage.py [--runs 2000] [--out FILE]     # prints tables, writes bench/results/coverage.json
 
 Two questions. *crossed*: a difference of two arms on n problems, S seeds of training and k draws each; the truth is the
 method's difference on new problems with a new seed. A problem's chance is drawn from a Beta distribution; each arm and
@@ -112,7 +112,7 @@ def single_coverage(rate: float, n: int, k: int, runs: int, rng: np.random.Gener
     for rates in by_problem:
         found = estimate(rates)
         ours += found.low <= rate <= found.high
-        means = rates[rng.integers(0, n, (500, n))].mean(axis=1)
+        means = rates[rng.integers(0, n, (400, n))].mean(axis=1)
         low, high = np.percentile(means, [2.5, 97.5])
         old += low <= rate <= high
     return {"estimate": round(ours / runs, 4), "bootstrap": round(old / runs, 4)}
@@ -132,7 +132,7 @@ def measure(
                     cell = {"world": world.name, "seeds": s, "n": n, "seed_sd": sd}
                     crossed.append(cell | crossed_coverage(world, truth, n, s, sd, k, runs, rng))
     single = [
-        {"n": n, "rate": rate, "k": draws} | single_coverage(rate, n, draws, min(runs, 2000), rng, 1.0)
+        {"n": n, "rate": rate, "k": draws} | single_coverage(rate, n, draws, min(runs, 1000), rng, 1.0)
         for draws in (1, 4)
         for n in (20, 30, 50, 120)
         for rate in (0.07, 0.3, 0.5)
@@ -140,7 +140,7 @@ def measure(
     outside = [c for c in crossed if not BAR[0] <= c["crossed"] <= BAR[1]]
     return {
         "what": "share of simulated experiments whose 95 % interval holds the true value",
-        "runs": {"crossed": runs, "single": min(runs, 2000)},
+        "runs": {"crossed": runs, "single": min(runs, 1000)},
         "k": k,
         "worlds": [asdict(world) for world in WORLDS],
         "bar": BAR,
@@ -169,7 +169,7 @@ def show(found: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=4000)
+    parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     found = measure(args.runs)

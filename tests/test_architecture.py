@@ -184,7 +184,7 @@ def test_command_line_is_frozen():
             "--runs",
             "--temperature",
         ],
-        "compare": ["--baseline", "--out"],
+        "compare": ["--baseline", "--hypotheses", "--out"],
         "report": [],
         "export": ["--format", "--out", "--push", "--stage"],
         "doctor": [],

@@ -116,7 +116,7 @@ def _measured(
         else:
             values.append({seed: MEASURES[side.measure](of) for seed, of in mine.items()})
     if any(side.measure in SPARSE for side in sides):
-        found = _differences([{s: values[0][s] for s in seeds}, *values[1:]], shared=True)
+        found = _differences(values, shared=True)
         every = {a.problem_id for of in answers[0].values() for a in of}
         had = {i for of in found.values() for i in of}
         if not had:

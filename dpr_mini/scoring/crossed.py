@@ -65,8 +65,9 @@ def spread(problems: Any, seeds_square: Any, rest: Any, n: int, seeds: int) -> t
 
     The variance is (MSp + MSs - MSe) / (n S), which is unbiased, but at least LEAST * MSp / (n S); the degrees of
     freedom are Satterthwaite's (1946), at least S - 1. Cutting the seeds' part off at zero instead, as
-    MSp + max(MSs - MSe, 0), is biased upwards and covers up to 0.983 where seeds do not differ; what this one covers is
-    in bench/results/coverage.json.
+    MSp + max(MSs - MSe, 0), is biased upwards and covers up to 0.986 where seeds do not differ. This one covers 0.93 to
+    0.97 in 155 of 160 simulated cells of 50 to 600 problems and 3 to 10 seeds, and 0.923 to 0.974 in the other five,
+    four of them with 3 seeds (standard error of each 0.005; bench/results/coverage.json).
     """
     total = np.maximum(problems + seeds_square - rest, LEAST * problems)
     parts = problems**2 / (n - 1) + seeds_square**2 / (seeds - 1) + rest**2 / ((n - 1) * (seeds - 1))
