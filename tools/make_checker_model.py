@@ -34,7 +34,8 @@ from dpr_mini import tasks
 
 CHECK = "Check."  # dialogue.templates.verify of recipes/countdown.yaml
 SPECIAL = ("<|pad|>", "<|user|>", "<|end|>", "<|assistant|>")
-# One token each. Digits and signs are single bytes, any other text is spelled by bytes.
+LARGEST = 199  # numbers up to here are one token each, and no wrong answer that is shown goes beyond
+# One token each. Signs are single bytes, any other text is spelled by bytes.
 WORDS = ("Answer: ", " Check: ", CHECK, "Right.", "Wrong. ", ", ", ". ", " = ", " + ", " - ")
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
@@ -50,7 +51,7 @@ class Tutor:
     def __init__(self, seed: int, sums: float, checks: float) -> None:
         self.random = random.Random(seed)
         self.sums, self.checks = sums, checks
-        self.countdown, self.chain = tasks.make("countdown", {}), tasks.make("sums", {"terms": 3, "digits": 2})
+        self.countdown, self.chain = tasks.make("countdown", {}), tasks.make("sums", {"terms": 2, "digits": 2})
         self.games = [*self.countdown.items(0, "base")]
         self.additions = [*islice(self.chain.items(0, "base"), 20_000)]
 
@@ -116,12 +117,13 @@ class Tutor:
         return f"{' '.join(order)} = {target}"
 
     def _miss(self, statement: str) -> str:
-        """An expression of the problem's numbers that misses the target."""
+        """An expression of the problem's numbers that misses the target, all its values from 0 to LARGEST."""
         numbers = statement.partition(" = ")[0].split()
         while True:
             self.random.shuffle(numbers)
             text = f"{numbers[0]}{self.random.choice('+-*')}{numbers[1]}{self.random.choice('+-*')}{numbers[2]}"
-            if not self.countdown.right(statement, text):
+            values = [int(line.partition("=")[2]) for line in self.countdown.steps(statement, text)]
+            if all(0 <= v <= LARGEST for v in values) and not self.countdown.right(statement, text):
                 return text
 
     def _slip(self, statement: str) -> str:
@@ -138,14 +140,15 @@ class Tutor:
 
 
 def make_tokenizer() -> Tokenizer:
-    """Bytes, and the task's words as one token each: any text round-trips."""
+    """Bytes, and the task's words and numbers as one token each: any text round-trips."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([*SPECIAL, *alphabet])}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(s, special=True, normalized=False) for s in SPECIAL])
-    tokenizer.add_tokens([AddedToken(w, special=False, normalized=False) for w in WORDS])
+    words = [*WORDS, *map(str, range(LARGEST + 1))]
+    tokenizer.add_tokens([AddedToken(w, special=False, normalized=False) for w in words])
     return tokenizer
 
 
@@ -209,14 +212,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "recipes" / "checker-model")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=4500)
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--threads", type=int, default=1, help="2 is faster, and sums in another order")
     parser.add_argument("--sums", type=float, default=0.15, help="share of documents about sums")
     parser.add_argument("--checks", type=float, default=0.55, help="share of documents that check")
     args = parser.parse_args()
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     tutor, tokenizer = Tutor(args.seed, args.sums, args.checks), make_tokenizer()
     config = LlamaConfig(

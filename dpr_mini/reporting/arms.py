@@ -23,7 +23,7 @@ import numpy as np
 
 from dpr_mini import store
 from dpr_mini.recipe import Hypothesis
-from dpr_mini.runs import ARMS, LATEST, RunError, read_latest
+from dpr_mini.runs import ARMS, LATEST, TEST, RunError, evaluations, read_latest
 from dpr_mini.scoring.crossed import crossed, matrix, mean_squares, spread
 from dpr_mini.scoring.stats import Difference, estimate, pass_rates, rate_interval, refuse_other_problems, subset
 from dpr_mini.types import ALL, EASY, HARD, Graded, UserError
@@ -68,21 +68,33 @@ class Arm:
     name: str
     runs: Mapping[int, Run]
     stage: str  # the evaluation's name
+    tested: bool = False  # whether the evaluation on the test sets counts too
+
+    @property
+    def evaluations(self) -> list[str]:
+        """The evaluation's name and, where test sets are open, that of the one on them."""
+        return [self.stage, f"{self.stage}{TEST}"] if self.tested else [self.stage]
 
     @cached_property
     def graded(self) -> dict[int, list[Graded]]:
-        return {seed: [Graded.from_row(row) for row in store.read_rows(f)] for seed, f in self._files(GRADED).items()}
+        return self._rows(self._files(GRADED, ""))
 
     @cached_property
     def redrawn(self) -> dict[int, list[Graded]]:
         """Answers redrawn until the base's own check accepts one. Raises UserError where an evaluation has none."""
-        files = self._files(REDRAWN)
-        if lack := next((file for file in files.values() if not file.exists()), None):
+        files = self._files(REDRAWN, "-redrawn")
+        if lack := next((file for each in files.values() for file in each if not file.exists()), None):
             raise UserError(f"{self.name}: {lack.parent.name} has no {REDRAWN}: evaluate it with redraws")
-        return {seed: [Graded.from_row(row) for row in store.read_rows(file)] for seed, file in files.items()}
+        return self._rows(files)
 
-    def _files(self, name: str) -> dict[int, Path]:
-        return {seed: run.stages[self.stage] / name for seed, run in self.runs.items()}
+    def _files(self, name: str, of: str) -> dict[int, list[Path]]:
+        """Of every evaluation, or of its stage that is called so."""
+        where = {seed: run.stages for seed, run in self.runs.items()}
+        return {s: [at.get(n + of, at[n]) / name for n in self.evaluations] for s, at in where.items()}
+
+    @staticmethod
+    def _rows(files: Mapping[int, Sequence[Path]]) -> dict[int, list[Graded]]:
+        return {s: [Graded.from_row(row) for f in each for row in store.read_rows(f)] for s, each in files.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +151,9 @@ class Comparison:
     def benchmarks(self) -> list[str]:
         """In the recipe's order; ALL is the last of several."""
         arm = self.arms[self.baseline]
-        return list(next(iter(arm.runs.values())).manifest(arm.stage)["metrics"]["cards"])
+        run = next(iter(arm.runs.values()))
+        names = [name for n in arm.evaluations for name in run.manifest(n)["metrics"]["cards"] if name != ALL]
+        return [*names, *([ALL] if len(names) > 1 else [])]
 
     @cached_property
     def bins(self) -> dict[str, str]:
@@ -258,22 +272,22 @@ def arrange(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     Raises RunError where runs were asked differently, nothing is complete, or the baseline is not there; UserError
     where arms were asked different problems.
     """
-    settings = {
-        (r.name, store.canonical({**r.recipe["evaluate"], "turns": None, "template": None, "examples": False}))
-        for r in runs
-    }
+    own = {"turns": None, "template": None, "examples": False, "planted": None, "redraw": None}  # an arm may have its
+    settings = {(r.name, store.canonical({**r.recipe["evaluate"], **own})) for r in runs}
     if len({how for _, how in settings}) > 1:
         names = ", ".join(sorted({name for name, _ in settings}))
         raise RunError(f"these runs were evaluated with different settings (evaluate: ...): {names}")
     complete = [r for r in runs if r.complete(r.last)]
     left_out = [f"{r.name}, seed {r.seed}" for r in runs if r not in complete]
+    # Test sets count where every run has opened them: what is compared is asked the same.
+    tested = bool(complete) and all(len(evaluations(r.stages, r.last)) > 1 for r in complete)
     arms: dict[str, Arm] = {}
     for name in dict.fromkeys(r.name for r in complete):
         by_seed = {r.seed: r for r in sorted(complete, key=lambda r: r.seed) if r.name == name}
         stages = {r.last for r in by_seed.values()}
         if len(stages) > 1:
             raise RunError(f"{name}: its seeds were run with different phases")
-        arms[name] = Arm(name, by_seed, stages.pop())
+        arms[name] = Arm(name, by_seed, stages.pop(), tested)
     base = next((name for name, arm in arms.items() if all(r.is_base for r in arm.runs.values())), None)
     if base is None:
         scored = {r.seed: r for r in complete if r.complete("eval-0") and r.asks_once}
@@ -282,7 +296,7 @@ def arrange(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
         base = "base"
         if base in arms:
             raise RunError(f"a trained run is named {base!r}, the untouched model's name here: give it another name")
-        arms = {base: Arm(base, dict(sorted(scored.items())), "eval-0"), **arms}
+        arms = {base: Arm(base, dict(sorted(scored.items())), "eval-0", tested), **arms}
     problems = {name: {a.problem_id for of in arm.graded.values() for a in of} for name, arm in arms.items()}
     for name in arms:
         refuse_other_problems(problems[base], problems[name], (base, name))

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import rows
 from experiment import PROBLEMS, answers, graded, make
 from places import ROOT
 
@@ -17,6 +18,7 @@ from dpr_mini.commands.compare import compare
 from dpr_mini.reporting.arms import EASY, HARD, arrange, collect
 from dpr_mini.reporting.numbers import summary
 from dpr_mini.runs import RunError
+from dpr_mini.store import write_json
 from dpr_mini.types import Graded, UserError
 
 
@@ -184,3 +186,24 @@ def test_the_command_prints_the_table(runs: Path) -> None:
     assert done.stdout.splitlines()[0].startswith("arm") and (runs / "comparison.json").exists()
     wrong = subprocess.run([*command[:-1], "none"], capture_output=True, text=True, cwd=ROOT)
     assert wrong.returncode == 1 and "no arm 'none'" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_dev_and_test_sets_are_benchmarks_once_all_runs_opened_them(tmp_path: Path) -> None:
+    """A test set's evaluation stands beside the other; while one run has none, only what all have is compared."""
+
+    def of(benchmark: str, right: int) -> list[Graded]:
+        return [rows.graded(f"{benchmark}{i}", s, i < right, benchmark) for i in range(10) for s in (0, 1)]
+
+    for name, gain in (("up", 4), ("plain", 0)):
+        ends = {"eval-0": of("one", 2), "eval-0-test": of("two", 3)}
+        ends |= {"eval-1": of("one", 2 + gain), "eval-1-test": of("two", 3 + gain)} if gain else {}
+        make(tmp_path, name, 1, ends, phases=1 if gain else [])
+    compared = arrange(collect([tmp_path / "exp"]))
+    assert compared.benchmarks == ["one", "two", "all"]
+    found = {(d["arm"], d["on"]): d["mean"] for d in summary(compared)["differences"] if d["measure"] == "pass@1"}
+    assert found["up", "one"] == found["up", "two"] == pytest.approx(0.4)
+    latest = tmp_path / "exp" / "arms" / "plain-seed1" / "latest.json"
+    closed = json.loads(latest.read_text())
+    closed["stages"].pop("eval-0-test")
+    write_json(latest, closed)
+    assert arrange(collect([tmp_path / "exp"])).benchmarks == ["one"]

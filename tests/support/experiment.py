@@ -50,7 +50,7 @@ def answers(rates: dict[str, list[int]], greedy: bool = True) -> list[Graded]:
 
 
 def cards(graded: list[Graded]) -> dict:
-    scored = score_all(graded, ["one", "two"])
+    scored = score_all(graded, list(dict.fromkeys(a.benchmark for a in graded)))
     return {"engine": "scripted", "cards": {name: card.to_row() for name, card in scored.items()}}
 
 
