@@ -85,4 +85,4 @@ def cards(work: Work) -> dict[str, Any]:
 
 
 ANSWERS = Kind(version=1, run=answers)  # raised when `rows.jsonl` changes
-CARDS = Kind(version=5, run=cards)  # raised when graded rows or cards change
+CARDS = Kind(version=6, run=cards)  # raised when graded rows or cards change
