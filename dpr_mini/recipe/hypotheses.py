@@ -4,7 +4,7 @@
       - {name: H1, greater: {arm: dialogue}, than: {arm: plain}, margin: 0.05}
       - {name: H3, greater: {arm: dialogue, measure: mended}, than: 0}
       - {name: H3, greater: {arm: dialogue, measure: mended}, than: {arm: confirmed-only, measure: mended}}
-      - {name: H6, equivalent: 0.05, of: {arm: dialogue}, than: {arm: plain}, on: sums, family: control}
+      - {name: H6, equivalent: 0.05, of: {arm: dialogue}, than: {arm: plain}, benchmark: sums, family: control}
 
 A hypothesis of several parts is several lines of one name; each is tested on its own and counts in its family. An arm
 is a recipe's name, or "base" for the untouched model where no recipe scores that alone. They change no stage.
@@ -46,7 +46,7 @@ class Hypothesis(Section):
     of: Side | None = None
     equivalent: Margin | None = None
     than: Side | Literal[0]  # 0: a measure within the arm against zero
-    on: str = ALL  # a benchmark, all of them together, or a bin
+    benchmark: str = ALL  # one, all of them together, or a bin
     family: str = "main"  # of p values that Holm's step-down adjusts together
     margin: Margin | None = None  # the smallest difference of interest
 

@@ -77,7 +77,7 @@ def _tested(comparison: Comparison, h: Hypothesis) -> Tested:
         name=h.name,
         claim=h.words,
         family=h.family,
-        on=h.on,
+        on=h.benchmark,
         side=str(h.side),
         than=str(h.than),
         margin=h.margin,
@@ -87,8 +87,8 @@ def _tested(comparison: Comparison, h: Hypothesis) -> Tested:
     sides = [h.side, *([h.than] if h.than else [])]
     if lack := [s.arm for s in sides if s.arm not in comparison.arms]:
         return replace(blank, missing=f"no complete run of {', '.join(dict.fromkeys(lack))}")
-    if h.on not in (ALL, *comparison.slices):
-        return replace(blank, missing=f"no problems {h.on!r}; there are: {', '.join(comparison.slices)}")
+    if h.benchmark not in (ALL, *comparison.slices):
+        return replace(blank, missing=f"no problems {h.benchmark!r}; there are: {', '.join(comparison.slices)}")
     seeds = sorted(set.intersection(*(set(comparison.arms[s.arm].runs) for s in sides)))
     if not seeds:
         return replace(blank, missing=f"no seed that {' and '.join(s.arm for s in sides)} both have")
@@ -107,7 +107,7 @@ def _measured(
     comparison: Comparison, h: Hypothesis, sides: Sequence[Side], seeds: Sequence[int]
 ) -> tuple[Crossed, int, int | None]:
     """(what the difference is, problems left out, answers of a majority vote)."""
-    answers = [_answers(comparison, side, seeds, h.on) for side in sides]
+    answers = [_answers(comparison, side, seeds, h.benchmark) for side in sides]
     votes, values = None, []
     for side, mine, theirs in zip(sides, answers, reversed(answers), strict=True):
         if side.measure == VOTED:
@@ -124,7 +124,7 @@ def _measured(
         return unbalanced(found), len(every - had), votes
     for side, of in zip(sides, values, strict=True):
         if not all(of.values()):
-            raise UserError(f"{side.arm} has no answers for {side.measure} on {h.on}")
+            raise UserError(f"{side.arm} has no answers for {side.measure} on {h.benchmark}")
     if len(values) > 1:
         for seed in seeds:
             refuse_other_problems(values[1][seed], values[0][seed], (sides[1].arm, sides[0].arm))

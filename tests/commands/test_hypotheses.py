@@ -67,12 +67,12 @@ def side(measure: str, arm: str = "talk") -> dict:
 
 def test_every_measure_is_what_it_says(experiment):
     def mean(measure: str, on: str = "one") -> float:
-        return outcome(experiment, greater=side(measure), than=0, on=on).result.mean
+        return outcome(experiment, greater=side(measure), than=0, benchmark=on).result.mean
 
     assert mean("pass@1") == 0.75 and mean("first") == 0.5 and mean("mended") == 0.25
     assert mean("tokens") == 40 and mean("log_tokens") == pytest.approx(math.log(40))
     assert mean("mended", "all") == pytest.approx(0.125) and mean("mended", "two") == 0
-    gain = outcome(experiment, greater=side("first"), than=side("first", "base"), on="one").result
+    gain = outcome(experiment, greater=side("first"), than=side("first", "base"), benchmark="one").result
     assert gain.mean == 0 and gain.p == 1, "the base's answers have no first attempt: their whole is it"
     assert outcome(experiment, greater=side("greedy"), than=0).missing == "talk has no answers for greedy on all"
 
@@ -83,15 +83,15 @@ def test_length_of_right_answers_leaves_out_problems_that_have_none_and_counts_t
     assert longer.result.mean == pytest.approx(math.log(4)) and longer.verdict == "holds"
     alone = outcome(experiment, greater=side("log_tokens"), than=0)
     assert (alone.result.n, alone.left_out) == (11, 9), "two00 is solved with even seeds"
-    none = outcome(experiment, greater=side("log_tokens"), than=side("log_tokens", "base"), on="two")
+    none = outcome(experiment, greater=side("log_tokens"), than=side("log_tokens", "base"), benchmark="two")
     assert none.missing == "no problem has a right answer of talk and of base in one seed" and none.verdict == "missing"
 
 
 def test_a_majority_vote_costs_the_tokens_of_the_other_side(experiment):
     """Of the base four votes of 10 tokens for one answer of 40: two of four are right, a tie."""
-    vote = outcome(experiment, greater={"arm": "talk"}, than=side("maj@tokens", "base"), on="one")
+    vote = outcome(experiment, greater={"arm": "talk"}, than=side("maj@tokens", "base"), benchmark="one")
     assert vote.votes == 4 and vote.result.mean == pytest.approx(0.75 - 0.5)
-    other = outcome(experiment, greater=side("maj@tokens"), than={"arm": "base"}, on="one")
+    other = outcome(experiment, greater=side("maj@tokens"), than={"arm": "base"}, benchmark="one")
     assert other.votes == 1 and other.result.mean == pytest.approx(0.75 - 0.5), "one answer at least"
 
 
@@ -99,7 +99,7 @@ def test_too_few_draws_for_a_vote_and_answers_that_were_not_redrawn_are_one_line
     for seed in SEEDS:
         cheap = answers({p: [1, 0] for p in PROBLEMS}, greedy=False)
         make(tmp_path, "two", seed, {"eval-0": cheap, "eval-1": cheap}, phases=1, evaluate={"greedy": False})
-    few = outcome(experiment, greater={"arm": "talk"}, than=side("maj@tokens", "two"), on="one")
+    few = outcome(experiment, greater={"arm": "talk"}, than=side("maj@tokens", "two"), benchmark="one")
     assert few.missing == "maj@tokens takes 3 answers a problem for equal tokens, there are 2: raise samples"
     redrawn = outcome(experiment, greater={"arm": "talk"}, than=side("redraw", "base"))
     assert redrawn.missing.startswith("base: eval-0-") and "has no redrawn.jsonl" in redrawn.missing
@@ -109,7 +109,7 @@ def test_redrawn_answers_stand_beside_the_graded_ones(experiment):
     for folder in experiment.glob("eval-0-*"):
         found = [rows.graded(p, 0, p < "one05", p[:3], tokens=20, vote="7") for p in PROBLEMS]
         write_rows(folder / "redrawn.jsonl", (a.to_row() for a in found))
-    over = outcome(experiment, greater={"arm": "talk"}, than=side("redraw", "base"), on="one")
+    over = outcome(experiment, greater={"arm": "talk"}, than=side("redraw", "base"), benchmark="one")
     assert over.result.mean == pytest.approx(0.75 - 0.5) and over.result.seeds == 4
 
 
@@ -118,13 +118,13 @@ def test_verdicts_of_differences_and_of_equivalence(experiment):
         return outcome(experiment, **fields).verdict
 
     a, b = {"arm": "talk"}, {"arm": "base"}
-    assert verdict(greater=a, than=b, on="one") == "holds"
-    assert verdict(greater=b, than=a, on="one") == "the opposite holds"
-    assert verdict(greater=a, than=b, on="two") == "not shown"
+    assert verdict(greater=a, than=b, benchmark="one") == "holds"
+    assert verdict(greater=b, than=a, benchmark="one") == "the opposite holds"
+    assert verdict(greater=a, than=b, benchmark="two") == "not shown"
     same = {"of": side("first"), "than": side("first", "base"), "on": "one"}
     assert verdict(equivalent=0.05, **same) == "not shown", "ten problems without a change leave more than that open"
     assert verdict(equivalent=0.3, **same) == "equivalent within 0.3"
-    assert verdict(of=a, than=b, equivalent=0.05, on="one") == "not equivalent: more than 0.05 apart"
+    assert verdict(of=a, than=b, equivalent=0.05, benchmark="one") == "not equivalent: more than 0.05 apart"
 
 
 def test_holm_counts_what_could_not_be_tested_and_families_stay_apart(experiment):
