@@ -8,8 +8,8 @@ from dpr_mini.stages import report, train
 
 DEMO = RECIPES / "smollm2-cpu.yaml"
 # Not those of the published run, bench/results/smollm2-cpu.json: since then golds are read otherwise (problems), the
-# grader is stricter and counts what it gives up on, what is masked from the loss is no longer judged by the rules, and the
-# cards' intervals are others.
+# grader is stricter and counts what it gives up on, what is masked from the loss is no longer judged by the rules, and
+# the cards' intervals are others.
 KEYS = {
     "problems": "c4380dae",
     "eval-0-answers": "128471db",

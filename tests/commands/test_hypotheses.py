@@ -121,7 +121,7 @@ def test_verdicts_of_differences_and_of_equivalence(experiment):
     assert verdict(greater=a, than=b, benchmark="one") == "holds"
     assert verdict(greater=b, than=a, benchmark="one") == "the opposite holds"
     assert verdict(greater=a, than=b, benchmark="two") == "not shown"
-    same = {"of": side("first"), "than": side("first", "base"), "on": "one"}
+    same = {"of": side("first"), "than": side("first", "base"), "benchmark": "one"}
     assert verdict(equivalent=0.05, **same) == "not shown", "ten problems without a change leave more than that open"
     assert verdict(equivalent=0.3, **same) == "equivalent within 0.3"
     assert verdict(of=a, than=b, equivalent=0.05, benchmark="one") == "not equivalent: more than 0.05 apart"
@@ -129,11 +129,11 @@ def test_verdicts_of_differences_and_of_equivalence(experiment):
 
 def test_holm_counts_what_could_not_be_tested_and_families_stay_apart(experiment):
     lines = [
-        {**H1, "on": "one"},
+        {**H1, "benchmark": "one"},
         {**H1, "name": "H2", "greater": {"arm": "later"}},
-        {**H1, "name": "H3", "on": "two"},
-        {**H1, "name": "H4", "on": "three", "family": "else"},
-        {**H1, "name": "H5", "on": "two", "family": "more"},
+        {**H1, "name": "H3", "benchmark": "two"},
+        {**H1, "name": "H4", "benchmark": "three", "family": "else"},
+        {**H1, "name": "H5", "benchmark": "two", "family": "more"},
     ]
     found = examine(arrange(collect([experiment])), [Hypothesis.model_validate(x) for x in lines])
     assert [t.name for t in found] == ["H1", "H2", "H3", "H4", "H5"]
