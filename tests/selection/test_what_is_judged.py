@@ -41,7 +41,11 @@ def second_turns(recipe: Recipe) -> list[str]:
     return [name for turn in recipe.dialogue.turns[1:] for name in turn] or ["verify", "backtrack"]
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
+def about_tasks(path: Path) -> bool:
+    return any(source.task for source in load(path).problems.train)
+
+
+@pytest.mark.parametrize("path", [p for p in PATHS if not about_tasks(p)], ids=lambda p: p.stem)
 @pytest.mark.parametrize("section", ["filter", "filter_2"])
 def test_every_shipped_recipe_keeps_an_answer_that_was_corrected(path, section):
     recipe = load(path)
@@ -57,6 +61,19 @@ def test_every_shipped_recipe_keeps_an_answer_that_was_corrected(path, section):
         # Phase 1 of these recipes wants dialogues of two turns; what phase 2 draws passes.
         dialogues_only = any(isinstance(r, dict) and "trajectory" in r for r in config.rules)
         assert names(chain, *config.rules) == (["trajectory"] if dialogues_only else [])
+
+
+@pytest.mark.parametrize("path", [p for p in PATHS if about_tasks(p)], ids=lambda p: p.stem)
+@pytest.mark.parametrize("section", ["filter", "filter_2"])
+def test_every_shipped_recipe_of_a_task_keeps_one_that_was_mended_unless_it_is_the_control(path, section):
+    recipe = load(path)
+    rules, bridges = getattr(recipe, section).rules, recipe.dialogue.words().bridges
+    kept = {}
+    for kind, texts in (("corrected", chains.CORRECTED), ("confirmed", chains.CONFIRMED), ("spoiled", chains.SPOILED)):
+        (case,) = judge([chains.talk(*texts)], {"c": chains.PROBLEM}, bridges)
+        assert case.kind == kind
+        kept[kind] = not names(case, *rules)
+    assert kept == {"corrected": path.stem != "countdown-confirmed", "confirmed": True, "spoiled": False}
 
 
 READ = ["false_arithmetic", {"repetition": {"n": 3}}, "language", "template_leak"]
