@@ -187,7 +187,7 @@ class Comparison:
         values = matrix(self.rates(arm, seeds, name), arm)
         per_seed = dict(zip(sorted(seeds), values.mean(axis=0).tolist(), strict=True))
         alone = estimate(values.mean(axis=1))
-        low, high = _rate_over_both(values) or (alone.low, alone.high)
+        low, high = rate_over_both(values) or (alone.low, alone.high)
         sampled = [a for s in seeds for a in self.answers(arm, s, name)]
         greedy = self.rates(arm, seeds, name, greedy=True)
         return ArmScore(
@@ -231,7 +231,7 @@ class Comparison:
         )
 
 
-def _rate_over_both(rates: np.ndarray) -> tuple[float, float] | None:
+def rate_over_both(rates: np.ndarray) -> tuple[float, float] | None:
     """The interval of a mean rate over problems and seeds; None where only problems can say: one seed, no spread."""
     n, seeds = rates.shape
     if n < 2 or seeds < 2 or not 0 < rates.mean() < 1:
