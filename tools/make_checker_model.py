@@ -51,9 +51,9 @@ class Tutor:
     def __init__(self, seed: int, sums: float, checks: float) -> None:
         self.random = random.Random(seed)
         self.sums, self.checks = sums, checks
-        self.countdown, self.chain = tasks.make("countdown", {}), tasks.make("sums", {"terms": 2, "digits": 2})
+        self.countdown, self.chain = tasks.make("countdown", {}), tasks.make("sums", {})
         self.games = [*self.countdown.items(0, "base")]
-        self.additions = [*islice(self.chain.items(0, "base"), 20_000)]
+        self.additions = [*self.chain.items(0, "base")]
 
     def document(self) -> list[Part]:
         about_sums = self.random.random() < self.sums
@@ -212,12 +212,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "recipes" / "checker-model")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=1, help="2 is faster, and sums in another order")
     parser.add_argument("--sums", type=float, default=0.15, help="share of documents about sums")
-    parser.add_argument("--checks", type=float, default=0.55, help="share of documents that check")
+    parser.add_argument("--checks", type=float, default=0.6, help="share of documents that check")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)

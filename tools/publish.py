@@ -11,7 +11,7 @@ rewrites the text between markers, where a file has them:
     docs/results.md   <!-- dialogue -->    of the demo: one kept dialogue, drawn by a hash of its id
     README.md         <!-- result -->      of the demo: one row, pass@1 over all problems by phase
 
-    docs/results.md   <!-- <experiment> --> of a comparison: the table of arms
+    docs/results.md   <!-- <experiment> --> of a comparison: the table of arms, what its intervals are over
 
 each up to its `<!-- end ... -->`. A comparison and its figure go to bench/results/<experiment>/. Publishing again
 changes nothing.
@@ -26,18 +26,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from recompute_comparisons import recomputed
+
 from dpr_mini import store
 from dpr_mini.reporting import comparison, figures, words
 from dpr_mini.reporting.dialogues import KIND_WORDS
 from dpr_mini.reporting.results import Results
 from dpr_mini.reporting.samples import by_hash
 from dpr_mini.runs import read_latest
+from dpr_mini.scoring.stats import Difference
 from dpr_mini.selection.rules import KINDS
-from dpr_mini.types import Card, Kept
+from dpr_mini.types import ALL, Card, Kept
 
 ROOT = Path(__file__).parent.parent
 README, RESULTS_PAGE = "README.md", "docs/results.md"
 DEMO = "smollm2-cpu"  # the recipe whose run stands on the README and has its example dialogue shown
+NO_SEEDS = (
+    f"Brackets: 95 % over problems alone, about this one training; none for fewer than {words.FEWEST_IN_PROSE} problems"
+)
 
 
 def publish(run: Path, root: Path = ROOT) -> None:
@@ -77,7 +83,38 @@ def publish_comparison(file: Path, experiment: str, root: Path = ROOT) -> None:
     table = comparison.arms(numbers)
     rows = [[cell.replace("\n", " ") for cell in row] for row in table.rows]
     figure = f"![difference to the baseline](../bench/results/{name}.svg)"
-    fill(root / RESULTS_PAGE, experiment, ["", *_table(table.head, rows), "", figure, ""])
+    note = f"{table.note} {registered(numbers)}"
+    lines = ["", *_table(table.head, rows), "", note, "", *with_seeds(numbers), figure, ""]
+    fill(root / RESULTS_PAGE, experiment, lines)
+
+
+def registered(numbers: dict[str, Any]) -> str:
+    """How much was looked at, and how much of it was named before."""
+    many, tests = len(numbers["differences"]), len(numbers.get("hypotheses") or ())
+    if tests:
+        return f"{tests} hypotheses were registered; the {many} differences in the file are exploratory."
+    return f"No hypothesis was registered; of the {many} differences in the file every one is exploratory."
+
+
+def with_seeds(numbers: dict[str, Any]) -> list[str]:
+    """The baseline's differences over problems and seeds, of a file whose intervals are over problems alone; else none.
+
+    As recompute_comparisons.py gives them, which also says how wide they are.
+    """
+    baseline = numbers["baseline"]
+    rows: dict[str, dict[str, str]] = {}
+    for d in numbers["differences"]:
+        if d["baseline"] == baseline and d["on"] == ALL and "p_sign" in d:
+            row = recomputed(d)
+            said = f"{row['mean']:+.3f}, one seed"
+            if row["low"] is not None:
+                said = f"{row['mean']:+.3f} [{row['low']:+.3f}, {row['high']:+.3f}], {words.p_equals(row['p'])}"
+            rows.setdefault(d["arm"], {})[d["measure"]] = said
+    if not rows:
+        return []
+    head = ("95 % over problems and seeds", f"pass@1 - {baseline}", f"greedy - {baseline}")
+    cells = [(arm, said.get("pass@1", "-"), said.get("greedy", "-")) for arm, said in rows.items()]
+    return [*_table(head, cells), ""]
 
 
 def _write(root: Path, name: str, numbers: dict[str, Any], svg: str) -> None:
@@ -109,8 +146,8 @@ def one_row(results: Results, recipe: dict[str, Any]) -> list[str]:
     """The README's result: pass@1 over all problems by phase, with its conditions."""
     cards = {m.label: m.cards[results.overall] for m in results.models}
     first, last = results.models[0].label, results.models[-1].label
-    change = words.change(results.difference(first, last, results.overall))
-    size = f"pass@1, all {cards[first].n} held-out problems"
+    change = words.said_change(results.difference(first, last, results.overall))
+    size = f"pass@1, all {cards[first].n} dev problems"
     model = f"{recipe['model']['name']}, k={cards[first].k}, seed {recipe['seed']}"
     means = (f"{card.mean:.3f}" for card in cards.values())
     return ["", *_table((size, *cards, f"{last} - {first}, paired"), [(model, *means, change)]), ""]
@@ -123,7 +160,7 @@ def summary(results: Results, recipe: dict[str, Any], seconds: float) -> list[st
     for b in results.benchmarks:
         cells = [_cell(m.cards[b]) for m in models]
         d = results.difference(models[0].label, models[-1].label, b)
-        cells.append(f"{words.change(d)}, {words.p_equals(d)}" if d else "-")
+        cells.append(f"{_change(d)}, {words.p_equals(d)}" if d else "-")
         rows.append((f"{b}, {words.size(models[0].cards[b])}", *cells))
     head = (
         "pass@1 of k samples (greedy)",
@@ -143,7 +180,7 @@ def summary(results: Results, recipe: dict[str, Any], seconds: float) -> list[st
         "",
         *_table(head, rows),
         "",
-        f"One run, seed {recipe['seed']}; intervals: 95 % over problems; p: sign-flip test of the mean. "
+        f"One run, seed {recipe['seed']}, scores of dev problems. {NO_SEEDS}; p: sign-flip test of the mean. "
         f"T={asked['temperature']:g}, top-p {asked['top_p']:g}. "
         f"{machine['cores']} cores of {machine['cpu']}, {machine['gpu'] or 'no GPU'}, "
         f"{seconds / 60:.1f} minutes for all stages; "
@@ -160,7 +197,12 @@ def summary(results: Results, recipe: dict[str, Any], seconds: float) -> list[st
 
 
 def _cell(card: Card) -> str:
-    return words.interval(card) + ("" if card.greedy is None else f" ({card.greedy:.2f})")
+    score = words.interval(card) if card.n >= words.FEWEST_IN_PROSE else f"{card.mean:.3f}"
+    return score + ("" if card.greedy is None else f" ({card.greedy:.2f})")
+
+
+def _change(of: Difference) -> str:
+    return words.change(of) if of.n >= words.FEWEST_IN_PROSE else f"{of.mean:+.3f}"
 
 
 def _revised(card: Card, label: str) -> str:

@@ -10,7 +10,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from dpr_mini import tasks
 from dpr_mini.recipe import benchmarks
 from dpr_mini.recipe.base import Positive, Section
-from dpr_mini.types import ALL, EASY, HARD
+from dpr_mini.types import ALL, EASY, HARD, UserError
 
 # Names of held-out sets that would be taken for something else downstream.
 RESERVED = {"train": "the split that is trained on", ALL: "the card over all benchmarks"}
@@ -64,7 +64,10 @@ class Source(Section):
         if self.part is not None and not self.task:
             raise ValueError("part is for a task")
         if self.task:
-            tasks.make(self.task, self.options)
+            try:
+                tasks.make(self.task, self.options)
+            except UserError as error:
+                raise ValueError(str(error)) from None  # so that the message names file and line
             if self.part is not None and self.part not in tasks.PARTS:
                 raise ValueError(f"no part {self.part!r}; there are: {', '.join(tasks.PARTS)}")
         if "{" not in self.wording:

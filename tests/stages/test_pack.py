@@ -209,3 +209,22 @@ def test_tokens_that_do_not_spell_what_is_masked_are_dropped_with_a_line(tmp_pat
         packed_chain(tmp_path, "12\nCheck: 13", "wrong", ids=tuple(map(ord, "twelve\nCheck: 13")))
     (drop,) = store.read_rows(tmp_path / "pack" / "drops.jsonl")
     assert drop["rule"] == "mask" and "'12'" in drop["evidence"]
+
+
+# ---------------------------------------------------------------- a number of rows
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_so_many_rows_are_filled_with_samples_taken_again_where_there_are_too_few(tmp_path, rows):
+    texts = [(f"d{i}", [("abc" * (1 + i % 3), "correct")], "stop") for i in range(6)]
+    metrics, packed, _ = run(tmp_path, *texts, rows=rows)
+    assert metrics["rows"] == len(packed) == rows
+    assert metrics["fill"] > 0.8
+    names = [name for row in packed for name in row["samples"]]
+    assert metrics["samples"] == len(names) and metrics["distinct_samples"] == len(set(names))
+    assert metrics["trained_tokens"] == sum(sum(row["trained"]) for row in packed)
+
+
+def test_rows_and_trained_tokens_are_two_budgets():
+    with pytest.raises(ValueError, match="choose one"):
+        recipe.PackConfig(rows=3, trained_tokens=7)

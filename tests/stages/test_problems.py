@@ -8,11 +8,12 @@ import pytest
 import staging
 from places import ROOT
 
-from dpr_mini.recipe import ProblemsConfig
+from dpr_mini import tasks
+from dpr_mini.recipe import ProblemsConfig, RecipeError, parse
 from dpr_mini.recipe import load as load_recipe
-from dpr_mini.stages.problems import identity
-from dpr_mini.store import StoreError, read_rows
-from dpr_mini.types import UserError
+from dpr_mini.stages.problems import PROBLEMS, ProblemsSettings, identity
+from dpr_mini.store import StoreError, Work, read_rows
+from dpr_mini.types import Executed, Problem, UserError, from_row
 
 
 def rows(path, *items):
@@ -292,3 +293,64 @@ def test_an_empty_problem_set_is_refused(tmp_path):
     (tmp_path / "e.jsonl").write_text("")
     with pytest.raises(StoreError, match="nothing left in 'train'"):
         load(tmp_path, [{"file": "e.jsonl"}])
+
+
+# ---------------------------------------------------------------- tasks
+
+
+def tasks_of(tmp_path, run, **train):
+    source = {"task": "countdown", "part": "train", "count": 40, "seed": "run"} | train
+    held_out = {"numbers": [{"task": "countdown", "part": "test", "count": 30}]}
+    sections = {"name": "t", "seed": run, "problems": {"train": [source], "held_out": held_out}}
+    settings = ProblemsSettings.of(parse(sections, "t"), tmp_path)
+    folder = tmp_path / f"{run}-{len(train)}"
+    folder.mkdir()
+    metrics = PROBLEMS.run(Work("problems", folder, settings, {}, None))
+    return [from_row(Problem, row) for row in read_rows(folder / "rows.jsonl")], metrics, settings
+
+
+def test_training_problems_are_drawn_anew_for_each_seed_and_held_out_ones_are_not(tmp_path):
+    one, metrics, settings = tasks_of(tmp_path, 0)
+    other, _, other_settings = tasks_of(tmp_path, 1)
+    again, _, _ = tasks_of(tmp_path, 2, seed=7)
+    fixed, _, _ = tasks_of(tmp_path, 3, seed=7)
+    assert settings.key() != other_settings.key()
+    by = [{split: [p.id for p in of if p.split == split] for split in ("train", "numbers")} for of in (one, other)]
+    assert by[0]["numbers"] == by[1]["numbers"] and len(by[0]["numbers"]) == 30
+    assert set(by[0]["train"]) != set(by[1]["train"])
+    assert [p.id for p in again] == [p.id for p in fixed]
+    assert metrics["splits"] == {"numbers": 30, "train": 40}
+
+
+def test_a_tasks_problem_is_graded_by_its_statement_and_twins_have_one_id(tmp_path):
+    problems, _, _ = tasks_of(tmp_path, 0, wording="Make {text}")
+    for p in problems:
+        assert p.verifier == "countdown" and p.text == ("Make " if p.split == "train" else "") + p.statement
+        assert p.gold == Executed(p.verifier, p.statement)
+        assert tasks.grade(p.gold, f"Answer: {p.answer}").ok
+    numbers = {frozenset(p.statement.split(" = ")[0].split()) for p in problems if p.split == "train"}
+    assert not numbers & {frozenset(p.statement.split(" = ")[0].split()) for p in problems if p.split == "numbers"}
+    whole, _, _ = tasks_of(tmp_path, 9, part=None, count=4000)
+    assert len({p.id for p in whole}) == len(whole) == 3076
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"task": "countdwn", "count": 3}, "did you mean 'countdown'"),
+        ({"task": "countdown"}, "needs a count"),
+        ({"task": "countdown", "count": 3, "part": "tset"}, "no part 'tset'"),
+        ({"task": "sums", "count": 3, "options": {"digit": 2}}, "no option 'digit'"),
+        ({"task": "sums", "count": 3, "options": {"digits": "two"}}, "digits"),
+        ({"generate": "chain_sum", "count": 3, "part": "test"}, "part is for a task"),
+    ],
+)
+def test_wrong_tasks_are_named(source, message):
+    with pytest.raises(RecipeError, match=message):
+        parse({"name": "t", "problems": {"train": [source]}}, "t")
+
+
+def test_held_out_problems_are_the_same_for_every_seed():
+    held_out = {"n": [{"task": "countdown", "part": "test", "count": 3, "seed": "run"}]}
+    with pytest.raises(RecipeError, match="the same for every seed"):
+        parse({"name": "t", "phases": [], "problems": {"held_out": held_out}}, "t")

@@ -36,7 +36,9 @@ def publish():
     """tools/publish.py as a module."""
     spec = importlib.util.spec_from_file_location("publish", ROOT / "tools" / "publish.py")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "tools")  # as for `python tools/publish.py`
+        spec.loader.exec_module(module)
     return module
 
 
@@ -62,8 +64,8 @@ CASES = [kept(dialogue(f"p{i}#0"), RIGHT, RIGHT) for i in range(8)]
 CASES.append(kept(dialogue("p8#0", "6 * 3 = 19"), WRONG, RIGHT, kind="corrected"))
 
 
-def make_run(folder, name="smollm2-cpu", gpu=""):
-    """The folders of a finished run that a publication reads; `easy` is the one benchmark."""
+def make_run(folder, name="smollm2-cpu", gpu="", problems=60):
+    """The folders of a finished run that a publication reads; `easy` is the one benchmark, of a multiple of 20."""
     folder.mkdir()
     recipe = recipes.parse({"name": name, "problems": {"train": [{"file": "none"}]}}, "made").model_dump(mode="json")
     stages = {}
@@ -79,7 +81,7 @@ def make_run(folder, name="smollm2-cpu", gpu=""):
 
     stage("filter-1", {}, rows=map(to_row, CASES))
     for title, right in RIGHT_OF_20.items():
-        answers = [graded(f"p{i:02d}", s, i < right, "easy") for i in range(20) for s in (None, 0, 1)]
+        answers = [graded(f"p{i:02d}", s, i % 20 < right, "easy") for i in range(problems) for s in (None, 0, 1)]
         stage(f"{title}-answers", {"engine": "made"})
         cards = {name: card.to_row() for name, card in score_all(answers, ["easy"]).items()}
         stage(title, {"cards": cards}, graded=[a.to_row() for a in answers])
@@ -95,7 +97,7 @@ def between(page, name):
 def test_the_readme_has_one_row_with_intervals_and_conditions(publish, checkout, tmp_path):
     publish.publish(make_run(tmp_path / "run"), checkout)
     assert re.fullmatch(
-        r"\n\| pass@1, all 20 held-out problems \| base \| phase 1 \| phase 2 \| phase 2 - base, paired \|\n"
+        r"\n\| pass@1, all 60 dev problems \| base \| phase 1 \| phase 2 \| phase 2 - base, paired \|\n"
         r"\| --- \| --- \| --- \| --- \| --- \|\n"
         r"\| smollm2-135m-instruct, k=2, seed 0 \| 0\.200 \| 0\.700 \| 0\.800 "
         r"\| \+0\.600 \[\+0\.\d{3}, \+0\.\d{3}\] \|\n\n",
@@ -107,14 +109,23 @@ def test_the_readme_has_one_row_with_intervals_and_conditions(publish, checkout,
 def test_the_results_page_has_table_conditions_and_figure(publish, checkout, tmp_path):
     publish.publish(make_run(tmp_path / "run"), checkout)
     block = between(checkout / "docs" / "results.md", "smollm2-cpu")
-    row = next(line for line in block.splitlines() if line.startswith("| easy, n=20, k=2 | 0.200 ["))
+    row = next(line for line in block.splitlines() if line.startswith("| easy, n=60, k=2 | 0.200 ["))
     assert "(0.20) |" in row and row.endswith("p < 0.001 |") and "+0.600 [" in row
+    assert "seed 0, scores of dev problems. Brackets: 95 % over problems alone, about this one training;" in block
     assert "no GPU, 3.5 minutes for all stages; torch 2.13, made." in block, "seven stages of 30 seconds"
     assert "![pass@1 by phase](../bench/results/smollm2-cpu.svg)" in block
     assert "(../bench/results/smollm2-cpu.json)" in block and "](bench/" not in block
     numbers = read_json(checkout / "bench" / "results" / "smollm2-cpu.json")
     assert numbers["name"] == "smollm2-cpu" and sum(numbers["seconds"].values()) == 210
     assert (checkout / "bench" / "results" / "smollm2-cpu.svg").read_text().startswith("<svg xmlns=")
+
+
+def test_few_problems_have_no_interval(publish, checkout, tmp_path):
+    publish.publish(make_run(tmp_path / "run", problems=20), checkout)
+    block = between(checkout / "docs" / "results.md", "smollm2-cpu")
+    row = next(line for line in block.splitlines() if line.startswith("| easy, "))
+    assert row == "| easy, n=20, k=2 | 0.200 (0.20) | 0.700 (0.70) | 0.800 (0.80) | +0.600, p < 0.001 |"
+    assert "| +0.600 (n=20) |" in between(checkout / "README.md", "result")
 
 
 def test_the_dialogue_is_drawn_by_hash_and_stands_beside_the_counts(publish, checkout, tmp_path):
@@ -161,10 +172,28 @@ def test_a_comparison_is_filled_from_its_json(publish, checkout):
     block = between(checkout / "docs" / "results.md", "2026-11-25-mix")
     assert block.strip() == between(ROOT / "docs" / "results.md", "2026-11-25-mix").strip()
     numbers = json.loads(file.read_text())
-    assert [line.split(" | ")[0][2:] for line in block.splitlines()[3:] if line.startswith("| ")] == list(
-        numbers["arms"]
-    )
+    assert [line.split(" | ")[0][2:] for line in block.split("\n\n")[0].splitlines()[3:]] == list(numbers["arms"])
     overall = numbers["arms"]["base"]["scores"]["all"]
     assert f"| base | {overall['mean']:.3f} [{overall['low']:.3f}, {overall['high']:.3f}] |" in block
+    assert "over problems alone, in a file from before seeds were in it." in block
+    assert "No hypothesis was registered; of the 308 differences in the file every one is exploratory." in block
+    with_seeds = block.split("| 95 % over problems and seeds |")[1]
+    assert (
+        "| smollm2-prop2diff | -0.010 [-0.066, +0.045], p = 0.675 | +0.028 [-0.022, +0.078], p = 0.271 |" in with_seeds
+    )
     assert block.endswith("\n\n![difference to the baseline](../bench/results/2026-11-25-mix/comparison.svg)\n\n")
     assert (checkout / "bench" / "results" / "2026-11-25-mix" / "comparison.json").read_text() == file.read_text()
+
+
+def test_a_comparison_with_seeds_in_it_says_which_hypotheses_were_registered(publish):
+    difference = {
+        "baseline": "base",
+        "on": "all",
+        "measure": "pass@1",
+        "arm": "a",
+        "mean": 0.1,
+        "low": 0.0,
+        "high": 0.2,
+    }
+    assert publish.with_seeds({"baseline": "base", "differences": [difference]}) == [], "its brackets are over seeds"
+    assert publish.registered({"differences": [difference], "hypotheses": [{}, {}]}).startswith("2 hypotheses were reg")
