@@ -68,8 +68,10 @@ def figure(numbers: Mapping[str, Any], panels: Sequence[Panel]) -> str:
         every = fig.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": sizes})[:, 0]
         for on, panel in zip(every, panels, strict=True):
             _panel(on, numbers, panel)
-        every[-1].set(xlabel=f"{PASS}, or the rate that the line names")
-        fig.suptitle("95 % intervals over problems and seeds; small dots: seeds; right: generated tokens an answer")
+        every[-1].set(xlabel=f"{PASS}; of votes and redraws, the share that is right")
+        fig.suptitle(
+            "95 % intervals over problems and seeds; small dots: seeds; right: generated tokens an answer", fontsize=9
+        )
         file = io.StringIO()
         fig.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return file.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import re
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -127,14 +128,15 @@ def test_a_number_that_was_changed_is_found(tools, made: Path) -> None:
 def test_dev_is_left_out_where_all_is_too_much(
     tools, made: Path, halves: list[Path], tmp_path: Path, monkeypatch
 ) -> None:
-    sizes = sum(p.stat().st_size for p in (made / "rows").iterdir())
+    parts = [*(made / "rows").iterdir(), *(made / name for name in tools.COPIED)]
+    sizes = sum(p.stat().st_size for p in parts)
     monkeypatch.setattr(tools, "LIMIT", sizes - 1)
     out = tmp_path / "small"
     assert tools.publish(halves, out) == []
     assert codec.read(out / "rows").benchmarks == ["countdown", "sums", "all"]
     assert "Left out" in (out / "README.md").read_text() and "countdown-dev" in (out / "README.md").read_text()
     monkeypatch.setattr(tools, "LIMIT", 100)
-    with pytest.raises(UserError, match="more than 100"):
+    with pytest.raises(UserError, match="left of 100"):
         tools.publish(halves, tmp_path / "none")
     assert not (tmp_path / "none").exists()
 
@@ -175,6 +177,17 @@ def test_the_figure_shows_each_rate_or_says_that_there_is_none(tools, made: Path
 def test_the_figure_is_of_arms_and_measures_that_the_recipes_have(tools) -> None:
     names = {p.stem for p in (ROOT / "recipes").rglob("countdown*.yaml")}
     assert {r.arm for panel in tools.PANELS for r in panel.rungs} <= names
+
+
+def test_the_pages_command_runs_every_registered_arm_and_no_other() -> None:
+    table = re.findall(
+        r"^\| [\d']+ \| (countdown[\w-]*) \|", (ROOT / "bench/PREREG.md").read_text("utf-8"), re.MULTILINE
+    )
+    page = (ROOT / "docs/experiment.md").read_text(encoding="utf-8")
+    (pattern,) = set(re.findall(r"recipes/ablations/(countdown-\S*\*\S*\.yaml)", page))
+    found = {p.stem for p in (ROOT / "recipes" / "ablations").glob(pattern)} | {"countdown"}
+    assert len(table) == 11 and found == set(table)
+    assert set(re.findall(r"^\| `(countdown[\w-]*)` \|", page, re.MULTILINE)) == found
 
 
 def test_the_page_is_filled_between_its_markers(tools, halves: list[Path], tmp_path: Path) -> None:
