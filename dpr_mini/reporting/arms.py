@@ -272,7 +272,8 @@ def arrange(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     Raises RunError where runs were asked differently, nothing is complete, or the baseline is not there; UserError
     where arms were asked different problems.
     """
-    own = {"turns": None, "template": None, "examples": False, "planted": None, "redraw": None}  # an arm may have its
+    # An arm may have these of its own; `samples` too: more draws of a problem say more of the same pass rate.
+    own = {"turns": None, "template": None, "examples": False, "planted": None, "redraw": None, "samples": None}
     settings = {(r.name, store.canonical({**r.recipe["evaluate"], **own})) for r in runs}
     if len({how for _, how in settings}) > 1:
         names = ", ".join(sorted({name for name, _ in settings}))

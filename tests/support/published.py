@@ -57,7 +57,7 @@ def publishable(runs: Path, seeds: tuple[int, ...] = SEEDS, extra: tuple[str, ..
             evaluations = {n: answers(draw, s, samples, first, mends) for n, s in ((at, DEV), (f"{at}-test", test))}
             if phase:
                 evaluations = {"eval-0": answers(draw, DEV, 4, 0.3, 0.0), **evaluations}
-            more = {"phases": [phase] if phase else [], "hypotheses": hypotheses}
+            more = {"phases": [phase] if phase else [], "hypotheses": hypotheses, "evaluate": {"samples": samples}}
             home = make(runs, name, seed, evaluations, **more)
             if samples > 4:
                 for title, graded in evaluations.items():

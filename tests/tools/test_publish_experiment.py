@@ -81,6 +81,27 @@ def test_every_answer_comes_back_from_the_rows(made: Path, halves: list[Path]) -
         _ = after.arms["countdown-base"].redrawn
 
 
+def test_arms_may_answer_more_often_than_others(made: Path) -> None:
+    """As countdown-plain does, for its votes and redraws."""
+    arms = read_json(made / "comparison.json")["arms"]
+    assert {name: of["scores"]["countdown"]["k"] for name, of in arms.items()} == {
+        "countdown-base": 4, "countdown-dialogue": 4, "countdown-plain": 16,
+    }  # fmt: skip
+    assert "4 or 16 samples a problem and seed" in (made / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_an_experiment_without_greedy_answers(halves: list[Path], tmp_path: Path) -> None:
+    before = arrange(collect(halves))
+    for arm in before.arms.values():
+        for graded in arm.graded.values():
+            graded[:] = [a for a in graded if not a.greedy]
+    for name, content in codec.files(before).items():
+        (tmp_path / name).write_bytes(content)
+    after = codec.read(tmp_path)
+    assert after.complete_slices == before.slices == ["countdown-dev", "countdown", "sums", "all"]
+    assert after.scores("countdown-plain", "all") == before.scores("countdown-plain", "all")
+
+
 def test_publishing_again_changes_nothing(tools, made: Path, halves: list[Path]) -> None:
     before = {p: p.read_bytes() for p in made.rglob("*") if p.is_file()}
     (made / "rows" / "arm-of-another-day.jsonl.gz").write_bytes(b"")
