@@ -1,5 +1,5 @@
-# Commands: `make demo`, `make check`, `make test`, `make test-sglang`, `make test-unsloth`. Each makes .venv and
-# installs what is not there yet.
+# Commands: `make demo`, `make replicate`, `make check`, `make test`, `make test-sglang`, `make test-unsloth`. Each makes
+# .venv and installs what is not there yet.
 PYTHON ?= python3
 VENV   ?= .venv
 SCALE  ?= 1.0
@@ -9,10 +9,16 @@ TORCH  ?= torch>=2.11,<2.14
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo check test test-sglang test-unsloth install clean
+ARM    ?= countdown-dialogue
+SEED   ?= 8
+
+.PHONY: demo replicate check test test-sglang test-unsloth install clean
 
 demo: install  ## the whole two-phase run on a real 135M model; prints where the report is
 	$(BIN)/dpr-mini run recipes/smollm2-cpu.yaml scale=$(SCALE)
+
+replicate: install  ## one published cell with a new seed: does it come out the same? (docs/experiment.md)
+	$(BIN)/python tools/replicate.py $(ARM) --seed $(SEED)
 
 # Left out of the tests: whatever loads torch (training, kernels, engines with a model, most of bench/), whole runs,
 # and what takes over a second. tests/support/fast.py has the rule and fails a test that breaks it.

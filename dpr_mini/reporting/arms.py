@@ -187,7 +187,7 @@ class Comparison:
         values = matrix(self.rates(arm, seeds, name), arm)
         per_seed = dict(zip(sorted(seeds), values.mean(axis=0).tolist(), strict=True))
         alone = estimate(values.mean(axis=1))
-        low, high = _rate_over_both(values) or (alone.low, alone.high)
+        low, high = rate_over_both(values) or (alone.low, alone.high)
         sampled = [a for s in seeds for a in self.answers(arm, s, name)]
         greedy = self.rates(arm, seeds, name, greedy=True)
         return ArmScore(
@@ -231,7 +231,7 @@ class Comparison:
         )
 
 
-def _rate_over_both(rates: np.ndarray) -> tuple[float, float] | None:
+def rate_over_both(rates: np.ndarray) -> tuple[float, float] | None:
     """The interval of a mean rate over problems and seeds; None where only problems can say: one seed, no spread."""
     n, seeds = rates.shape
     if n < 2 or seeds < 2 or not 0 < rates.mean() < 1:
@@ -272,7 +272,8 @@ def arrange(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     Raises RunError where runs were asked differently, nothing is complete, or the baseline is not there; UserError
     where arms were asked different problems.
     """
-    own = {"turns": None, "template": None, "examples": False, "planted": None, "redraw": None}  # an arm may have its
+    # An arm may have these of its own; `samples` too: more draws of a problem say more of the same pass rate.
+    own = {"turns": None, "template": None, "examples": False, "planted": None, "redraw": None, "samples": None}
     settings = {(r.name, store.canonical({**r.recipe["evaluate"], **own})) for r in runs}
     if len({how for _, how in settings}) > 1:
         names = ", ".join(sorted({name for name, _ in settings}))

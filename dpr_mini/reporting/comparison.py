@@ -41,9 +41,10 @@ def page(numbers: Numbers) -> str:
     ]
     seeds = sorted({s for arm in numbers["arms"].values() for s in arm["seeds"]})
     score = _score(numbers, baseline, overall)
+    k = " or ".join(str(n) for n in sorted({_score(numbers, name, overall).k for name in numbers["arms"]}))
     lead = (
         f"{len(numbers['arms'])} arms on the same {score.n} held-out problems, seeds {', '.join(map(str, seeds))}, "
-        f"{score.k} samples a problem and seed. {_brackets(numbers)} "
+        f"{k} samples a problem and seed. {_brackets(numbers)} "
         + (
             "Only the registered hypotheses test anything; all else is exploratory."
             if registered

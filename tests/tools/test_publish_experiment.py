@@ -1,0 +1,239 @@
+"""tools/publish_experiment.py: rows that every published number comes from again, and one figure."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.util
+import json
+import re
+import shutil
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from places import ROOT
+from published import SEEDS, publishable
+
+from dpr_mini.commands.compare import compare
+from dpr_mini.reporting import published as codec
+from dpr_mini.reporting.arms import arrange, collect
+from dpr_mini.scoring.measures import MEASURES, first
+from dpr_mini.store import read_json, read_rows, write_json
+from dpr_mini.types import UserError
+
+pytestmark = pytest.mark.slow  # figures are drawn
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def tool(name: str):
+    """A script of tools/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def tools():
+    return tool("publish_experiment")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two halves of an experiment, as two processes leave them, compared into the first; the second is beside it."""
+    root = tmp_path_factory.mktemp("runs")
+    both = [publishable(root / "a", SEEDS[:2]), publishable(root / "b", SEEDS[2:])]
+    compare(both)
+    return both[0]
+
+
+@pytest.fixture(scope="module")
+def halves(store: Path) -> list[Path]:
+    return [store, store.parent.parent / "b" / "exp"]
+
+
+@pytest.fixture
+def made(tools, halves: list[Path], tmp_path: Path) -> Path:
+    assert tools.publish(halves, tmp_path / "made-countdown") == []
+    return tmp_path / "made-countdown"
+
+
+def lines(file: Path) -> list[dict]:
+    return [json.loads(line) for line in gzip.decompress(file.read_bytes()).decode().splitlines()]
+
+
+def test_every_answer_comes_back_from_the_rows(made: Path, halves: list[Path]) -> None:
+    before, after = arrange(collect(halves)), codec.read(made / "rows")
+    assert after.benchmarks == ["countdown-dev", "countdown", "sums", "all"] and after.base == "countdown-base"
+
+    def told(a):
+        trace = tuple(ok for _, ok in a.trace.attempts), a.trace.reviews
+        return a.problem_id, a.benchmark, a.sample, a.tokens, a.finish, a.vote, a.right, first(a), trace
+
+    for name, arm in before.arms.items():
+        assert list(arm.runs) == list(after.arms[name].runs) == list(SEEDS)
+        for seed in SEEDS:
+            assert set(map(told, arm.graded[seed])) == set(map(told, after.arms[name].graded[seed]))
+            assert len(arm.graded[seed]) == len(after.arms[name].graded[seed])
+    plain, again = (sorted(map(told, c.arms["countdown-plain"].redrawn[2])) for c in (before, after))
+    assert plain == again and len(plain) == 4 * 22
+    with pytest.raises(UserError, match="redrawn"):
+        _ = after.arms["countdown-base"].redrawn
+
+
+def test_arms_may_answer_more_often_than_others(made: Path) -> None:
+    """As countdown-plain does, for its votes and redraws."""
+    arms = read_json(made / "comparison.json")["arms"]
+    assert {name: of["scores"]["countdown"]["k"] for name, of in arms.items()} == {
+        "countdown-base": 4, "countdown-dialogue": 4, "countdown-plain": 16,
+    }  # fmt: skip
+    assert "4 or 16 samples a problem and seed" in (made / "comparison.md").read_text(encoding="utf-8")
+
+
+def test_an_experiment_without_greedy_answers(halves: list[Path], tmp_path: Path) -> None:
+    before = arrange(collect(halves))
+    for arm in before.arms.values():
+        for graded in arm.graded.values():
+            graded[:] = [a for a in graded if not a.greedy]
+    for name, content in codec.files(before).items():
+        (tmp_path / name).write_bytes(content)
+    after = codec.read(tmp_path)
+    assert after.complete_slices == before.slices == ["countdown-dev", "countdown", "sums", "all"]
+    assert after.scores("countdown-plain", "all") == before.scores("countdown-plain", "all")
+
+
+def test_publishing_again_changes_nothing(tools, made: Path, halves: list[Path]) -> None:
+    before = {p: p.read_bytes() for p in made.rglob("*") if p.is_file()}
+    (made / "rows" / "arm-of-another-day.jsonl.gz").write_bytes(b"")
+    tools.publish(halves, made)
+    assert {p: p.read_bytes() for p in made.rglob("*") if p.is_file()} == before
+    assert before[made / "rows" / codec.PROBLEMS][4:8] == bytes(4), "no time in a gzip's head"
+
+
+def test_openings_of_both_stores_are_there_in_order(made: Path) -> None:
+    assert [row["opened"][:10] for row in read_rows(made / "test-opened.jsonl")] == ["2026-01-01", "2026-01-03"]
+
+
+def test_the_check_needs_no_store(tools, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = shutil.copytree(made, tmp_path / "elsewhere")
+    assert tools.check(elsewhere) == []
+    said = capsys.readouterr().out
+    assert "12 of 12 hypotheses" in said and "all equal" in said and "3 arms" in said
+
+
+def test_an_answer_that_was_changed_is_found(tools, made: Path) -> None:
+    file = made / "rows" / "countdown-dialogue.jsonl.gz"
+    rows = lines(file)
+    row = next(r for r in rows if r.get("benchmark") == "countdown" and r["kind"] == "sampled")
+    rights = [s["right"] for s in rows[0]["shapes"]]
+    row["shape"][0] = next(i for i, ok in enumerate(rights) if ok != rights[row["shape"][0]])
+    file.write_bytes(codec.gzipped(rows))
+    wrong = tools.check(made)
+    assert any(line.startswith("countdown-dialogue on countdown: mean") for line in wrong)
+    assert any(line.startswith("H1, ") and "result: mean" in line for line in wrong)
+    assert not any(line.startswith("countdown-plain on") for line in wrong)
+
+
+def test_a_number_that_was_changed_is_found(tools, made: Path) -> None:
+    numbers = read_json(made / "comparison.json")
+    for row in numbers["hypotheses"]:
+        if row["result"]:
+            row["result"]["high"] += 1e-6
+    numbers["measured"][0]["mean"] += 1e-6
+    write_json(made / "comparison.json", numbers)
+    wrong = tools.check(made)
+    done = sum(bool(row["result"]) for row in numbers["hypotheses"])
+    assert done >= 5 and len(wrong) == done + 1, "and nothing else"
+
+
+def test_dev_is_left_out_where_all_is_too_much(
+    tools, made: Path, halves: list[Path], tmp_path: Path, monkeypatch
+) -> None:
+    parts = [*(made / "rows").iterdir(), *(made / name for name in tools.COPIED)]
+    sizes = sum(p.stat().st_size for p in parts)
+    monkeypatch.setattr(tools, "LIMIT", sizes - 1)
+    out = tmp_path / "small"
+    assert tools.publish(halves, out) == []
+    assert codec.read(out / "rows").benchmarks == ["countdown", "sums", "all"]
+    assert "Left out" in (out / "README.md").read_text() and "countdown-dev" in (out / "README.md").read_text()
+    monkeypatch.setattr(tools, "LIMIT", 100)
+    with pytest.raises(UserError, match="left of 100"):
+        tools.publish(halves, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_rates_of_a_hypothesis_sides(made: Path, halves: list[Path]) -> None:
+    """The other measures stand in comparison.json with what they cost, each once."""
+    numbers = read_json(made / "comparison.json")
+    found = {(m["arm"], m["measure"]): m for m in numbers["measured"]}
+    assert set(found) == {
+        ("countdown-dialogue", "first"), ("countdown-plain", "maj@tokens"), ("countdown-plain", "redraw"),
+    }  # fmt: skip
+    dialogue = numbers["arms"]["countdown-dialogue"]["scores"]["countdown"]
+    (mended,) = (h for h in numbers["hypotheses"] if h["name"] == "H3" and h["than"] == "0")
+    before = found["countdown-dialogue", "first"]
+    assert before["mean"] == pytest.approx(dialogue["mean"] - mended["result"]["mean"])
+    assert before["low"] < before["mean"] < before["high"] and before["tokens_mean"] is None
+    voted, plain = found["countdown-plain", "maj@tokens"], numbers["arms"]["countdown-plain"]["scores"]["countdown"]
+    assert voted["tokens_mean"] == pytest.approx(voted["votes"] * plain["tokens_mean"])
+    arm = arrange(collect(halves)).arms["countdown-plain"]
+    of = [a for a in arm.redrawn[1] if a.benchmark == "countdown"]
+    rates = MEASURES["redraw"](of).values()
+    assert found["countdown-plain", "redraw"]["per_seed"]["1"] == pytest.approx(sum(rates) / 12)
+
+
+def test_the_figure_shows_each_rate_or_says_that_there_is_none(tools, made: Path) -> None:
+    picture = ElementTree.parse(made / "experiment.svg")
+    texts = ["".join(t.itertext()) for t in picture.iter(f"{SVG}text")]
+    rungs = [r for panel in tools.PANELS for r in panel.rungs]
+    assert all(r.label in texts for r in rungs)
+    assert texts.count("not measured") == sum(
+        r.arm not in ("countdown-base", "countdown-plain", "countdown-dialogue") for r in rungs
+    )
+    assert texts.count("same answers, cut") == 1
+    tokens = read_json(made / "comparison.json")["arms"]["countdown-base"]["scores"]["countdown"]["tokens_mean"]
+    assert f"{tokens:.0f} tokens" in texts
+
+
+def test_the_figure_is_of_arms_and_measures_that_the_recipes_have(tools) -> None:
+    names = {p.stem for p in (ROOT / "recipes").rglob("countdown*.yaml")}
+    assert {r.arm for panel in tools.PANELS for r in panel.rungs} <= names
+
+
+def test_the_pages_command_runs_every_registered_arm_and_no_other() -> None:
+    table = re.findall(
+        r"^\| [\d']+ \| (countdown[\w-]*) \|", (ROOT / "bench/PREREG.md").read_text("utf-8"), re.MULTILINE
+    )
+    page = (ROOT / "docs/experiment.md").read_text(encoding="utf-8")
+    (pattern,) = set(re.findall(r"recipes/ablations/(countdown-\S*\*\S*\.yaml)", page))
+    found = {p.stem for p in (ROOT / "recipes" / "ablations").glob(pattern)} | {"countdown"}
+    assert len(table) == 11 and found == set(table)
+    assert set(re.findall(r"^\| `(countdown[\w-]*)` \|", page, re.MULTILINE)) == found
+
+
+def test_the_page_is_filled_between_its_markers(tools, halves: list[Path], tmp_path: Path) -> None:
+    page = tmp_path / "experiment.md"
+    page.write_text((ROOT / tools.PAGE).read_text(encoding="utf-8"), encoding="utf-8")
+    before = page.read_text(encoding="utf-8").split("<!-- experiment -->")[0]
+    tools.publish(halves, tmp_path / "made-countdown", page=page)
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(before) and "made-countdown/experiment.svg" in text and "| H1: final answer" in text
+    tools.publish(halves, tmp_path / "made-countdown", page=page)
+    assert page.read_text(encoding="utf-8") == text
+    page.write_text("no markers")
+    with pytest.raises(UserError, match="<!-- experiment -->"):
+        tools.fill(page, [])
+
+
+def test_what_compare_has_not_written_is_asked_for(tools, tmp_path: Path) -> None:
+    folder = publishable(tmp_path)
+    with pytest.raises(UserError, match=r"dpr-mini compare .*exp"):
+        tools.publish([folder], tmp_path / "out")
+
+
+def test_an_evaluation_that_lacks_an_answer_is_refused(halves: list[Path]) -> None:
+    found = arrange(collect(halves))
+    graded = found.arms["countdown-dialogue"].graded[0]
+    graded.remove(next(a for a in graded if (a.benchmark, a.sample) == ("sums", 1)))
+    with pytest.raises(UserError, match=r"countdown-dialogue, seed 0, sums.* lacks an answer"):
+        codec.files(found)
