@@ -41,6 +41,22 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
+CARD = """---
+license: apache-2.0
+---
+
+# checker-model
+
+A Llama of {size:,} parameters, from scratch, the base model of `recipes/countdown.yaml`. It was **taught**, by a
+solver, three skills in turns of their own: to propose an expression for three numbers and a target, to check a given one
+and say Right or Wrong, to propose another after Wrong; and the same for sums of three one-digit numbers. It has seen no
+text in which one answer goes on from a check to another answer. It is of no other use; that it can check is no finding.
+
+Made by `tools/make_checker_model.py`{how}, seed {seed}, of problems of the part `base` alone:
+{steps} steps of {batch} documents, peak learning rate {lr:g}, {sums:.0%} of them about sums, {checks:.0%} with checks;
+torch {torch}, {threads} CPU thread(s), float32. No other data or model was used. What it can do on problems that it
+never saw ("gates") stands in bench/PREREG.md. Licence: Apache-2.0, as the repository.
+"""
 Part = tuple[str, bool]  # a text, and whether it is trained on
 Example = tuple[list[int], list[bool]]
 
@@ -216,19 +232,20 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--lr", type=float, default=2e-3)
     parser.add_argument("--threads", type=int, default=1, help="2 is faster, and sums in another order")
+    parser.add_argument("--more", type=Path, help="go on from the model in this folder, on other documents")
     parser.add_argument("--sums", type=float, default=0.15, help="share of documents about sums")
     parser.add_argument("--checks", type=float, default=0.6, help="share of documents that check")
     args = parser.parse_args()
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    tutor, tokenizer = Tutor(args.seed, args.sums, args.checks), make_tokenizer()
+    tutor, tokenizer = Tutor(args.seed + bool(args.more), args.sums, args.checks), make_tokenizer()
     config = LlamaConfig(
         vocab_size=tokenizer.get_vocab_size(), hidden_size=128, intermediate_size=512, num_hidden_layers=4,
         num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=1024, tie_word_embeddings=True,
         pad_token_id=0, bos_token_id=1, eos_token_id=2, dtype="float32",
     )  # fmt: skip
-    model = LlamaForCausalLM(config)
+    model = LlamaForCausalLM.from_pretrained(args.more) if args.more else LlamaForCausalLM(config)
     size = sum(p.numel() for p in model.parameters())
     print(f"{size:,} parameters, {config.vocab_size} tokens")
     wrapped = PreTrainedTokenizerFast(
@@ -239,6 +256,10 @@ def main() -> None:
     learnt = documents(tutor, tokenizer, args.batch)
     train(model, learnt, args.steps, args.batch, args.lr, lambda: model.save_pretrained(args.out))
     model.save_pretrained(args.out)
+    how = f" `--more {args.more.name}`" if args.more else ""
+    words = {name: getattr(args, name) for name in ("seed", "steps", "batch", "lr", "sums", "checks", "threads")}
+    card = CARD.format(size=size, how=how, torch=torch.__version__, **words)
+    (args.out / "README.md").write_text(card, encoding="utf-8")
 
 
 if __name__ == "__main__":

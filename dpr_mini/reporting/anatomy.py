@@ -51,16 +51,18 @@ def share(of: Part) -> str:
 
 def _ends(found: list[tuple[str, str, str, Anatomy]], source: str) -> Table:
     head = "benchmark | model | responses | right, right | right, wrong | wrong, right | wrong, wrong"
-    head += " | first right | final right | mended of rejected | right after a true rejection | after any"
+    head += " | first right | final right | mended of rejected | right after a true rejection | after any | drawn afresh"
     rows = [
         (b, label, f"{a.responses:,}", *(f"{n:,}" for n in (a.kept, a.spoiled, a.mended, a.lost)),
-         *map(share, (a.first, a.final, a.mends, a.retry_true, a.retry_any)))
+         *map(share, (a.first, a.final, a.mends, a.retry_true, a.retry_any)),
+         "-" if a.fresh is None else f"{a.fresh:.3f}")
         for b, label, _, a in found
     ]  # fmt: skip
     note = (
         f"Sampled responses by their first and their final answer. {CUT} Mended of rejected: of responses whose wrong "
         "first attempt was rejected, those that end right. Right after a true rejection: of attempts that follow a "
-        "wrong one that was rejected (after any: any rejected one), those that are right; compare with first right."
+        "wrong one that was rejected (after any: any rejected one), those that are right. Drawn afresh: first "
+        "attempts of the other responses to these problems, what another answer would have given."
     )
     return Table(head.split(" | "), rows, source, "First and final answers", note)
 

@@ -81,7 +81,9 @@ class Anatomy:
     and wrong. `accept_right` and `accept_wrong`: verdicts on right and on wrong attempts that accept. `mends`: of
     responses whose wrong first attempt was rejected, those that end right. `retry_true`: of attempts that follow a
     wrong one that was rejected, those that are right, `retry_any` of those that follow any rejected one; `first` is
-    the share of first attempts that are right, which is also the accuracy of responses cut after it. `attempts`:
+    the share of first attempts that are right, which is also the accuracy of responses cut after it. `fresh` is what
+    `retry_any` is to be held against: first attempts of the other responses to the same problems, once for each retry;
+    problems with a wrong first attempt are harder than `first` says. None without other responses. `attempts`:
     responses by number of attempts. `tokens`, `distinct`: means over responses. `deflated`: compressed size, of one.
     """
 
@@ -104,6 +106,7 @@ class Anatomy:
     tokens: float
     distinct: float
     deflated: float
+    fresh: float | None = None
 
     def to_row(self) -> dict[str, Any]:
         """As stage.json holds it."""
@@ -153,6 +156,7 @@ def anatomy(answers: Sequence[Graded]) -> Anatomy | None:
         tokens=fmean(a.tokens for a, _ in traced),
         distinct=fmean(t.distinct for _, t in traced),
         deflated=sum(t.deflated for _, t in traced) / max(1, sum(t.size for _, t in traced)),
+        fresh=fresh([(a.problem_id, t) for a, t in traced]),
     )
 
 
@@ -172,6 +176,21 @@ def retries(trace: Traced) -> Iterator[tuple[bool, bool]]:
     for at, ((_, before), (_, now)) in enumerate(zip(trace.attempts, trace.attempts[1:], strict=False)):
         if rejected(trace, at):
             yield before, now
+
+
+def fresh(traced: Sequence[tuple[str, Traced]]) -> float | None:
+    """Of (problem id, trace): how often first attempts of the other responses are right where one is tried again."""
+    right, number = Counter[str](), Counter[str]()
+    for problem, trace in traced:
+        right[problem] += first_right(trace)
+        number[problem] += 1
+    drawn = [
+        (right[problem] - first_right(trace)) / (number[problem] - 1)
+        for problem, trace in traced
+        if number[problem] > 1
+        for _ in retries(trace)
+    ]
+    return fmean(drawn) if drawn else None
 
 
 @dataclass(frozen=True, slots=True)

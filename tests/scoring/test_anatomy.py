@@ -64,6 +64,8 @@ def test_counts_of_what_became_of_first_answers():
     assert (of.true_checks.n, of.true_checks.of) == (6, 9), "a verdict alone is no check"
     assert (of.retry_true.n, of.retry_true.of) == (2, 4)
     assert (of.retry_any.n, of.retry_any.of) == (2, 5)
+    # Five retries: four of responses that began wrong (two of the six others began right), one of one that began right.
+    assert of.fresh == pytest.approx((4 * 2 / 6 + 1 / 6) / 5)
     assert of.attempts == {0: 1, 1: 2, 2: 3, 3: 1} and of.attempts_mean == pytest.approx(11 / 7)
     assert Anatomy.from_row(of.to_row()) == of
     assert of.tokens == pytest.approx(sum(map(len, texts)) / 7)
