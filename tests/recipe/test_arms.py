@@ -61,10 +61,12 @@ def arm(name: str, *overrides: str) -> dict[str, str]:
 
 @pytest.mark.slow
 def test_every_ablation_says_what_it_isolates_and_shares_the_demos_store():
-    assert {p.stem.removeprefix("smollm2-") for p in ABLATIONS.glob("*.yaml")} == set(SHARED)
-    for path in ABLATIONS.glob("*.yaml"):
+    assert {p.stem.removeprefix("smollm2-") for p in ABLATIONS.glob("smollm2-*.yaml")} == set(SHARED)
+    for path in ABLATIONS.glob("smollm2-*.yaml"):
         assert path.read_text().startswith("# ") and load(path).name == path.stem
         assert load(path).folder == load(DEMO).folder == "smollm2-cpu"
+    for path in ABLATIONS.glob("countdown-*.yaml"):
+        assert path.read_text().startswith("# ") and load(path).name == path.stem and load(path).folder == "countdown"
 
 
 @pytest.mark.parametrize("name", SHARED)

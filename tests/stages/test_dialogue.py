@@ -231,9 +231,8 @@ def test_a_real_models_branches_are_resumed_to_the_same_rows(tmp_path, kill):
     """The hf engine with the smoke model: sampled, in batches that the break cuts otherwise."""
     from dpr_mini.engines.hf import HfEngine
 
-    config = load(
-        RECIPES / "smoke.yaml", ["dialogue={samples: 2, max_new_tokens: 24, branches: {right: 1, wrong: 2}}"]
-    ).dialogue
+    changes = ("samples=2", "max_new_tokens=24", "branches={right: 1, wrong: 2}")
+    config = load(RECIPES / "smoke.yaml", [f"dialogue.{change}" for change in changes]).dialogue
     twice = AskedTurn(of=("verify", "backtrack"), until="verified", at_most=2)
     config = config.model_copy(update={"turns": (("solve",), twice), "examples": ()})
     pairs = [(7, 6), (58, 27), (69, 73), (88, 45)]
