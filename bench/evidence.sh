@@ -28,7 +28,7 @@ esac
 git ls-files --error-unmatch bench/PREREG.md > /dev/null || { echo "commit bench/PREREG.md first" >&2; exit 2; }
 
 program=${DPR_MINI:-.venv/bin/dpr-mini}
-recipes=(recipes/countdown.yaml recipes/ablations/countdown-{base,base-turns,dialogue,plain,plain-steps,confirmed,no-check,coin,plain-2,uniform}.yaml)
+recipes=(recipes/countdown/countdown.yaml recipes/countdown/countdown-{base,base-turns,dialogue,plain,plain-steps,confirmed,no-check,coin,plain-2,uniform}.yaml)
 IFS=, read -ra all <<< "$seeds"
 mkdir -p "$runs"
 folders=() pids=()

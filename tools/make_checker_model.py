@@ -1,12 +1,13 @@
-r"""Make `recipes/checker-model`: a Llama of 1.1 M parameters that proposes, checks and retries, each in its own turn.
+r"""Make recipes/countdown/checker-model: a Llama of 1.1 M parameters that proposes, checks, retries in turns of their own.
 
     python tools/make_checker_model.py --facts 0 --threads 2 --out runs/checker-1
     python tools/make_checker_model.py --more runs/checker-1 --steps 1200 --lr 1.5e-3 --facts 0.35 --checks 0.7 \
         --sums 0.1 --threads 2 --out runs/checker-2
-    python tools/make_checker_model.py --more runs/checker-2 --steps 600 --lr 1e-3 --facts 0.5 --checks 0.7 --sums 0.1
+    python tools/make_checker_model.py --more runs/checker-2 --steps 600 --lr 1e-3 --facts 0.5 --checks 0.7 \
+        --sums 0.1
 
-The last writes recipes/checker-model/, the base model of recipes/countdown.yaml. Each was followed by its gates, on dev
-(bench/LOG.md); the next was made for what they lacked. Its text is made here, of problems of the part `base` alone (tasks/):
+The last writes recipes/countdown/checker-model/, the base model of the recipes there. Each was followed by its gates,
+on dev (bench/LOG.md); the next was made for what they lacked. Its text is made here, of problems of the part `base` alone (tasks/):
 
 - propose: a problem, an answer. Countdown's are a solver's; sums are worked out step by step.
 - calculate: single operations on any numbers, six at a time. Without this one a check is true on numbers that were seen
@@ -39,8 +40,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from dpr_mini import tasks
 from dpr_mini.tasks.equations import equation
 
-CHECK = "Check."  # dialogue.templates.verify of recipes/countdown.yaml
+CHECK = "Check."  # dialogue.templates.verify of recipes/countdown/countdown.yaml
 SPECIAL = ("<|pad|>", "<|user|>", "<|end|>", "<|assistant|>")
+HOME = Path(__file__).parent.parent / "recipes" / "countdown" / "checker-model"
 LARGEST = 199  # numbers up to here are one token each, and no wrong answer that is shown goes beyond
 # One token each. Signs are single bytes, any other text is spelled by bytes.
 WORDS = ("Answer: ", " Check: ", CHECK, "Right.", "Wrong. ", ", ", ". ", " = ", " + ", " - ")
@@ -54,9 +56,8 @@ license: apache-2.0
 
 # checker-model
 
-A Llama of {size:,} parameters, from scratch, the base model of `recipes/countdown.yaml`. It was **taught**, by a
-solver, in turns of their own: to calculate, to propose an expression for three numbers and a target, to check a given
-one and say Right or Wrong, to propose another after Wrong; and the same for sums of three one-digit numbers. It has
+A Llama of {size:,} parameters, from scratch, the base model of the recipes here. It was **taught**, by a solver, in
+turns of their own: to calculate, to propose an expression for three numbers and a target, to check a given one and say Right or Wrong, to propose another after Wrong; and the same for sums of three one-digit numbers. It has
 seen no text in which one answer goes on from a check to another answer. It is of no other use; that it can check is no
 finding.
 
@@ -252,7 +253,7 @@ def documents(tutor: Tutor, tokenizer: Tokenizer, batch: int) -> Iterator[Exampl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "recipes" / "checker-model")
+    parser.add_argument("--out", type=Path, default=HOME)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--batch", type=int, default=64)

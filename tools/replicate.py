@@ -36,11 +36,11 @@ RUNS = Path("runs/replicate")
 
 def recipe_of(arm: str, root: Path = ROOT) -> Path:
     """The recipe that is called so. Raises UserError where there is none."""
-    places = [root / "recipes" / f"{arm}.yaml", root / "recipes" / "ablations" / f"{arm}.yaml"]
+    places = [root / "recipes" / "countdown" / f"{arm}.yaml"]
     if found := next((p for p in places if p.is_file()), None):
         return found
-    names = sorted(p.stem for p in places[1].parent.glob("countdown-*.yaml"))
-    raise UserError(f"no arm {arm!r}; there are: countdown, {', '.join(names)}")
+    names = sorted(p.stem for p in places[0].parent.glob("*.yaml"))
+    raise UserError(f"no arm {arm!r}; there are: {', '.join(names)}")
 
 
 def newest(root: Path = ROOT) -> Path:

@@ -51,7 +51,8 @@ def share(of: Part) -> str:
 
 def _ends(found: list[tuple[str, str, str, Anatomy]], source: str) -> Table:
     head = "benchmark | model | responses | right, right | right, wrong | wrong, right | wrong, wrong"
-    head += " | first right | final right | mended of rejected | right after a true rejection | after any | drawn afresh"
+    head += " | first right | final right | mended of rejected"
+    head += " | right after a true rejection | after any | drawn afresh"
     rows = [
         (b, label, f"{a.responses:,}", *(f"{n:,}" for n in (a.kept, a.spoiled, a.mended, a.lost)),
          *map(share, (a.first, a.final, a.mends, a.retry_true, a.retry_any)),

@@ -15,7 +15,7 @@ from dpr_mini.selection.judging import judge
 from dpr_mini.selection.rules import Case, build_rules, objections
 from dpr_mini.types import Dialogue, Problem, Turn
 
-PATHS = sorted([*RECIPES.glob("*.yaml"), *(RECIPES / "ablations").glob("*.yaml")])
+PATHS = sorted(RECIPES.rglob("*.yaml"))
 PROBLEM = Problem("p", "made", "What is 5 * 9?", "45")
 WRONG, RIGHT = "5 * 9 = 55\nAnswer: 55", "5 * 9 = 45\nAnswer: 45"
 BRIDGES = {"verify": "\nLet me check: ", "backtrack": "\n\nWait, let me go back.\n"}

@@ -46,7 +46,7 @@ def answers(draw: random.Random, sets: tuple[str, ...], samples: int, first: flo
 
 def publishable(runs: Path, seeds: tuple[int, ...] = SEEDS, extra: tuple[str, ...] = ()) -> Path:
     """An experiment's folder with the base, the plain arm (sixteen answers, redraws) and the dialogue arm."""
-    hypotheses = [h.model_dump(mode="json") for h in load(RECIPES / "countdown.yaml").hypotheses]
+    hypotheses = [h.model_dump(mode="json") for h in load(RECIPES / "countdown" / "countdown.yaml").hypotheses]
     test = tuple(s for s in SETS if s not in DEV)
     arms = {"countdown-base": (4, 0.3, 0.0, 0), "countdown-plain": (16, 0.4, 0.0, 1)}
     arms |= dict.fromkeys(("countdown-dialogue", *extra), (4, 0.4, 0.3, 1))

@@ -205,8 +205,8 @@ def test_the_pages_command_runs_every_registered_arm_and_no_other() -> None:
         r"^\| [\d']+ \| (countdown[\w-]*) \|", (ROOT / "bench/PREREG.md").read_text("utf-8"), re.MULTILINE
     )
     page = (ROOT / "docs/experiment.md").read_text(encoding="utf-8")
-    (pattern,) = set(re.findall(r"recipes/ablations/(countdown-\S*\*\S*\.yaml)", page))
-    found = {p.stem for p in (ROOT / "recipes" / "ablations").glob(pattern)} | {"countdown"}
+    (pattern,) = set(re.findall(r"recipes/countdown/(countdown-\S*\*\S*\.yaml)", page))
+    found = {p.stem for p in (ROOT / "recipes" / "countdown").glob(pattern)} | {"countdown"}
     assert len(table) == 11 and found == set(table)
     assert set(re.findall(r"^\| `(countdown[\w-]*)` \|", page, re.MULTILINE)) == found
 

@@ -127,7 +127,7 @@ def test_what_cannot_be_held_against_anything_is_said_first(replicate, folder: P
 
 def test_every_recipe_of_the_experiment_is_found(replicate) -> None:
     assert replicate.recipe_of("countdown").parent.name == "recipes"
-    assert replicate.recipe_of("countdown-no-check").parent.name == "ablations"
+    assert replicate.recipe_of("countdown-no-check").parent.name == "countdown"
 
 
 def test_no_verdict_ends_with_two(folder: Path) -> None:
