@@ -1,4 +1,4 @@
-r"""Make recipes/countdown/checker-model: a Llama of 1.1 M parameters that proposes, checks, retries in turns of their own.
+r"""Make recipes/countdown/checker-model: a Llama of 1.1 M parameters that proposes, checks and retries, turn by turn.
 
     python tools/make_checker_model.py --facts 0 --threads 2 --out runs/checker-1
     python tools/make_checker_model.py --more runs/checker-1 --steps 1200 --lr 1.5e-3 --facts 0.35 --checks 0.7 \
@@ -7,7 +7,8 @@ r"""Make recipes/countdown/checker-model: a Llama of 1.1 M parameters that propo
         --sums 0.1
 
 The last writes recipes/countdown/checker-model/, the base model of the recipes there. Each was followed by its gates,
-on dev (bench/LOG.md); the next was made for what they lacked. Its text is made here, of problems of the part `base` alone (tasks/):
+on dev (bench/LOG.md); the next was made for what they lacked. Its text is made here, of problems of the part `base`
+alone (tasks/):
 
 - propose: a problem, an answer. Countdown's are a solver's; sums are worked out step by step.
 - calculate: single operations on any numbers, six at a time. Without this one a check is true on numbers that were seen
@@ -57,9 +58,9 @@ license: apache-2.0
 # checker-model
 
 A Llama of {size:,} parameters, from scratch, the base model of the recipes here. It was **taught**, by a solver, in
-turns of their own: to calculate, to propose an expression for three numbers and a target, to check a given one and say Right or Wrong, to propose another after Wrong; and the same for sums of three one-digit numbers. It has
-seen no text in which one answer goes on from a check to another answer. It is of no other use; that it can check is no
-finding.
+turns of their own: to calculate, to propose an expression for three numbers and a target, to check a given one and say
+Right or Wrong, to propose another after Wrong; and the same for sums of three one-digit numbers. It has seen no text in
+which one answer goes on from a check to another answer. It is of no other use; that it can check is no finding.
 
 Made by `tools/make_checker_model.py`{how}, seed {seed}, of problems of the part `base` alone:
 {steps} steps of {batch} documents, peak learning rate {lr:g}; {facts:.0%} calculate, of the others {sums:.0%} are about
