@@ -4,11 +4,15 @@
 its own Gumbel noise, from a generator seeded by its request, and takes the argmax: an exact draw from the softmax
 (Gumbel-max; Maddison et al., arXiv 1411.0030) that does not depend on what else is in the batch, up to the rounding
 of the matrix products. Nothing is kept between batches: `cached_tokens` is 0.
+
+A batch lasts as long as its longest answer. Where few answers are left, they go back to the queue with what they have
+and are continued in a later batch, together with other batches' last ones; each takes its noise along.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -22,21 +26,42 @@ from dpr_mini.machine import mkl, progress
 
 NUCLEUS = 1024  # tokens looked at first for top-p; a flatter distribution is sorted whole
 SMALL = 4 << 30  # bytes of weights up to which a CPU computes in fp32
+FEW = 8  # a batch is left when no more than one in so many of its answers goes on (ours)
+SHORTEST = 8  # tokens that every batch adds at least: reading a prompt again costs more than that
+
+
+@dataclass
+class _Waiting:
+    """A request in the queue, with the tokens that it has so far and the generator of its noise."""
+
+    request: Request
+    limit: int  # tokens that the answer may have
+    generator: torch.Generator | None  # None: greedy
+    said: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, request: Request, limit: int, device: torch.device) -> _Waiting:
+        hot = request.sampling.temperature > 0
+        return cls(request, limit, torch.Generator(device).manual_seed(request.seed) if hot else None)
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return (*self.request.ids, *self.said)
 
 
 class _Draw(LogitsProcessor):
     """Scores [rows, vocabulary] -> scores whose argmax is each row's draw (temperature, top-p, Gumbel noise)."""
 
-    def __init__(self, requests: Sequence[Request], vocabulary: int, device: torch.device) -> None:
-        sampling = [r.sampling for r in requests]
-        self.hot = [i for i, s in enumerate(sampling) if s.temperature > 0]
-        self.generators = {i: torch.Generator(device).manual_seed(requests[i].seed) for i in self.hot}
+    def __init__(self, batch: Sequence[_Waiting], vocabulary: int, device: torch.device) -> None:
+        sampling = [w.request.sampling for w in batch]
+        self.generators = {i: w.generator for i, w in enumerate(batch) if w.generator}
+        self.hot = list(self.generators)
         self.temperature = torch.tensor([sampling[i].temperature for i in self.hot], device=device)[:, None]
         self.top_p = torch.tensor([sampling[i].top_p for i in self.hot], device=device)[:, None]
         # A tiny vocabulary's noise is drawn for many steps at once. The number depends on nothing else, so that a
-        # sample's noise is the same in every batch.
+        # sample's noise is the same in every batch: one that is left early ends with such a block.
         self.steps = max(1, 4096 // vocabulary)
-        self.noise = torch.empty(len(requests), self.steps, vocabulary, device=device)
+        self.noise = torch.empty(len(batch), self.steps, vocabulary, device=device)
         self.step = 0
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
@@ -73,22 +98,32 @@ def nucleus(logits: torch.Tensor, top_p: torch.Tensor) -> torch.Tensor:
 
 
 class _Ends(StoppingCriteria):
-    """A row ends at its own limit of new tokens, or where its text holds one of its stop strings."""
+    """A row ends at its own limit of new tokens, or where its text holds one of its stop strings.
 
-    def __init__(self, requests: Sequence[Request], limits: Sequence[int], prompt: int, decoder: Decoder) -> None:
-        self.limits, self.prompt, self.decoder = torch.tensor(limits), prompt, decoder
-        self.stops = [(i, r.sampling.stop) for i, r in enumerate(requests) if r.sampling.stop]
+    All end where few are left, after a multiple of `block` tokens.
+    """
+
+    def __init__(self, batch: Sequence[_Waiting], prompt: int, decoder: Decoder, block: int) -> None:
+        self.limits = torch.tensor([w.limit - len(w.said) for w in batch])
+        self.prompt, self.decoder, self.block = prompt, decoder, block
+        self.stops = [(i, w.request.sampling.stop) for i, w in enumerate(batch) if w.request.sampling.stop]
+        self.said = [len(w.said) for w in batch]
         self.longest = max((len(s) for _, stops in self.stops for s in stops), default=0)  # characters
+        self.ended = torch.zeros(len(batch), dtype=torch.bool)
 
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         new = input_ids.shape[1] - self.prompt
-        ended = self.limits <= new
-        back = min(new, self.longest + 4)  # a character is at most four byte tokens
+        last = input_ids[:, -1].cpu()
+        self.ended |= (self.limits <= new) | sum(last == end for end in self.decoder.eos).bool()
+        back = self.longest + 4  # a character is at most four byte tokens
         tails = input_ids[:, -back:].tolist() if self.stops else []  # one copy from the device for all rows
         for i, stops in self.stops:
-            tail = self.decoder.text(tails[i])
-            ended[i] |= any(s in tail for s in stops)
-        return ended.to(input_ids.device)
+            tail = self.decoder.text(tails[i][-(new + self.said[i]) :])
+            self.ended[i] |= any(s in tail for s in stops)
+        few = int((~self.ended).sum()) * FEW <= len(self.ended)
+        if few and new >= SHORTEST and new % self.block == 0:
+            return torch.ones_like(self.ended).to(input_ids.device)
+        return self.ended.to(input_ids.device)
 
 
 class HfEngine:
@@ -110,7 +145,7 @@ class HfEngine:
         self.name = f"hf {transformers.__version__} {dtype}"
         self.reproducible = self.dtype in (torch.float32, torch.float64)  # lower precision rounds with the batch
         self._model: Any = None
-        self._queue: list[tuple[Request, int]] = []
+        self._queue: list[_Waiting] = []
 
     def __enter__(self) -> Self:
         mkl.settle()
@@ -136,37 +171,50 @@ class HfEngine:
         """Queue one request. Raises EngineError for an empty prompt or one that leaves no room to answer."""
         if self._model is None:
             raise EngineError("the hf engine is not open; use it in a with block")
-        self._queue.append((request, self.decoder.room(request)))
+        self._queue.append(_Waiting.of(request, self.decoder.room(request), self.device))
 
     def poll(self) -> list[Completion]:
-        """Run one batch, the shortest prompts first; [] only when nothing is in flight."""
-        if not self._queue:
-            return []
-        self._queue.sort(key=lambda item: len(item[0].ids))  # equal lengths pad nothing
+        """Run batches, the shortest prompts first, until one ends an answer; [] only when nothing is in flight."""
+        while self._queue:
+            if done := self._batch():
+                return done
+        return []
+
+    def _batch(self) -> list[Completion]:
+        """One batch of what is queued. Answers that it leaves unfinished are queued again."""
+        self._queue.sort(key=lambda w: len(w.request.ids) + len(w.said))  # equal lengths pad nothing
         batch, self._queue = self._queue[: self.window], self._queue[self.window :]
-        requests, limits = [r for r, _ in batch], [n for _, n in batch]
-        width = max(len(r.ids) for r in requests)
+        prompts = [w.ids for w in batch]
+        width = max(map(len, prompts))
         ids = torch.full((len(batch), width), self.decoder.eos[0])
         mask = torch.zeros_like(ids)  # from lengths: the padding token may be the end token
-        for i, r in enumerate(requests):
-            ids[i, width - len(r.ids) :] = torch.tensor(r.ids)
-            mask[i, width - len(r.ids) :] = 1
-        vocabulary = self._model.config.get_text_config().vocab_size
+        for i, prompt in enumerate(prompts):
+            ids[i, width - len(prompt) :] = torch.tensor(prompt)
+            mask[i, width - len(prompt) :] = 1
+        draw = _Draw(batch, self._model.config.get_text_config().vocab_size, self.device)
         with torch.inference_mode():
             out = self._model.generate(
                 ids.to(self.device),
                 attention_mask=mask.to(self.device),
                 generation_config=GenerationConfig(
-                    max_new_tokens=max(limits),
+                    max_new_tokens=max(w.limit - len(w.said) for w in batch),
                     do_sample=False,
                     eos_token_id=list(self.decoder.eos),
                     pad_token_id=self.decoder.eos[0],
                 ),
-                logits_processor=[_Draw(requests, vocabulary, self.device)],
-                stopping_criteria=[_Ends(requests, limits, width, self.decoder)],
+                logits_processor=[draw],
+                stopping_criteria=[_Ends(batch, width, self.decoder, draw.steps)],
             )
-        rows = out[:, width:].tolist()
-        return [self._complete(r, row[:n]) for (r, n), row in zip(batch, rows, strict=True)]
+        done = []
+        for waiting, row in zip(batch, out[:, width:].tolist(), strict=True):
+            said = [*waiting.said, *row][: waiting.limit]
+            completion = self._complete(waiting.request, said)
+            if completion.finish == "stop" or len(said) == waiting.limit:
+                done.append(completion)
+            else:
+                waiting.said = tuple(said)
+                self._queue.append(waiting)
+        return done
 
     def cancel(self) -> None:
         """Drop what is queued: a batch runs within poll()."""

@@ -129,13 +129,14 @@ def test_openvino_stays_off_the_network_and_out_of_the_home_folder(tmp_path):
 def test_hf_draws_from_the_softmax():
     import torch
 
-    from dpr_mini.engines.hf import _Draw
+    from dpr_mini.engines.hf import _Draw, _Waiting
 
     logits = torch.tensor([2.0, 1.0, 0.5, 0.0, -1.0, -2.0])
     for temperature, top_p in ((1.0, 1.0), (0.5, 1.0), (1.0, 0.7)):
         n = 6000
-        requests = [Request("", (1,), SamplingParams(1, temperature, top_p), seed) for seed in range(n)]
-        picks = _Draw(requests, 6, torch.device("cpu"))(None, logits.expand(n, 6)).argmax(-1)
+        cpu = torch.device("cpu")
+        batch = [_Waiting.of(Request("", (1,), SamplingParams(1, temperature, top_p), s), 1, cpu) for s in range(n)]
+        picks = _Draw(batch, 6, cpu)(None, logits.expand(n, 6)).argmax(-1)
         wanted = (logits / temperature).softmax(-1)
         if top_p < 1:
             wanted = torch.where(wanted.cumsum(-1) - wanted < top_p, wanted, 0)
@@ -229,3 +230,46 @@ def test_scripted_shuffles_and_counts_its_cache(tiny_model):
     answer = out[0]
     ids = (5, 6, 7, 8, 100 + int(answer.id), *answer.ids, 50)
     assert draw(engine, Request("x", ids, SamplingParams(5), 0))["x"].cached_tokens == len(ids) - 1
+
+
+# ---------------------------------------------------------------- hf: batches that are left early
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [(), ("7",)])
+def test_hf_answers_are_those_of_one_at_a_time_where_a_batch_is_left_with_few(stop):
+    """A batch of 24 is left with two unfinished ones; they take their noise along."""
+    from places import RECIPES
+
+    from dpr_mini.chat.template import Template
+    from dpr_mini.engines.hf import HfEngine
+
+    model = RECIPES / "smoke-model"
+    template = Template.load(model)
+    prompts = [template.opening(f"{i} + {3 * i} =") for i in range(24)]
+    limits = [12 + i % 4 if i < 22 else 60 for i in range(24)]  # two go on for long, if they do not end by themselves
+    sampling = [SamplingParams(n, 3.0 * (i % 5 > 0), 1.0, stop) for i, n in enumerate(limits)]
+    asked = [Request(str(i), ids, how, i) for i, (ids, how) in enumerate(zip(prompts, sampling, strict=True))]
+
+    def answers(window):
+        batches, found = 0, {}
+        with HfEngine(model, window=window) as engine:
+            inner = engine._batch
+
+            def counted():
+                nonlocal batches
+                batches += 1
+                return inner()
+
+            engine._batch = counted
+            for request in asked:
+                engine.submit(request)
+            while done := engine.poll():
+                found |= {c.id: (c.ids, c.text, c.finish) for c in done}
+        return found, batches
+
+    alone, _ = answers(1)
+    together, batches = answers(24)
+    assert together == alone and len(together) == 24
+    assert batches > 1, "no answer was left"
+    assert max(len(ids) for ids, _, _ in alone.values()) > 24
