@@ -126,7 +126,7 @@ def test_what_cannot_be_held_against_anything_is_said_first(replicate, folder: P
 
 
 def test_every_recipe_of_the_experiment_is_found(replicate) -> None:
-    assert replicate.recipe_of("countdown").parent.name == "recipes"
+    assert replicate.recipe_of("countdown").parent.name == "countdown"
     assert replicate.recipe_of("countdown-no-check").parent.name == "countdown"
 
 
