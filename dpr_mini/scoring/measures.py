@@ -20,7 +20,13 @@ Values = dict[str, float]
 
 
 def first(answer: Graded) -> float:
-    """Whether the first answer of a response is right: what stands before the first bridge, else the whole."""
+    """Whether the first answer of a response is right: of a task's its first attempt, which is executed.
+
+    Else what stands before the first bridge, or the whole. A chain of a task may go on without our bridge, or offer
+    two attempts before it.
+    """
+    if answer.trace:
+        return answer.first
     return answer.right if answer.attempt is None else answer.attempt
 
 

@@ -18,8 +18,9 @@ from dpr_mini.reporting import comparison
 from dpr_mini.reporting.arms import arrange, collect, registered
 from dpr_mini.reporting.hypotheses import examine
 from dpr_mini.runs import RunError
+from dpr_mini.scoring.measures import first, mended
 from dpr_mini.store import read_json, write_rows
-from dpr_mini.types import Graded
+from dpr_mini.types import Graded, Traced
 
 SEEDS = (1, 2, 3, 4)
 H1 = {"name": "H1", "greater": {"arm": "talk"}, "than": {"arm": "base"}, "margin": 0.05}
@@ -75,6 +76,16 @@ def test_every_measure_is_what_it_says(experiment):
     gain = outcome(experiment, greater=side("first"), than=side("first", "base"), benchmark="one").result
     assert gain.mean == 0 and gain.p == 1, "the base's answers have no first attempt: their whole is it"
     assert outcome(experiment, greater=side("greedy"), than=0).missing == "talk has no answers for greedy on all"
+
+
+def test_a_tasks_first_answer_is_its_first_attempt_where_no_bridge_or_a_late_one_follows_it():
+    """What stands before a bridge may be two attempts, and without a bridge a chain would have nothing mended."""
+    for before in (None, True):
+        trace = Traced((("3+7", False), ("3*7", True)), ((0, False, True, False),), distinct=9, size=20, deflated=18)
+        answer = rows.graded("one00", 0, True, first=False, attempt=before, trace=trace)
+        assert (first(answer), mended(answer)) == (False, 1)
+    plain = rows.graded("one00", 0, True, first=False, attempt=None)
+    assert (first(plain), mended(plain)) == (True, 0), "`first` is another scorer's word where there is no trace"
 
 
 def test_length_of_right_answers_leaves_out_problems_that_have_none_and_counts_them(experiment):
