@@ -146,14 +146,27 @@ class Comparison:
     baseline: str
     base: str
     left_out: Sequence[str] = ()  # runs that are not complete
+    closed: Sequence[str] = ()  # runs whose test sets are not evaluated, where others' are: then nobody's count
+
+    @cached_property
+    def dev(self) -> list[str]:
+        """Benchmarks that may be looked at as often as one likes, where test sets are open; else []."""
+        arm = self.arms[self.baseline]
+        return self._asked(arm.stage) if arm.tested else []
+
+    @cached_property
+    def pooled(self) -> list[str]:
+        """The benchmarks that ALL and the bins are of: the test sets where they are open, without dev."""
+        return [name for n in self.arms[self.baseline].evaluations for name in self._asked(n) if name not in self.dev]
+
+    def _asked(self, evaluation: str) -> list[str]:
+        run = next(iter(self.arms[self.baseline].runs.values()))
+        return [name for name in run.manifest(evaluation)["metrics"]["cards"] if name != ALL]
 
     @cached_property
     def benchmarks(self) -> list[str]:
-        """In the recipe's order; ALL is the last of several."""
-        arm = self.arms[self.baseline]
-        run = next(iter(arm.runs.values()))
-        names = [name for n in arm.evaluations for name in run.manifest(n)["metrics"]["cards"] if name != ALL]
-        return [*names, *([ALL] if len(names) > 1 else [])]
+        """In the recipe's order, test sets first; ALL is the last where several are pooled."""
+        return [*self.pooled, *self.dev, *([ALL] if len(self.pooled) > 1 else [])]
 
     @cached_property
     def bins(self) -> dict[str, str]:
@@ -164,13 +177,15 @@ class Comparison:
     @cached_property
     def slices(self) -> list[str]:
         """Benchmarks, all of them, and the bins that have problems."""
-        return [*self.benchmarks, *(b for b in (HARD, EASY) if b in self.bins.values())]
+        some = next(iter(self.arms[self.base].graded.values()))
+        return [*self.benchmarks, *(b for b in (HARD, EASY) if self.bins and self.within(some, b))]
 
     def within(self, answers: Sequence[Graded], name: str) -> list[Graded]:
-        """Those of some answers that are to the problems of a slice (ALL: to every one)."""
-        if name == ALL or name in self.benchmarks:
-            return [a for a in answers if name in (ALL, a.benchmark)]
-        return [a for a in answers if self.bins[a.problem_id] == name]
+        """Those of some answers that are to the problems of a slice (ALL: of every pooled benchmark)."""
+        if name in self.benchmarks and name != ALL:
+            return [a for a in answers if a.benchmark == name]
+        of = set(self.pooled)
+        return [a for a in answers if a.benchmark in of and (name == ALL or self.bins[a.problem_id] == name)]
 
     def answers(self, arm: str, seed: int, name: str, greedy: bool = False) -> list[Graded]:
         """An arm's answers of one seed to the problems of a slice."""
@@ -281,7 +296,8 @@ def arrange(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
     complete = [r for r in runs if r.complete(r.last)]
     left_out = [f"{r.name}, seed {r.seed}" for r in runs if r not in complete]
     # Test sets count where every run has opened them: what is compared is asked the same.
-    tested = bool(complete) and all(len(evaluations(r.stages, r.last)) > 1 for r in complete)
+    shut = [f"{r.name}, seed {r.seed}" for r in complete if len(evaluations(r.stages, r.last)) < 2]
+    tested, closed = bool(complete) and not shut, shut if len(shut) < len(complete) else []
     arms: dict[str, Arm] = {}
     for name in dict.fromkeys(r.name for r in complete):
         by_seed = {r.seed: r for r in sorted(complete, key=lambda r: r.seed) if r.name == name}
@@ -303,7 +319,7 @@ def arrange(runs: Sequence[Run], baseline: str | None = None) -> Comparison:
         refuse_other_problems(problems[base], problems[name], (base, name))
     if baseline is not None and baseline not in arms:
         raise RunError(f"no arm {baseline!r} to compare with; there are: {', '.join(arms)}")
-    return Comparison(arms, baseline or base, base, left_out)
+    return Comparison(arms, baseline or base, base, left_out, closed)
 
 
 def registered(runs: Sequence[Run]) -> tuple[Hypothesis, ...]:

@@ -43,7 +43,8 @@ def page(numbers: Numbers) -> str:
     score = _score(numbers, baseline, overall)
     k = " or ".join(str(n) for n in sorted({_score(numbers, name, overall).k for name in numbers["arms"]}))
     lead = (
-        f"{len(numbers['arms'])} arms on the same {score.n} held-out problems, seeds {', '.join(map(str, seeds))}, "
+        f"{len(numbers['arms'])} arms on the same {score.n} held-out problems ({_on(numbers)}), "
+        f"seeds {', '.join(map(str, seeds))}, "
         f"{k} samples a problem and seed. {_brackets(numbers)} "
         + (
             "Only the registered hypotheses test anything; all else is exploratory."
@@ -67,8 +68,9 @@ def _brackets(numbers: Numbers) -> str:
 
 def brief(numbers: Numbers) -> str:
     """Hypotheses and the table of arms as lines for a terminal."""
-    tables = [hypotheses(numbers)] if numbers.get("hypotheses") else []
-    return "\n\n".join(map(_aligned, [*tables, arms(numbers)]))
+    registered = [_aligned(hypotheses(numbers))] if numbers.get("hypotheses") else []
+    lacks = [block.text for block in _left_out(numbers)]
+    return "\n\n".join([*registered, f"{_aligned(arms(numbers))}\non {_on(numbers)}", *lacks])
 
 
 def _aligned(table: Table) -> str:
@@ -119,7 +121,7 @@ def _against(result: Crossed, margin: float | None) -> str:
 
 
 def arms(numbers: Numbers) -> Table:
-    """One row an arm, over all problems: pass@1, greedy, their differences to the baseline, length."""
+    """One row an arm: pass@1, greedy, their differences to the baseline, length."""
     overall, rows = _overall(numbers), []
     for name in numbers["arms"]:
         s = _score(numbers, name, overall)
@@ -134,7 +136,7 @@ def arms(numbers: Numbers) -> Table:
     test = "sign test" if _score(numbers, baseline, overall).problems_low is None else "p"
     head = ("arm", "pass@1", "over seeds", "greedy", f"pass@1 - {baseline}", test, f"greedy - {baseline}")
     how = "exact, two-sided" if test == "sign test" else "t over both; flips: sign-flip test of the mean over problems"
-    note = f"Benchmark {overall}. {_brackets(numbers)} {test[0].upper()}{test[1:]}: {how}."
+    note = f"Benchmark {_on(numbers)}. {_brackets(numbers)} {test[0].upper()}{test[1:]}: {how}."
     return Table((*head, "tokens", "truncated"), rows, "graded.jsonl of the evaluations in comparison.json", note=note)
 
 
@@ -149,9 +151,10 @@ def _tested(of: ArmDifference | None) -> str:
     return tested(of) + (f"\nflips {p_value(of.p_problems)}" if of and of.p_problems is not None else "")
 
 
-def _left_out(numbers: Numbers) -> list[Block]:
-    runs = numbers["left_out"]
-    return [Text(f"Not complete and left out: {'; '.join(runs)}.")] if runs else []
+def _left_out(numbers: Numbers) -> list[Text]:
+    lines = {"Not complete and left out": numbers["left_out"]}
+    lines["No test set counts, as these runs lack theirs"] = numbers.get("closed")
+    return [Text(f"{what}: {'; '.join(runs)}.") for what, runs in lines.items() if runs]
 
 
 def _slices(numbers: Numbers) -> list[Block]:
@@ -243,9 +246,16 @@ def figure(numbers: Numbers) -> str:
 
 
 def _overall(numbers: Numbers) -> str:
-    """All benchmarks together, or the only one."""
+    """What arms are shown on first: that of the first registered hypothesis, else all benchmarks, or the only one."""
     scores = numbers["arms"][numbers["baseline"]]["scores"]
-    return ALL if ALL in scores else next(iter(scores))
+    first = next((row["on"] for row in numbers.get("hypotheses", ())), ALL)
+    return first if first in scores else ALL if ALL in scores else next(iter(scores))
+
+
+def _on(numbers: Numbers) -> str:
+    """`_overall` in words."""
+    overall, pooled = _overall(numbers), numbers.get("pooled")
+    return f"{', '.join(pooled)} together" if overall == ALL and pooled else overall
 
 
 def _score(numbers: Numbers, arm: str, on: str) -> ArmScore:

@@ -88,7 +88,9 @@ def _tested(comparison: Comparison, h: Hypothesis) -> Tested:
     if lack := [s.arm for s in sides if s.arm not in comparison.arms]:
         return replace(blank, missing=f"no complete run of {', '.join(dict.fromkeys(lack))}")
     if h.benchmark not in (ALL, *comparison.slices):
-        return replace(blank, missing=f"no problems {h.benchmark!r}; there are: {', '.join(comparison.slices)}")
+        why = f"; test sets count once all runs have them, and {'; '.join(comparison.closed)} lacks them"
+        there = f"no problems {h.benchmark!r}; there are: {', '.join(comparison.slices)}"
+        return replace(blank, missing=there + (why if comparison.closed else ""))
     seeds = sorted(set.intersection(*(set(comparison.arms[s.arm].runs) for s in sides)))
     if not seeds:
         return replace(blank, missing=f"no seed that {' and '.join(s.arm for s in sides)} both have")

@@ -54,7 +54,9 @@ def summary(comparison: Comparison, hypotheses: Sequence[Hypothesis] = ()) -> di
             for measure in ("pass@1", *(["greedy"] if s in comparison.benchmarks else []))
             if (difference := comparison.difference(name, other, s, measure == "greedy"))
         ],
+        "pooled": comparison.pooled,
         "left_out": list(comparison.left_out),
+        "closed": list(comparison.closed),
         "conditions": conditions(comparison) | {"recipe": {**next(iter(first.runs.values())).recipe, "like": None}},
         "written_by": facts(),
     }

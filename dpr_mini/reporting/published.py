@@ -63,6 +63,7 @@ def files(comparison: Comparison, without: Sequence[str] = ()) -> dict[str, byte
         "baseline": comparison.baseline,
         "base": comparison.base,
         "benchmarks": benchmarks,
+        "dev": comparison.dev,
         "left_out": list(without),
         "arms": {name: sorted(arm.runs) for name, arm in comparison.arms.items()},
     }
@@ -135,9 +136,7 @@ def _shape(answer: Graded) -> str:
 
 def not_tested(comparison: Comparison) -> tuple[str, ...]:
     """Benchmarks beside the test sets, which may be looked at as often as one likes; () where no test set is open."""
-    arm = comparison.arms[comparison.baseline]
-    run = next(iter(arm.runs.values()))
-    return tuple(b for b in run.manifest(arm.stage)["metrics"]["cards"] if b != ALL) if arm.tested else ()
+    return tuple(comparison.dev)
 
 
 # ---------------------------------------------------------------- read back
@@ -165,11 +164,16 @@ class RowsComparison(Comparison):
     """The comparison of an experiment of which only the rows are at hand."""
 
     names: Sequence[str] = ()
+    looked_at: Sequence[str] = ()  # those of them that are dev's
     lacking: Sequence[str] = ()  # benchmarks that are not in the rows
 
     @cached_property
-    def benchmarks(self) -> list[str]:
-        return [*self.names, *([ALL] if len(self.names) > 1 else [])]
+    def dev(self) -> list[str]:
+        return [name for name in self.names if name in self.looked_at]
+
+    @cached_property
+    def pooled(self) -> list[str]:
+        return [name for name in self.names if name not in self.looked_at]
 
     @property
     def complete_slices(self) -> list[str]:
@@ -194,7 +198,12 @@ def read(folder: Path) -> RowsComparison:
         graded = {s: [*found[SAMPLED].get(s, ()), *found[GREEDY_KIND].get(s, ())] for s in seeds}
         arms[name] = RowsArm(name, dict.fromkeys(seeds), graded, found[REDRAWN_KIND])
     return RowsComparison(
-        arms, index["baseline"], index["base"], names=tuple(index["benchmarks"]), lacking=tuple(index["left_out"])
+        arms,
+        index["baseline"],
+        index["base"],
+        names=tuple(index["benchmarks"]),
+        looked_at=tuple(index["dev"]),
+        lacking=tuple(index["left_out"]),
     )
 
 

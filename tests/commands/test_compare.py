@@ -15,7 +15,10 @@ from experiment import PROBLEMS, answers, graded, make
 from places import ROOT
 
 from dpr_mini.commands.compare import compare
+from dpr_mini.recipe import Hypothesis
+from dpr_mini.reporting import comparison
 from dpr_mini.reporting.arms import EASY, HARD, arrange, collect
+from dpr_mini.reporting.hypotheses import examine
 from dpr_mini.reporting.numbers import summary
 from dpr_mini.runs import RunError
 from dpr_mini.store import write_json
@@ -199,11 +202,38 @@ def test_dev_and_test_sets_are_benchmarks_once_all_runs_opened_them(tmp_path: Pa
         ends |= {"eval-1": of("one", 2 + gain), "eval-1-test": of("two", 3 + gain)} if gain else {}
         make(tmp_path, name, 1, ends, phases=1 if gain else [])
     compared = arrange(collect([tmp_path / "exp"]))
-    assert compared.benchmarks == ["one", "two", "all"]
-    found = {(d["arm"], d["on"]): d["mean"] for d in summary(compared)["differences"] if d["measure"] == "pass@1"}
+    assert compared.benchmarks == ["two", "one"], "the one test set first; dev is in no mean with it"
+    assert len(compared.within(compared.arms["up"].graded[1], "all")) == 20
+    numbers = summary(compared)
+    found = {(d["arm"], d["on"]): d["mean"] for d in numbers["differences"] if d["measure"] == "pass@1"}
     assert found["up", "one"] == found["up", "two"] == pytest.approx(0.4)
+    assert "on the same 10 held-out problems (two)" in comparison.page(numbers)
     latest = tmp_path / "exp" / "arms" / "plain-seed1" / "latest.json"
     closed = json.loads(latest.read_text())
     closed["stages"].pop("eval-0-test")
     write_json(latest, closed)
-    assert arrange(collect([tmp_path / "exp"])).benchmarks == ["one"]
+    shut = arrange(collect([tmp_path / "exp"]))
+    assert shut.benchmarks == ["one"]
+    line = "No test set counts, as these runs lack theirs: plain, seed 1."
+    assert line in comparison.page(summary(shut)) and line in comparison.brief(summary(shut))
+    asked = Hypothesis(name="H", greater={"arm": "up"}, than={"arm": "plain"}, benchmark="two")
+    assert examine(shut, [asked])[0].missing == (
+        "no problems 'two'; there are: one; test sets count once all runs have them, and plain, seed 1 lacks them"
+    )
+
+
+def test_arms_are_shown_on_the_benchmark_of_the_first_hypothesis_that_of_several_test_sets(tmp_path: Path) -> None:
+    """Else over the test sets together; their bins have no problem of dev either."""
+
+    def of(benchmark: str, right: int) -> list[Graded]:
+        return [rows.graded(f"{benchmark}{i}", s, i < right, benchmark) for i in range(10) for s in (0, 1, None)]
+
+    ends = {"eval-0": of("dev", 9), "eval-0-test": of("one", 2) + of("two", 7)}
+    make(tmp_path, "plain", 1, ends, phases=[])
+    compared = arrange(collect([tmp_path / "exp"]))
+    assert compared.slices == ["one", "two", "dev", "all", HARD, EASY]
+    assert [compared.scores("plain", s).n for s in compared.slices] == [10, 10, 10, 20, 11, 9]
+    assert compared.scores("plain", "all").mean == pytest.approx(0.45)
+    assert "20 held-out problems (one, two together)" in comparison.page(summary(compared))
+    asked = Hypothesis(name="H", greater={"arm": "plain"}, than=0, benchmark="two")
+    assert "10 held-out problems (two)" in comparison.page(summary(compared, [asked]))
