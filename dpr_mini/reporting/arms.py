@@ -193,8 +193,20 @@ class Comparison:
 
     def rates(self, arm: str, seeds: Sequence[int], name: str, greedy: bool = False) -> dict[int, dict[str, float]]:
         """Seed -> problem id -> share of right answers; {} where the slice has no such answer."""
-        by = {seed: pass_rates(self.answers(arm, seed, name, greedy)) for seed in seeds}
+        key = arm, name, greedy
+        if key not in self._rates:  # once: every arm is in a difference to each other one
+            self._rates[key] = {s: pass_rates(self.answers(arm, s, name, greedy)) for s in self.arms[arm].runs}
+        by = {seed: self._rates[key][seed] for seed in seeds}
         return by if any(by.values()) else {}
+
+    @cached_property
+    def _rates(self) -> dict[tuple[str, str, bool], dict[int, dict[str, float]]]:
+        return {}
+
+    @cached_property
+    def votes(self) -> dict[tuple[str, str, str], Any]:
+        """Majority votes that were computed, by arm, other side and slice (sides.py)."""
+        return {}
 
     def scores(self, arm: str, name: str) -> ArmScore:
         """One arm on one slice."""

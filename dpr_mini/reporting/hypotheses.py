@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from statistics import fmean
 from typing import Any
 
 from dpr_mini.recipe import Hypothesis, Side
 from dpr_mini.reporting.arms import Comparison
+from dpr_mini.reporting.sides import answers, vote
 from dpr_mini.scoring.crossed import Crossed, crossed, equivalence, holm, matrix, unbalanced
-from dpr_mini.scoring.measures import MEASURES, REDRAWN, SPARSE, VOTED, Values, majority_of, mean_tokens, votes_for
+from dpr_mini.scoring.measures import MEASURES, SPARSE, VOTED, Values
 from dpr_mini.scoring.stats import refuse_other_problems
-from dpr_mini.types import ALL, Graded, UserError
+from dpr_mini.types import ALL, UserError
 
 LEVEL = 0.05  # two-sided, of a whole family
 
@@ -109,17 +109,18 @@ def _measured(
     comparison: Comparison, h: Hypothesis, sides: Sequence[Side], seeds: Sequence[int]
 ) -> tuple[Crossed, int, int | None]:
     """(what the difference is, problems left out, answers of a majority vote)."""
-    answers = [_answers(comparison, side, seeds, h.benchmark) for side in sides]
     votes, values = None, []
-    for side, mine, theirs in zip(sides, answers, reversed(answers), strict=True):
+    for side, other in zip(sides, reversed(sides), strict=True):
         if side.measure == VOTED:
-            votes = votes_for(*(fmean(mean_tokens(of) for of in some.values()) for some in (mine, theirs)))
-            values.append({seed: majority_of(of, votes) for seed, of in mine.items()})
+            voted = vote(comparison, side, other, h.benchmark)
+            votes = voted.n
+            values.append(voted.values)
         else:
+            mine = answers(comparison, side, seeds, h.benchmark)
             values.append({seed: MEASURES[side.measure](of) for seed, of in mine.items()})
     if any(side.measure in SPARSE for side in sides):
         found = _differences(values, shared=True)
-        every = {a.problem_id for of in answers[0].values() for a in of}
+        every = {a.problem_id for of in answers(comparison, sides[0], seeds, h.benchmark).values() for a in of}
         had = {i for of in found.values() for i in of}
         if not had:
             raise UserError(f"no problem has a right answer of {' and of '.join(s.arm for s in sides)} in one seed")
@@ -131,12 +132,6 @@ def _measured(
         for seed in seeds:
             refuse_other_problems(values[1][seed], values[0][seed], (sides[1].arm, sides[0].arm))
     return crossed(matrix(_differences(values), sides[0].arm)), 0, votes
-
-
-def _answers(comparison: Comparison, side: Side, seeds: Sequence[int], on: str) -> dict[int, list[Graded]]:
-    arm = comparison.arms[side.arm]
-    of = arm.redrawn if side.measure == REDRAWN else arm.graded
-    return {seed: comparison.within(of[seed], on) for seed in seeds}
 
 
 def _differences(values: Sequence[Mapping[int, Values]], shared: bool = False) -> dict[int, Values]:

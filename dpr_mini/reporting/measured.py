@@ -6,16 +6,16 @@ difference. These are the rates themselves, for a figure that shows all of them 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from statistics import fmean
 
 from dpr_mini.recipe import Hypothesis, Side
 from dpr_mini.reporting.arms import Comparison, rate_over_both
+from dpr_mini.reporting.sides import answers, tokens, vote
 from dpr_mini.scoring.crossed import matrix
-from dpr_mini.scoring.measures import MEASURES, REDRAWN, VOTED, Values, majority_of, mean_tokens, votes_for
+from dpr_mini.scoring.measures import MEASURES, REDRAWN, VOTED, Values
 from dpr_mini.scoring.stats import estimate
-from dpr_mini.types import ALL, Graded, UserError
+from dpr_mini.types import ALL, UserError
 
 FIRST, MENDED = "first", "mended"
 
@@ -72,25 +72,15 @@ def _sides(h: Hypothesis) -> Iterator[tuple[Side, Side]]:
 
 
 def _measured(comparison: Comparison, side: Side, other: Side, measure: str, on: str) -> Measured | None:
-    arm = comparison.arms[side.arm]
-    seeds = sorted(set(arm.runs) & set(comparison.arms[other.arm].runs)) if measure == VOTED else sorted(arm.runs)
-    answers = {s: comparison.within((arm.redrawn if measure == REDRAWN else arm.graded)[s], on) for s in seeds}
-    votes, tokens = None, None if measure == FIRST else _tokens(answers)
-    if not any(answers.values()):
-        return None
+    where = {"arm": side.arm, "measure": measure, "on": on}
     if measure == VOTED:
-        votes = votes_for(
-            tokens, _tokens({s: comparison.within(comparison.arms[other.arm].graded[s], on) for s in seeds})
-        )
-        tokens *= votes
-        values = {s: majority_of(of, votes) for s, of in answers.items()}
-    else:
-        values = {s: MEASURES[measure](of) for s, of in answers.items()}
-    return _rate(values, arm=side.arm, measure=measure, on=on, tokens_mean=tokens, votes=votes)
-
-
-def _tokens(answers: Mapping[int, Sequence[Graded]]) -> float:
-    return fmean(mean_tokens(of) for of in answers.values())
+        voted = vote(comparison, side, other, on)
+        return _rate(voted.values, **where, tokens_mean=voted.tokens, votes=voted.n)
+    of = answers(comparison, side, sorted(comparison.arms[side.arm].runs), on)
+    if not any(of.values()):
+        return None
+    values = {s: MEASURES[measure](some) for s, some in of.items()}
+    return _rate(values, **where, tokens_mean=None if measure == FIRST else tokens(of))
 
 
 def _rate(values: Mapping[int, Values], **fields: object) -> Measured:

@@ -14,11 +14,12 @@ from experiment import PROBLEMS, answers, make
 from dpr_mini.cli import main
 from dpr_mini.commands.compare import compare
 from dpr_mini.recipe import Hypothesis, RecipeError, load
-from dpr_mini.reporting import comparison
+from dpr_mini.reporting import comparison, sides
 from dpr_mini.reporting.arms import arrange, collect, registered
 from dpr_mini.reporting.hypotheses import examine
+from dpr_mini.reporting.numbers import summary
 from dpr_mini.runs import RunError
-from dpr_mini.scoring.measures import first, mended
+from dpr_mini.scoring.measures import first, majority_of, mended
 from dpr_mini.store import read_json, write_rows
 from dpr_mini.types import Graded, Traced
 
@@ -104,6 +105,30 @@ def test_a_majority_vote_costs_the_tokens_of_the_other_side(experiment):
     assert vote.votes == 4 and vote.result.mean == pytest.approx(0.75 - 0.5)
     other = outcome(experiment, greater=side("maj@tokens"), than={"arm": "base"}, benchmark="one")
     assert other.votes == 1 and other.result.mean == pytest.approx(0.75 - 0.5), "one answer at least"
+
+
+def test_a_vote_is_computed_once_and_both_places_that_show_it_agree(experiment, monkeypatch):
+    for folder in experiment.glob("eval-1-*"):  # a redraw of 20 tokens: two votes of ten
+        found = [rows.graded(p, 0, p < "one05", p[:3], tokens=20, vote="7") for p in PROBLEMS]
+        write_rows(folder / "redrawn.jsonl", (a.to_row() for a in found))
+    calls = []
+    monkeypatch.setattr(sides, "majority_of", lambda of, n: calls.append(n) or majority_of(of, n))
+    voted = {"name": "H", "greater": side("redraw"), "than": side("maj@tokens", "base"), "benchmark": "one"}
+    numbers = summary(arrange(collect([experiment])), [Hypothesis.model_validate(voted)])
+    assert calls == [2] * len(SEEDS)
+    (tested,) = numbers["hypotheses"]
+    shown = {m["measure"]: m for m in numbers["measured"]}
+    assert tested["votes"] == shown["maj@tokens"]["votes"] == 2 and shown["maj@tokens"]["tokens_mean"] == 20
+    difference = shown["redraw"]["mean"] - shown["maj@tokens"]["mean"]
+    assert tested["result"]["mean"] == pytest.approx(difference)
+
+
+def test_a_vote_of_arms_without_a_seed_in_common_is_missing(experiment, tmp_path):
+    late = answers({p: [1, 0] for p in PROBLEMS}, greedy=False)
+    make(tmp_path, "late", 9, {"eval-0": late, "eval-1": late}, phases=1, evaluate={"greedy": False})
+    voted = {"name": "H", "greater": {"arm": "late"}, "than": side("maj@tokens", "talk")}
+    numbers = summary(arrange(collect([experiment])), [Hypothesis.model_validate(voted)])
+    assert numbers["hypotheses"][0]["missing"] == "no seed that late and talk both have" and not numbers["measured"]
 
 
 def test_too_few_draws_for_a_vote_and_answers_that_were_not_redrawn_are_one_line(experiment, tmp_path):
