@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,10 +11,13 @@ from dpr_mini.reporting.arms import ArmDifference, ArmScore
 from dpr_mini.reporting.document import Block, Points, Section, Table, Text, render
 from dpr_mini.reporting.hypotheses import Tested
 from dpr_mini.reporting.words import change, flat, interval, p_value, tested
+from dpr_mini.runs import opened
 from dpr_mini.scoring.crossed import Crossed
 from dpr_mini.types import ALL, from_row
 
 Numbers = Mapping[str, Any]
+LOGS = "(log_tokens)"  # how a side says that it is in logs
+OPENINGS = 4  # lines of them that are shown; of more the ends
 COSTS = {
     "sampled_answers": "answers sampled",
     "prompt_tokens": "prompt tokens",
@@ -31,13 +35,13 @@ COSTS = {
 def page(numbers: Numbers) -> str:
     """comparison.md: hypotheses, arms over all problems, by benchmark and bin, what they cost, how it was made."""
     overall, baseline = _overall(numbers), numbers["baseline"]
-    registered = bool(numbers.get("hypotheses"))
+    registered, differing = bool(numbers.get("hypotheses")), _differing(numbers)
     sections = [
         *([Section("Registered hypotheses", [hypotheses(numbers)])] if registered else []),
         Section("Arms (exploratory)", [arms(numbers), *_left_out(numbers)]),
         Section(f"Differences to {baseline} (exploratory)", _slices(numbers)),
         Section("What it cost", [_costs(numbers)]),
-        Section("Conditions", [_conditions(numbers), Points([("", text) for text in _differing(numbers)])]),
+        Section("Conditions", [_conditions(numbers), Points([("", t) for t in (*_openings(numbers), *differing)])]),
     ]
     seeds = sorted({s for arm in numbers["arms"].values() for s in arm["seeds"]})
     score = _score(numbers, baseline, overall)
@@ -70,7 +74,18 @@ def brief(numbers: Numbers) -> str:
     """Hypotheses and the table of arms as lines for a terminal."""
     registered = [_aligned(hypotheses(numbers))] if numbers.get("hypotheses") else []
     lacks = [block.text for block in _left_out(numbers)]
-    return "\n\n".join([*registered, f"{_aligned(arms(numbers))}\non {_on(numbers)}", *lacks])
+    tests = ["\n".join(_openings(numbers))] if numbers.get("openings") else []
+    return "\n\n".join([*registered, f"{_aligned(arms(numbers))}\non {_on(numbers)}", *lacks, *tests])
+
+
+def _openings(numbers: Numbers) -> list[str]:
+    """When test sets were opened, a line each; of many the first and the last, and at how many commits."""
+    lines = numbers.get("openings", [])
+    if len(lines) <= OPENINGS:
+        return [opened(line) for line in lines]
+    commits = len({line["commit"] for line in lines})
+    between = f"... {len(lines) - 2} more between, {commits} commit{'s' if commits > 1 else ''} in all"
+    return [opened(lines[0]), between, opened(lines[-1])]
 
 
 def _aligned(table: Table) -> str:
@@ -92,7 +107,7 @@ def hypotheses(numbers: Numbers) -> Table:
             size += f"\nmaj@{t.votes}" if t.votes else ""
             flips = f"flips: {p_value(r.p_problems)}" + ("" if r.p_seeds is None else f", seeds {p_value(r.p_seeds)}")
             cells = (
-                f"{change(r)}\nproblems {_bare(r.problems_low, r.problems_high)}",
+                f"{change(r)}\nproblems {_bare(r.problems_low, r.problems_high)}{_ratio(t)}",
                 f"{p_value(t.p)}\n{flips}",
                 f"{p_value(t.p_holm)}\n{t.family}",
                 size,
@@ -111,6 +126,14 @@ def hypotheses(numbers: Numbers) -> Table:
 
 def _bare(low: float, high: float) -> str:
     return f"[{low:+.3f}, {high:+.3f}]"
+
+
+def _ratio(tested: Tested) -> str:
+    """Of a difference of logs the ratio that it is, with its interval."""
+    if LOGS not in tested.side or LOGS not in tested.than:
+        return ""
+    mean, low, high = (math.exp(x) for x in (tested.result.mean, tested.result.low, tested.result.high))
+    return f"\nratio {mean:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _against(result: Crossed, margin: float | None) -> str:

@@ -13,6 +13,7 @@ from dpr_mini.reporting.arms import Comparison
 from dpr_mini.reporting.costs import costs
 from dpr_mini.reporting.hypotheses import examine, to_row
 from dpr_mini.reporting.measured import measured
+from dpr_mini.runs import openings
 from dpr_mini.types import EASY, HARD
 
 
@@ -57,9 +58,19 @@ def summary(comparison: Comparison, hypotheses: Sequence[Hypothesis] = ()) -> di
         "pooled": comparison.pooled,
         "left_out": list(comparison.left_out),
         "closed": list(comparison.closed),
+        "openings": opened_by(comparison),
         "conditions": conditions(comparison) | {"recipe": {**next(iter(first.runs.values())).recipe, "like": None}},
         "written_by": facts(),
     }
+
+
+def opened_by(comparison: Comparison) -> list[dict[str, Any]]:
+    """When these runs first asked about test sets, and at which commit, by the stores' test-opened.jsonl."""
+    runs = [run for arm in comparison.arms.values() for run in arm.runs.values()]
+    stores = dict.fromkeys(folder.parent.resolve() for run in runs for folder in run.stages.values())
+    names = {(run.name, run.seed) for run in runs}
+    lines = [line for store_ in stores for line in openings(store_) if (line["recipe"], line["seed"]) in names]
+    return sorted(lines, key=lambda line: line["opened"])
 
 
 def _settings(recipe: Mapping[str, Any], at: str = "") -> dict[str, Any]:

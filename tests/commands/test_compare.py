@@ -21,7 +21,7 @@ from dpr_mini.reporting.arms import EASY, HARD, arrange, collect
 from dpr_mini.reporting.hypotheses import examine
 from dpr_mini.reporting.numbers import summary
 from dpr_mini.runs import RunError
-from dpr_mini.store import write_json
+from dpr_mini.store import append_row, write_json
 from dpr_mini.types import Graded, UserError
 
 
@@ -220,6 +220,27 @@ def test_dev_and_test_sets_are_benchmarks_once_all_runs_opened_them(tmp_path: Pa
     assert examine(shut, [asked])[0].missing == (
         "no problems 'two'; there are: one; test sets count once all runs have them, and plain, seed 1 lacks them"
     )
+
+
+def test_it_says_when_these_runs_opened_the_test_sets(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    compare([runs])
+    assert "test opened" not in capsys.readouterr().out
+
+    def line(day: int, recipe: str, seed: int = 1) -> dict:
+        return {"opened": f"2026-01-{day:02d}", "recipe": recipe, "seed": seed, "commit": "abc", "sets": ["one", "two"]}
+
+    for opening in (line(3, "up"), line(2, "plain"), line(1, "another arm")):
+        append_row(runs / "test-opened.jsonl", opening)
+    compare([runs / "arms" / f"{name}-seed1" for name in ("up", "plain")])
+    first, second = (s for s in capsys.readouterr().out.splitlines() if s.startswith("test opened"))
+    assert first == "test opened 2026-01-02, commit abc: one, two by plain, seed 1" and "by up, seed 1" in second
+    for day in (5, 7, 6):
+        append_row(runs / "test-opened.jsonl", line(day, "up", 2) | {"commit": f"c{day}"})
+    compare([runs])
+    out = capsys.readouterr().out
+    assert "2026-01-02, commit abc" in out and "2026-01-07, commit c7" in out and "2026-01-06" not in out
+    assert "... 3 more between, 4 commits in all" in out
+    assert "2026-01-07, commit c7" in (runs / "comparison.md").read_text(encoding="utf-8")
 
 
 def test_arms_are_shown_on_the_benchmark_of_the_first_hypothesis_that_of_several_test_sets(tmp_path: Path) -> None:

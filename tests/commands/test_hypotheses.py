@@ -149,6 +149,15 @@ def test_redrawn_answers_stand_beside_the_graded_ones(experiment):
     assert over.result.mean == pytest.approx(0.75 - 0.5) and over.result.seeds == 4
 
 
+def test_a_difference_of_logs_is_shown_as_the_ratio_too(experiment):
+    logs = {"name": "H7", "greater": side("log_tokens"), "than": side("log_tokens", "base")}
+    lengths = {"name": "H8", "greater": side("tokens"), "than": side("tokens", "base")}
+    asked = [Hypothesis.model_validate(h) for h in (logs, lengths)]
+    table = comparison.hypotheses(summary(arrange(collect([experiment])), asked))
+    assert table.rows[0][2].splitlines()[2].startswith("ratio 4.00 [4.00, 4.0"), "40 tokens over 10"
+    assert "ratio" not in table.rows[1][2]
+
+
 def test_verdicts_of_differences_and_of_equivalence(experiment):
     def verdict(**fields) -> str:
         return outcome(experiment, **fields).verdict

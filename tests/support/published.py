@@ -65,5 +65,6 @@ def publishable(runs: Path, seeds: tuple[int, ...] = SEEDS, extra: tuple[str, ..
                     folder = home / read_json(home / "latest.json")["stages"][title]
                     write_rows(folder / "redrawn.jsonl", (a.to_row() for a in drawn))
     store = runs / "exp"
-    append_row(store / "test-opened.jsonl", {"opened": f"2026-01-0{seeds[0] + 1}T00:00:00Z", "commit": "abc"})
+    line = {"opened": f"2026-01-0{seeds[0] + 1}T00:00:00Z", "recipe": "countdown-base", "seed": seeds[0]}
+    append_row(store / "test-opened.jsonl", {**line, "commit": "abc", "sets": list(test), "problems": "0"})
     return store
