@@ -8,7 +8,18 @@ from dpr_mini.reporting.document import Block, Section, Table
 from dpr_mini.reporting.figures import Link
 from dpr_mini.reporting.results import Bin, Results
 
-ORDER = ("drawn", "right", "wrong,", "right,", "kept", "kept:", "problems", "packed:")  # first words, down the funnel
+PACKED = {"distinct_samples": "distinct samples", "contents": "distinct texts", "trained_tokens": "trained tokens"}
+ORDER = (
+    "drawn",
+    "right",
+    "wrong,",
+    "right,",
+    "kept",
+    "kept:",
+    "mix:",
+    "problems",
+    "packed:",
+)  # first words, down the funnel
 
 
 def funnel(results: Results, to: Link) -> Section:
@@ -58,11 +69,18 @@ def _counts(results: Results, phase: int) -> dict[str, str]:
         )
         kinds = {kind: n for kind, n in metrics["kept_kinds"].items() if n}
         counts |= {f"kept: {kind.replace('_', ' ')}": f"{n:,}" for kind, n in kinds.items()}
+        if prefixes := metrics.get("prefixes"):
+            counts["kept: first turns of dropped dialogues"] = f"{prefixes['kept']:,} of {prefixes['tried']:,}"
+        if mix := metrics.get("mix"):
+            limits = mix["limited_by"]
+            for kind, n in mix["kept"].items():
+                few = ", which limits the rest" if kind in limits else ""
+                counts[f"mix: {kind.replace('_', ' ')}"] = f"{n:,} of {mix['there'][kind]:,} that passed the rules{few}"
         counts["problems covered"] = f"{metrics['problems_covered']:,} of {metrics['problems']:,}"
     if (role := f"pack-{phase}") in results.at:
         metrics = results.metrics(role)
-        packed = ("samples", "rows", "tokens", "trained_tokens", "dropped")
-        counts |= {f"packed: {name.replace('_', ' ')}": f"{metrics[name]:,}" for name in packed}
+        packed = ("samples", "distinct_samples", "contents", "rows", "tokens", "trained_tokens", "dropped")
+        counts |= {f"packed: {PACKED.get(n, n)}": f"{metrics[n]:,}" for n in packed if n in metrics}  # older ones lack
         counts["packed: row space filled"] = f"{metrics['fill']:.1%}"
     return counts
 

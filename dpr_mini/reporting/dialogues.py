@@ -11,10 +11,9 @@ from collections.abc import Iterable, Mapping
 
 from dpr_mini.reporting.document import Block, Section, Talk
 from dpr_mini.reporting.results import FILTERS, Results
-from dpr_mini.reporting.samples import by_hash
+from dpr_mini.reporting.samples import by_hash, read
 from dpr_mini.selection.rules import KINDS
-from dpr_mini.store import StoreError
-from dpr_mini.types import Dialogue, Kept, Verdict, from_row
+from dpr_mini.types import Dialogue, Kept, Verdict
 
 RARE = 0.05  # of the kept dialogues; a kind below folds away and is called rare (ours)
 KIND_WORDS = dict(
@@ -57,14 +56,12 @@ def dropped(results: Results) -> Section:
     (rule, count), total = rules.most_common(1)[0], rules.total()
     evidence = {d.dialogue_id: d.evidence for d in results.dropped("filter-1") if d.rule == rule}
     chosen = by_hash(evidence)[0]
-    row = next((r for r in results.rows("dialogue-1") if r["id"] == chosen), None)
-    if row is None:
-        raise StoreError(f"{results.source('filter-1', 'drops.jsonl')}: no dialogue {chosen}")
+    talk = read(results, ["dialogue-1"], {chosen})[chosen]
     source = ", ".join([results.source("filter-1", "drops.jsonl"), results.source("dialogue-1", "rows.jsonl")])
     heading = f"{rule}: {count:,} of {total:,} dropped in phase 1, {count / total:.1%}"
     note = "Drawn by a hash of its id from those that the commonest rule dropped."
     end = f"{rule}: {evidence[chosen]}"
-    return Section(title, [_talk(_golds(results), heading, from_row(Dialogue, row), (), note, source, end)])
+    return Section(title, [_talk(_golds(results), heading, talk, (), note, source, end)])
 
 
 def _golds(results: Results) -> dict[str, str]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from dpr_mini.reporting.document import Sample, Samples
 from dpr_mini.reporting.results import ANSWERS, Results, inside_bin
+from dpr_mini.selection.judging import PREFIX
 from dpr_mini.store import StoreError
 from dpr_mini.types import Dialogue, Graded, Verdict, digest, from_row
 
@@ -48,7 +50,7 @@ def _answers(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
             titled[name, model.label] = f"{model.label}: answers that show {name}", answers
         chosen = {key: {a.id: a for a in answers} for key, (_, answers) in titled.items()}
         chosen = {key: {i: by[i] for i in by_hash(by)[:SHOWN]} for key, by in chosen.items()}
-        talks = _read(results, [role + ANSWERS], {i for by in chosen.values() for i in by})
+        talks = read(results, [role + ANSWERS], {i for by in chosen.values() for i in by})
         for key, (title, answers) in titled.items():
             right = sum(a.right for a in answers)
             source = f"{results.source(role, 'graded.jsonl')}, {results.source(role + ANSWERS, 'rows.jsonl')}"
@@ -66,7 +68,7 @@ def _dropped(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
         for drop in results.dropped(role):
             evidence[drop.rule][drop.dialogue_id] = drop.evidence
         chosen = {rule: by_hash(by)[:SHOWN] for rule, by in evidence.items()}
-        talks = _read(results, stages, {i for ids in chosen.values() for i in ids})
+        talks = read(results, stages, {i for ids in chosen.values() for i in ids})
         for rule, by in evidence.items():
             shown = [_talk(talks[i], golds, end=f"{rule}: {by[i]}") for i in chosen[rule]]
             title, source = f"Dropped in phase {role[-1]} by {rule}", results.source(role, "drops.jsonl")
@@ -85,7 +87,7 @@ def _by_difficulty(results: Results, golds: Mapping[str, str]) -> dict[Key, Samp
         stages = ["probe-2", "sample-2"] if word == "kept" else ["probe-2"]
         inside = {b.label: [i for i, p in problems.items() if inside_bin(b.label, rates[p])] for b in results.bins}
         chosen = {label: by_hash(ids)[:SHOWN] for label, ids in inside.items()}
-        talks = _read(results, stages, {i for ids in chosen.values() for i in ids})
+        talks = read(results, stages, {i for ids in chosen.values() for i in ids})
         for label, ids in inside.items():
             shown = [_talk(talks[i], golds) for i in chosen[label]]
             source = results.source("filter-2" if word == "kept" else "probe-2", "rows.jsonl")
@@ -99,9 +101,16 @@ def by_hash(ids: Iterable[str]) -> list[str]:
     return sorted(ids, key=lambda i: digest("shown", i))
 
 
-def _read(results: Results, roles: Iterable[str], ids: set[str]) -> dict[str, Dialogue]:
-    """The dialogues of some ids; the files may be far larger than what is shown of them."""
-    talks = {row["id"]: from_row(Dialogue, row) for role in roles for row in results.rows(role) if row["id"] in ids}
+def read(results: Results, roles: Iterable[str], ids: set[str]) -> dict[str, Dialogue]:
+    """The dialogues of some ids; the files may be far larger than what is shown of them.
+
+    An id that ends in PREFIX is of a dialogue's first turn alone, which a filter made. Raises StoreError where one of
+    them is not there.
+    """
+    whole = {i.removesuffix(PREFIX) for i in ids}
+    found = {row["id"]: from_row(Dialogue, row) for role in roles for row in results.rows(role) if row["id"] in whole}
+    firsts = {i + PREFIX: replace(talk, id=i + PREFIX, turns=talk.turns[:1]) for i, talk in found.items()}
+    talks = {i: talk for i, talk in (found | firsts).items() if i in ids}
     if missing := ids - talks.keys():
         raise StoreError(f"{', '.join(results.source(r, 'rows.jsonl') for r in roles)}: no dialogue {min(missing)}")
     return talks
