@@ -7,8 +7,9 @@ import pytest
 from places import TEST_DATA
 from rows import RIGHT, WRONG, graded, kept
 
+from dpr_mini.scoring.scores import Card, Estimate
 from dpr_mini.store import read_json, read_rows
-from dpr_mini.types import GREEDY, Card, Dialogue, Estimate, Graded, Kept, Problem, Turn, from_row
+from dpr_mini.types import GREEDY, Dialogue, Graded, Kept, Problem, Turn, from_row
 
 ROWS = [(case["version"], case["row"]) for case in read_rows(TEST_DATA / "graded.jsonl")]
 CARDS = read_json(TEST_DATA / "cards.json")

@@ -34,9 +34,10 @@ from dpr_mini.reporting.dialogues import KIND_WORDS
 from dpr_mini.reporting.results import Results
 from dpr_mini.reporting.samples import by_hash
 from dpr_mini.runs import read_latest
+from dpr_mini.scoring.scores import Card
 from dpr_mini.scoring.stats import Difference
 from dpr_mini.selection.rules import KINDS
-from dpr_mini.types import ALL, Card, Kept
+from dpr_mini.types import ALL, Kept
 
 ROOT = Path(__file__).parent.parent
 README, RESULTS_PAGE = "README.md", "docs/results.md"

@@ -13,7 +13,8 @@ from dpr_mini.recipe import reading
 from dpr_mini.recipe.benchmarks import BENCHMARKS
 from dpr_mini.reporting.words import lines
 from dpr_mini.runs import lock
-from dpr_mini.types import Card, UserError
+from dpr_mini.scoring.scores import Card
+from dpr_mini.types import UserError
 
 
 def evaluate(

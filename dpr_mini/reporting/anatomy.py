@@ -13,8 +13,9 @@ from dpr_mini.reporting.results import LABELS, Results
 from dpr_mini.reporting.words import estimate, interval
 from dpr_mini.runs import TEST, opened, openings
 from dpr_mini.scoring.anatomy import Anatomy, Part, Slope, slope
+from dpr_mini.scoring.scores import Card, Estimate
 from dpr_mini.scoring.stats import pass_rates, subset
-from dpr_mini.types import ALL, Card, Estimate, Graded, from_row
+from dpr_mini.types import ALL, Graded, from_row
 
 CUT = "A response cut after its first attempt has the accuracy of first answers."
 

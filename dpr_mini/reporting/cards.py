@@ -18,9 +18,10 @@ from dpr_mini.models.resolve import EMBEDDED
 from dpr_mini.recipe import prompts
 from dpr_mini.reporting.document import Block, Fold, Points, Section, Table, Text, render
 from dpr_mini.reporting.words import brackets, change, flat, full_cell, p_value, size
+from dpr_mini.scoring.scores import Card
 from dpr_mini.scoring.stats import compare, subset
 from dpr_mini.store import MANIFEST, read_json, read_rows
-from dpr_mini.types import ALL, Card, Graded
+from dpr_mini.types import ALL, Graded
 
 EMBEDDED_ON_HUB, EMBEDDED_LICENCE = "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
 TAGS = ("dpr-mini", "self-training", "rejection-sampling", "reasoning", "math", "arxiv:2601.05616")

@@ -17,7 +17,7 @@ import numpy as np
 
 from dpr_mini.reporting.results import FILTERS, Bin
 from dpr_mini.reporting.words import size
-from dpr_mini.types import Card
+from dpr_mini.scoring.scores import Card
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,9 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from dpr_mini.scoring.scores import Card
 from dpr_mini.scoring.stats import Difference, Measure, compare, official, subset
 from dpr_mini.store import MANIFEST, read_json, read_rows
-from dpr_mini.types import ALL, Card, Drop, Graded, Kept, from_row
+from dpr_mini.types import ALL, Drop, Graded, Kept, from_row
 
 Word = Literal["improved", "got worse", "no change shown", "too few problems"]
 

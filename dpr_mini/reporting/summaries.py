@@ -10,7 +10,7 @@ from dpr_mini.reporting.anatomy import anatomies
 from dpr_mini.reporting.document import Section
 from dpr_mini.reporting.results import FILTERS, Results, Word
 from dpr_mini.reporting.words import change, interval
-from dpr_mini.types import Card
+from dpr_mini.scoring.scores import Card
 
 
 def fold(results: Results, section: Section) -> Section:

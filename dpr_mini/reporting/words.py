@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from dpr_mini.recipe import EvaluateConfig
+from dpr_mini.scoring.scores import Card, Estimate
 from dpr_mini.scoring.stats import Difference
-from dpr_mini.types import Card, Estimate
 
 FEWEST_IN_PROSE = 50  # problems: below, a sentence says n and the rate alone (arXiv 2503.01747 advises the same)
 

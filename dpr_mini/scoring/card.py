@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
+from dpr_mini.scoring.scores import Card, Estimate, LabelEstimate
 from dpr_mini.scoring.stats import estimate, lengths, majority, official, pass_at_k, pass_rates, subset
 from dpr_mini.selection import behaviours
-from dpr_mini.types import ALL, Card, Estimate, Graded, LabelEstimate
+from dpr_mini.types import ALL, Graded
 
 
 def score_all(answers: Sequence[Graded], benchmarks: Sequence[str]) -> dict[str, Card]:

@@ -14,7 +14,8 @@ import numpy as np
 
 from dpr_mini.scoring.crossed import interval, quantile, standard_error
 from dpr_mini.scoring.flips import flip_test
-from dpr_mini.types import ALL, Estimate, Graded, Lengths, UserError, wilson
+from dpr_mini.scoring.scores import Estimate, Lengths
+from dpr_mini.types import ALL, Graded, UserError, wilson
 
 RESAMPLES = 4000
 UNSURE = 2  # problems: weight of the doubt that draws of one problem are worth more than one (by simulation)

@@ -17,7 +17,7 @@ from rows import graded
 from dpr_mini.reporting import figures
 from dpr_mini.reporting.results import Bin
 from dpr_mini.scoring.card import score
-from dpr_mini.types import Card
+from dpr_mini.scoring.scores import Card
 
 NAMES = ("olymmath-hard-en", "minerva_math", "a-benchmark-with-a-name_that-goes-on", "aime24", "math500", "all")
 MODELS = ("base", "phase 1", "phase 2")

@@ -8,8 +8,8 @@ from rows import graded
 from dpr_mini.recipe import EvaluateConfig
 from dpr_mini.reporting import words
 from dpr_mini.scoring.card import score
+from dpr_mini.scoring.scores import Estimate
 from dpr_mini.scoring.stats import Difference
-from dpr_mini.types import Estimate
 
 GAIN = Difference(n=240, mean=0.3264, low=0.2761, high=0.3768, se=0.0257, up=120, down=9, p=9.9e-25)
 ANSWERS = [
