@@ -67,7 +67,8 @@ class PackConfig(Section):
     # of a packing stage of `like`.
     rows: Positive | Literal["pack-1", "pack-2"] | None = None
     filler: FillerConfig | None = None
-    # For tasks: do not train on any wrong attempt that another follows, wherever it stands; its check is trained on.
+    # For tasks: do not train on any wrong attempt that another follows, wherever it stands, nor on the working before
+    # it; its check is trained on.
     mask_wrong_attempts: bool = False
     # Controls for tasks. none: verdicts without the check before them. coin: verdicts right or wrong by a fair coin.
     checks: Literal["own", "none"] = "own"

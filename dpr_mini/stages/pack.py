@@ -23,6 +23,9 @@ from dpr_mini.store import Kind, Settings, Work
 from dpr_mini.types import Dialogue, Drop, Kept, Pack, Sample, Turn, UserError, digest, from_row
 
 
+EDITS = 2  # raised when what is masked or edited of a task's chains changes: other packings keep their keys
+
+
 def targets(sample: Sample) -> int:
     """Tokens of the sample that are predicted: trained ones, except a first token, which nothing comes before."""
     return sum(sample.trained[1:])
@@ -127,6 +130,7 @@ class PackSettings(Settings):
 
     def key(self) -> dict[str, Any]:
         own = {**self.config.model_dump(mode="json"), "bridges": dict(self.bridges), "tokenizer": self.tokenizer}
+        own |= {"edits": EDITS} if self.config.executed else {}
         return own | ({"epochs": self.epochs} if self.config.trained_tokens else {})
 
 
