@@ -1,6 +1,6 @@
 """Chains about a task's problems, edited for controls: checks taken out, verdicts by a coin.
 
-What is not edited stays to the character. Bridges are ours and stay. Where checks go, a turn is tokenised anew; a coin's
+What is not edited stays to the character, and bridges are ours. Where checks go, a turn is tokenised anew; a coin's
 verdict takes the place of the old one's tokens, and of as many as it had: how a word is spelled may not tell what the
 coin hides.
 """

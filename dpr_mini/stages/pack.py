@@ -22,7 +22,6 @@ from dpr_mini.selection.masking import wrong_first
 from dpr_mini.store import Kind, Settings, Work
 from dpr_mini.types import Dialogue, Drop, Kept, Pack, Sample, Turn, UserError, digest, from_row
 
-
 EDITS = 2  # raised when what is masked or edited of a task's chains changes: other packings keep their keys
 
 

@@ -91,7 +91,7 @@ def test_a_coin_is_fair_and_no_other_word_changes():
 
 
 def test_a_coins_word_has_the_tokens_of_the_other_word_and_the_rest_keeps_its_own():
-    """The checker model spells "Right." and "Wrong. " as a token each: an end must not be told by "Wrong." in letters."""
+    """The checker model has "Right." and "Wrong. " as a token each: "Wrong." in letters would tell the end."""
     template = Template.load(CHECKER_MODEL)
     coins = set()
     for i in range(40):
