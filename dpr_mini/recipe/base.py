@@ -9,8 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from dpr_mini.types import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
+# Strict: `true` is no 1, "3" in quotes no 3.
+Whole = Annotated[int, Field(strict=True)]
+Positive = Annotated[int, Field(ge=1, strict=True)]
+NotNegative = Annotated[int, Field(ge=0, strict=True)]
+Switch = Annotated[bool, Field(strict=True)]
 Temperature = Annotated[float, Field(ge=0, le=4)]
 TopP = Annotated[float, Field(gt=0, le=1)]
 
@@ -22,7 +25,7 @@ class RecipeError(UserError, ValueError):
 class Misplaced(ValueError):
     """What is wrong in one section, seen by a validator of the whole recipe: `loc` is its place, for the message."""
 
-    def __init__(self, message: str, *loc: str) -> None:
+    def __init__(self, message: str, *loc: str | int) -> None:
         super().__init__(message)
         self.loc = loc
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from dpr_mini.recipe.base import Positive, Section
+from dpr_mini.recipe.base import Positive, Section, Switch
 
 # A way that answers may go from the first to the last (selection.case.KINDS).
 Trajectory = Literal["single_right", "confirmed", "corrected", "spoiled", "never_right"]
@@ -22,8 +22,10 @@ class FilterConfig(Section):
     # keep at most this many in all, chosen by hash; or as many as that stage of `like` kept (for matched controls)
     limit: Positive | Literal["filter-1", "filter-2"] | None = None
     # After the rules, draw by hash so that the kinds have these shares (they add up to 1), as many as can be had.
-    mix: Annotated[dict[Trajectory, Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)] | None = None
-    prefixes: bool = False  # right first turns of dialogues that the rules drop are samples of their own
+    mix: Annotated[dict[Trajectory, Annotated[float, Field(gt=0, le=1, strict=True)]], Field(min_length=1)] | None = (
+        None
+    )
+    prefixes: Switch = False  # right first turns of dialogues that the rules drop are samples of their own
 
     @field_validator("mix")
     @classmethod
@@ -67,8 +69,9 @@ class PackConfig(Section):
     # of a packing stage of `like`.
     rows: Positive | Literal["pack-1", "pack-2"] | None = None
     filler: FillerConfig | None = None
-    # For tasks: do not train on any wrong attempt that another follows, wherever it stands; its check is trained on.
-    mask_wrong_attempts: bool = False
+    # For tasks: do not train on any wrong attempt that another follows, wherever it stands, nor on the working before
+    # it; its check is trained on.
+    mask_wrong_attempts: Switch = False
     # Controls for tasks. none: verdicts without the check before them. coin: verdicts right or wrong by a fair coin.
     checks: Literal["own", "none"] = "own"
     verdicts: Literal["own", "coin"] = "own"
@@ -82,7 +85,19 @@ class PackConfig(Section):
     @field_validator("trained_tokens", mode="before")
     @classmethod
     def _one(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, str) else value
+        names = [value] if isinstance(value, str) else value
+        if isinstance(names, list | tuple) and (
+            not names or any(names.count(n) > 1 or n not in ("train-1", "train-2") for n in names)
+        ):
+            raise ValueError("write a number of tokens, or training stages of `like`, each once: train-1, train-2")
+        return tuple(names) if isinstance(names, list) else names
+
+    @field_validator("rows", mode="before")
+    @classmethod
+    def _number_or_packing(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in ("pack-1", "pack-2"):
+            raise ValueError("write a number of rows, or a packing stage of `like`: pack-1 or pack-2")
+        return value
 
     @model_validator(mode="after")
     def _words_are_there(self) -> PackConfig:

@@ -12,14 +12,14 @@ is a recipe's name, or "base" for the untouched model where no recipe scores tha
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dpr_mini.recipe.base import Section
 from dpr_mini.types import ALL
 
-Margin = Annotated[float, Field(gt=0)]
+Margin = Annotated[float, Field(gt=0, strict=True)]
 
 
 class Side(Section):
@@ -50,12 +50,21 @@ class Hypothesis(Section):
     family: str = "main"  # of p values that Holm's step-down adjusts together
     margin: Margin | None = None  # the smallest difference of interest
 
+    @field_validator("than", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise ValueError("an arm, or 0: write {arm: NAME} or 0")
+        return value
+
     @model_validator(mode="after")
     def _one_sense(self) -> Hypothesis:
         if (self.greater is None) is (self.of is None) or (self.of is None) is not (self.equivalent is None):
             raise ValueError("give `greater` and `than`, or `equivalent`, `of` and `than`")
         if self.equivalent and self.margin:
             raise ValueError("`margin` is of `greater`; `equivalent` is a margin itself")
+        if self.side == self.than:
+            raise ValueError(f"both sides are {self.side}: a measure is not compared with itself")
         voted = [side for side in (self.side, self.than) if side and side.measure == "maj@tokens"]
         if voted and (len(voted) == 2 or not self.than):
             raise ValueError("maj@tokens takes the tokens of the other side: that must be another measure of an arm")

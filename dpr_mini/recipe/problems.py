@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from dpr_mini import tasks
 from dpr_mini.recipe import benchmarks
-from dpr_mini.recipe.base import Positive, Section
+from dpr_mini.recipe.base import Positive, Section, Whole
 from dpr_mini.types import ALL, EASY, HARD, UserError
 
 # Names of held-out sets that would be taken for something else downstream.
@@ -53,7 +54,14 @@ class Source(Section):
     count: Positive | None = None
     # generate, task: the task's seed; else the hash's by which `scale` chooses. "run": another draw for each seed of
     # the recipe, for training problems.
-    seed: int | Literal["run"] = 0
+    seed: Whole | Literal["run"] = 0
+
+    @field_validator("seed", mode="before")
+    @classmethod
+    def _number_or_run(cls, value: Any) -> Any:
+        if value != "run" and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError("write a whole number, or run: another draw for each seed of the recipe")
+        return value
 
     @model_validator(mode="after")
     def _one_origin(self) -> Source:
@@ -64,6 +72,11 @@ class Source(Section):
         if self.part is not None and not self.task:
             raise ValueError("part is for a task")
         if self.task:
+            for key in ("revision", "subset", "split", "columns"):
+                if key in self.model_fields_set and getattr(self, key) is not None:
+                    raise ValueError(f"{key} is for a hub or a file, a task has none" + "; part?" * (key == "split"))
+            if unknown := sorted({*re.findall(r"\{([a-z_]+)\}", self.wording)} - {"text"}):
+                raise ValueError(f"wording: a task has no {{{unknown[0]}}}; write {{text}}")
             try:
                 tasks.make(self.task, self.options)
             except UserError as error:
@@ -105,6 +118,16 @@ class ProblemsConfig(Section):
     def never_trained_on(self) -> dict[str, tuple[Source, ...]]:
         """All held-out sets by name, those of `test` too."""
         return {**self.evaluated, **self.test}
+
+    @model_validator(mode="after")
+    def _parts_apart(self) -> ProblemsConfig:
+        """Problems of one part can be known from one another: equal ones are dropped, alike ones are not."""
+        for name, sources in self.never_trained_on.items():
+            for held, source in itertools.product(sources, self.train):
+                if held.task and held.task == source.task and held.part and held.part == source.part:
+                    of = f"part {held.part!r} of {held.task}"
+                    raise ValueError(f"{of} is in {name!r} and in train: give train another part")
+        return self
 
     @model_validator(mode="after")
     def _each_name_once(self) -> ProblemsConfig:

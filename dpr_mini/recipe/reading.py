@@ -29,13 +29,16 @@ def read(path: Path, children: tuple[Path, ...] = ()) -> tuple[dict[str, Any], O
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as text: {error}") from None
     try:
-        raw, lines = yaml.safe_load(text), _lines(yaml.compose(text, Loader=yaml.SafeLoader))
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        raw, lines = yaml.safe_load(text), _lines(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping with sections such as 'problems:' and 'train:'")
+    if (again := _repeated(node)) is not None:
+        raise RecipeError(f"{path}:{again.start_mark.line + 1}: {again.value!r} is there twice; make one of them")
     origin = {key: f"{path}:{line}" for key, line in lines.items()}
     if "extends" not in raw:
         return raw, origin
@@ -70,6 +73,21 @@ def _lines(node: yaml.Node | None, at: tuple[Any, ...] = ()) -> dict[tuple[Any, 
         for i, value in enumerate(node.value):
             lines |= _lines(value, (*at, i))
     return lines
+
+
+def _repeated(node: yaml.Node | None) -> yaml.ScalarNode | None:
+    """A key that its mapping has twice: YAML would take the last and say nothing."""
+    inner: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                return key
+            seen |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
+            inner.append(value)
+    elif isinstance(node, yaml.SequenceNode):
+        inner = node.value
+    return next((found for one in inner if (found := _repeated(one)) is not None), None)
 
 
 def override(raw: dict[str, Any], text: str, origin: Origin) -> None:
@@ -110,6 +128,8 @@ def load(path: str | Path, overrides: Iterable[str] = (), _above: tuple[Path, ..
         if (target := Path(path).parent / other).resolve() in (recipe_chain := (*_above, Path(path).resolve())):
             raise RecipeError(f"{origin[('like',)]}: {target} is measured against itself")
         raw["like"] = load(target, [o for o in overrides if not o.startswith(("like=", "name="))], recipe_chain)
+    elif other is not None:
+        raise RecipeError(f"{origin.get(('like',), path)}: like: write the name of a recipe's file (got {other!r:.60})")
     return parse(raw, str(path), origin)
 
 
@@ -124,12 +144,24 @@ def parse(raw: dict[str, Any], name: str, origin: Origin | None = None) -> Recip
         raise RecipeError(_explain(error, origin or {}, name)) from None
 
 
+SAID = {  # what pydantic calls otherwise, by its name for the error
+    "tuple_type": "must be a list, e.g. [a, b]",
+    "model_type": "must be a mapping, e.g. {key: value}",
+    "dict_type": "must be a mapping, e.g. {key: value}",
+    "invalid_key": "a key must be text; YAML reads on, off, yes and no as truth values: put it in quotes",
+}
+
+
 def _explain(error: ValidationError, origin: Origin, recipe: str) -> str:
-    first = error.errors()[0]
+    errors = error.errors()
+    strange = (e for e in errors if e["type"] == "extra_forbidden")  # a misspelt key explains the one that is missing
+    first = next(strange, errors[0]) if errors[0]["type"] == "missing" else errors[0]
     # A section inherited by phase 2 repeats its parent's mistake: point at the parent's line.
     cause = first.get("ctx", {}).get("error")
     place = getattr(cause, "loc", first["loc"])  # a validator of the whole recipe says where by itself
-    loc = tuple(p for p in place if not (isinstance(p, str) and p.startswith(("str", "dict["))))
+    loc = tuple(
+        p for p in place if not (isinstance(p, str) and p.startswith(("str", "dict[", "constrained-", "tuple[")))
+    )
     if loc and loc not in origin and loc[0] in INHERIT:
         loc = (INHERIT[loc[0]], *loc[1:])
     prefix = next((loc[:n] for n in range(len(loc), -1, -1) if loc[:n] in origin), ())
@@ -140,7 +172,7 @@ def _explain(error: ValidationError, origin: Origin, recipe: str) -> str:
         return f"{where}: unknown key {name!r}; {nearest(str(loc[-1]), valid)}{more}"
     if first["type"] == "missing":
         return f"{where}: {name!r} is missing{more}"
-    message = first["msg"].removeprefix("Value error, ")
+    message = SAID.get(first["type"], first["msg"]).removeprefix("Value error, ")
     got = "" if isinstance(first["input"], dict | BaseModel) else f" (got {first['input']!r:.80})"
     return f"{where}: {name or 'recipe'}: {message}{got}{more}"
 

@@ -21,7 +21,7 @@ from dpr_mini.recipe.evaluation import EvaluateConfig, GraderConfig
 from dpr_mini.recipe.hypotheses import Hypothesis
 from dpr_mini.recipe.problems import ProblemsConfig, Source, shrunk
 from dpr_mini.recipe.turns import adaptive, longest
-from dpr_mini.types import seed_for
+from dpr_mini.types import ALL, EASY, HARD, nearest, seed_for
 
 
 class NeedsConfig(Section):
@@ -206,6 +206,15 @@ class Recipe(Section):
             raise Misplaced(
                 f"no benchmark {unknown[0]!r}; there are: {', '.join(sorted(names))}", "evaluate", "samples_of"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _hypotheses_are_about_what_is_there(self) -> Recipe:
+        names = {*self.problems.never_trained_on, ALL, HARD, EASY}
+        for number, hypothesis in enumerate(self.hypotheses):
+            if hypothesis.benchmark not in names:
+                fix = nearest(hypothesis.benchmark, sorted(names))
+                raise Misplaced(f"no benchmark {hypothesis.benchmark!r}; {fix}", "hypotheses", number, "benchmark")
         return self
 
     @model_validator(mode="after")

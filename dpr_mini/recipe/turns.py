@@ -9,6 +9,8 @@ from pydantic import Discriminator, Field, Tag, model_serializer, model_validato
 
 from dpr_mini.recipe.base import Positive, Section
 
+MOST = 64  # times that one turn may be asked (ours): no chain is that long
+
 
 class AskedTurn(Section):
     """A turn with a condition. What reads a verdict, and how, is in chat/script.py.
@@ -19,7 +21,7 @@ class AskedTurn(Section):
 
     of: Annotated[tuple[str, ...], Field(min_length=1)]  # candidate templates
     until: Literal["verified"] | None = None
-    at_most: Positive = 4  # times, for `until` (ours)
+    at_most: Annotated[Positive, Field(le=MOST)] = 4  # times, for `until` (ours)
     # wrong: the grader says so of the answer that stands; rejected: the model's own verdict does not accept it
     when: Literal["wrong", "rejected"] | None = None
 

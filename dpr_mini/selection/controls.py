@@ -1,17 +1,19 @@
 """Chains about a task's problems, edited for controls: checks taken out, verdicts by a coin.
 
-What is not edited stays to the character; a turn whose text changes is tokenised anew. Bridges are ours and stay.
+What is not edited stays to the character, and bridges are ours. Where checks go, a turn is tokenised anew; a coin's
+verdict takes the place of the old one's tokens, and of as many as it had: how a word is spelled may not tell what the
+coin hides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dpr_mini import tasks
-from dpr_mini.chat.template import Template, join_text
+from dpr_mini.chat.template import Template, Unspelled, holding, join_text
 from dpr_mini.tasks import Task
-from dpr_mini.types import Dialogue, digest
+from dpr_mini.types import Dialogue, Turn, digest
 
 Edit = tuple[int, int, str]  # characters of the chain, from and to, and what stands there instead
 
@@ -41,19 +43,61 @@ def edited(dialogue: Dialogue, edits: Sequence[Edit], template: Template, bridge
 
     An edit over several turns leaves its words in the last of them.
     """
-    turns, at = [], 0
-    for i, turn in enumerate(dialogue.turns):
-        at += len(bridges.get(turn.instruction, "\n\n")) if i else 0
+    turns = []
+    for turn, own in _by_turn(dialogue, edits, bridges):
         text, done = "", 0
-        for start, end, words in edits:
-            first, last = max(start - at, 0), min(end - at, len(turn.text))
-            if first < last:
-                text += turn.text[done:first] + (words if end - at <= len(turn.text) else "")
-                done = last
+        for first, last, words in own:
+            text, done = text + turn.text[done:first] + words, last
         text += turn.text[done:]
-        at += len(turn.text)
         turns.append(turn if text == turn.text else replace(turn, text=text, ids=template.encode(text)))
     return replace(dialogue, turns=tuple(turns))
+
+
+def swapped(dialogue: Dialogue, edits: Sequence[Edit], template: Template, bridges: Mapping[str, str]) -> Dialogue:
+    """The same with all other tokens as they were, and with as many tokens for the new words as the old ones had.
+
+    White space behind the words goes or comes where that needs it: where "Right." and "Wrong. " are tokens, one takes
+    the other's place.
+    """
+    turns = []
+    for turn, own in _by_turn(dialogue, edits, bridges):
+        new = turn
+        for first, last, words in reversed(own):  # what is before stays where it was
+            if turn.text[first:last] != words:
+                new = _swap(new, first, last, words, template)
+        turns.append(new)
+    return replace(dialogue, turns=tuple(turns))
+
+
+def _swap(turn: Turn, first: int, last: int, words: str, template: Template) -> Turn:
+    try:
+        held = holding(turn.ids, turn.text, first, last, template)
+    except Unspelled:
+        text = turn.text[:first] + words + turn.text[last:]
+        return replace(turn, text=text, ids=template.encode(text))
+    begin = len(template.decode(turn.ids[: held.start]))
+    end = len(template.decode(turn.ids[: held.stop]))
+    plain = turn.text[begin:first] + words + turn.text[last:end]
+    alike = (s for s in (plain, plain.rstrip(), f"{plain.rstrip()} ") if len(template.encode(s)) == len(held))
+    piece = next(alike, plain)
+    ids = (*turn.ids[: held.start], *template.encode(piece), *turn.ids[held.stop :])
+    return replace(turn, text=turn.text[:begin] + piece + turn.text[end:], ids=ids)
+
+
+def _by_turn(
+    dialogue: Dialogue, edits: Sequence[Edit], bridges: Mapping[str, str]
+) -> Iterator[tuple[Turn, list[Edit]]]:
+    """Every turn with its edits, in characters of the turn."""
+    at = 0
+    for i, turn in enumerate(dialogue.turns):
+        at += len(bridges.get(turn.instruction, "\n\n")) if i else 0
+        own = [
+            (first, last, words if end - at <= len(turn.text) else "")
+            for start, end, words in edits
+            if (first := max(start - at, 0)) < (last := min(end - at, len(turn.text)))
+        ]
+        yield turn, own
+        at += len(turn.text)
 
 
 def controlled(
@@ -64,15 +108,18 @@ def controlled(
     if checks == "none":
         dialogue = edited(dialogue, without_checks(task, join_text(dialogue, bridges)), template, bridges)
     if verdicts == "coin":
-        flips = coin_verdicts(task, join_text(dialogue, bridges), dialogue.id)
-        dialogue = edited(dialogue, flips, template, bridges)
+        flips = coin_verdicts(task, join_text(dialogue, bridges), f"{dialogue.id}/{dialogue.seed}")
+        dialogue = swapped(dialogue, flips, template, bridges)
     return dialogue
 
 
 def wrong_spans(
     dialogue: Dialogue, verifier: str, wrong: Sequence[int], bridges: Mapping[str, str]
 ) -> list[tuple[int, int]]:
-    """Where in the joined chain the attempts with these numbers stand: (start, end) of each, no white space at it."""
+    """Where in the joined chain the attempts with these numbers stand: (start, end) of each, no white space at it.
+
+    The working before an attempt is part of it: a wrong one holds a false equation or leads to the wrong answer.
+    """
     chain = join_text(dialogue, bridges)
     found = [tasks.read(tasks.named(verifier), chain).attempts[n] for n in wrong]
-    return [(a.start, a.start + len(chain[a.start : a.end].rstrip())) for a in found]
+    return [(a.begin, a.begin + len(chain[a.begin : a.end].rstrip())) for a in found]

@@ -22,6 +22,8 @@ from dpr_mini.selection.masking import wrong_first
 from dpr_mini.store import Kind, Settings, Work
 from dpr_mini.types import Dialogue, Drop, Kept, Pack, Sample, Turn, UserError, digest, from_row
 
+EDITS = 2  # raised when what is masked or edited of a task's chains changes: other packings keep their keys
+
 
 def targets(sample: Sample) -> int:
     """Tokens of the sample that are predicted: trained ones, except a first token, which nothing comes before."""
@@ -127,6 +129,7 @@ class PackSettings(Settings):
 
     def key(self) -> dict[str, Any]:
         own = {**self.config.model_dump(mode="json"), "bridges": dict(self.bridges), "tokenizer": self.tokenizer}
+        own |= {"edits": EDITS} if self.config.executed else {}
         return own | ({"epochs": self.epochs} if self.config.trained_tokens else {})
 
 

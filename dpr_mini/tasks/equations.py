@@ -7,8 +7,9 @@ import re
 from collections.abc import Callable
 
 # A number of at most six digits: what a model writes must not cost time.
-NUMBER = r"\d{1,6}"
-LINE = re.compile(rf"(?<![\d.])(-?{NUMBER})\s*([-+*])\s*(-?{NUMBER})\s*=\s*(-?{NUMBER})(?![\d.]*\d)")
+# ASCII digits alone: one answer has one spelling.
+NUMBER = r"[0-9]{1,6}"
+LINE = re.compile(rf"(?<!\d)(?<!\d\.)(-?{NUMBER})\s*([-+*])\s*(-?{NUMBER})\s*=\s*(-?{NUMBER})(?![\d.]*\d)")
 
 OPERATIONS: dict[str, Callable[[int, int], int]] = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 

@@ -29,10 +29,17 @@ def make(name: str, options: Mapping[str, Any]) -> Task:
         fix = nearest(min(unknown), kind.__dataclass_fields__)
         raise UserError(f"task: {name} has no option {min(unknown)!r}; {fix}")
     try:
-        return TypeAdapter(kind).validate_python(dict(options))
+        task = TypeAdapter(kind).validate_python(dict(options))
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(f"task: {name}: {first['loc'][0]}: {first['msg']}") from None
+    for option, given in options.items():
+        value = getattr(task, option)
+        if isinstance(value, int) and (isinstance(given, bool | str) or value < 1):
+            raise UserError(f"task: {name}: {option}: must be a number, at least 1, not {given!r}")
+    if isinstance(task, Countdown) and task.lowest > task.highest:
+        raise UserError(f"task: {name}: lowest {task.lowest} is above highest {task.highest}")
+    return task
 
 
 @lru_cache

@@ -21,11 +21,15 @@ _VERDICT = r"(?P<negated>\bnot\s+)?\b(?P<verdict>right|correct|wrong|incorrect)\
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """An answer that the text offers, "" where what stands there is none, with the characters that offer it."""
+    """An answer that the text offers, "" where what stands there is none, with the characters that offer it.
+
+    `begin` is where the working before it begins: `start` where there is none.
+    """
 
     answer: str
     start: int
     end: int
+    begin: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,8 @@ def read(task: Task, text: str) -> Trace:
     start = 0  # of the equations that were collected
     for m in _events(task.pattern, task.line).finditer(text):
         if m["mark"]:
-            attempts.append(Attempt((m["answer"] or "").strip(), m.start(), m.end()))
+            begin = start if lines else m.start()
+            attempts.append(Attempt((m["answer"] or "").strip(), m.start(), m.end(), begin))
             lines = []
         elif m["line"]:
             if not lines:

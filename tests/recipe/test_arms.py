@@ -160,7 +160,7 @@ def test_a_mistake_in_an_experiment_is_one_line(tmp_path, more, message):
     other = GOOD.replace("test", "other") + "phases: 1\n"
     write(tmp_path, other + ("store: s\n" if "store" in more else ""), "o.yaml")
     with pytest.raises(RecipeError, match=message) as caught:
-        keys(write(tmp_path, GOOD + more))
+        keys(write(tmp_path, ("name: test\n" if "problems:" in more else GOOD) + more))
     assert "\n" not in str(caught.value)
 
 

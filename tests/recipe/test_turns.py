@@ -45,7 +45,7 @@ def test_only_what_was_given_is_written_down():
         ("dialogue.turns=[[solve],{of: [chek], when: wrong}]", "no template 'chek'"),
         ("dialogue.turns=[{of: [solve], until: verified}]", "the first turn is asked in any case"),
         ("dialogue.turns=[[solve],[]]", "every turn needs at least one template"),
-        ("dialogue.turns=[solve]", r"dialogue.turns.0: .*tuple \(got 'solve'\)"),
+        ("dialogue.turns=[solve]", r"dialogue.turns.0: must be a list.* \(got 'solve'\)"),
         ("evaluate.turns=[[solve],{of: [verify], when: wrong}]", "evaluate.turns: when: wrong reads the expected"),
         ("evaluate.turns=[[solve],{of: [chek], until: verified}]", "no template 'chek'"),
         ("evaluate.turns=[{of: [solve], until: verified},[verify]]", "the first turn is asked in any case"),

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from chains import BRIDGES, CORRECTED, MENDS, ONE_TURN, RIGHT, WRONG, talk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from places import SMOKE_MODEL
+from places import RECIPES, SMOKE_MODEL
 
 from dpr_mini import tasks
 from dpr_mini.chat.template import Template, Unspelled, holding, join_text, to_sample
 from dpr_mini.selection.controls import coin_verdicts, controlled, wrong_spans
 from dpr_mini.tasks.countdown import Countdown
+from dpr_mini.types import Problem
 
 TASK = Countdown()
+CHECKER_MODEL = RECIPES / "countdown" / "checker-model"
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +88,65 @@ def test_a_coin_is_fair_and_no_other_word_changes():
         rights += sum(word == "Right" for *_, word in edits)
         assert {word for *_, word in edits} <= {"Right", "Wrong"}
     assert 340 < rights < 460, "800 coins, sd 14"
+
+
+def test_a_coins_word_has_the_tokens_of_the_other_word_and_the_rest_keeps_its_own():
+    """The checker model has "Right." and "Wrong. " as a token each: "Wrong." in letters would tell the end."""
+    template = Template.load(CHECKER_MODEL)
+    coins = set()
+    for i in range(40):
+        plain = talk(*CORRECTED, name=f"c#{i}", encode=template.encode)
+        said = own(plain, template, verdicts="coin")
+        before, after = (
+            to_sample(d, template, BRIDGES, spans=wrong_spans(d, "countdown", (0,), BRIDGES)) for d in (plain, said)
+        )
+        assert after.trained == before.trained
+        pairs = zip(before.ids, after.ids, strict=True)
+        changed = {(template.decode([a]), template.decode([b])) for a, b in pairs if a != b}
+        assert changed <= {("Right.", "Wrong. "), ("Wrong. ", "Right.")}
+        assert [template.decode(t.ids) for t in said.turns] == [t.text for t in said.turns]
+        trace = tasks.read(TASK, join_text(said, BRIDGES))
+        assert [a.answer for a in trace.attempts] == ["3*7-5", "3*7+5"] and all(
+            len(r.lines) == 2 for r in trace.reviews
+        )
+        coins.add(tuple(r.accepts for r in trace.reviews))
+    assert len(coins) == 4
+
+
+def test_a_coin_is_thrown_anew_where_the_dialogue_was_drawn_anew(template):
+    """A seed's training problems are partly those of another seed, with the same ids."""
+    drawn = [replace(talk(*CORRECTED), seed=seed) for seed in range(20)]
+    assert len({join_text(own(d, template, verdicts="coin"), BRIDGES) for d in drawn}) == 4
+
+
+SUM = Problem("s", "sums", "8 - 9 - 5", "-6", verifier="sums", statement="8 - 9 - 5")
+SUMMED = (
+    "8-9=-1, -1-5=-4. Answer: -4",
+    "8-9=-1, -1-5=-6. Wrong. 8-9=-1, -1-5=-7. Answer: -7",
+    "8-9=-1, -1-5=-6. Wrong. 8-9=-1, -1-5=-6. Answer: -6",
+    "8-9=-1, -1-5=-6. Right.",
+)
+
+
+@pytest.mark.parametrize("verdicts", ["own", "coin"])
+def test_the_working_of_a_wrong_attempt_is_masked_with_it(verdicts):
+    """It holds the false equation; its check, and the right attempt's working, are trained on."""
+    template = Template.load(CHECKER_MODEL)
+    for i in range(6):
+        plain = talk(*SUMMED, name=f"s#{i}", problem=SUM, encode=template.encode)
+        dialogue = controlled(plain, "sums", "own", verdicts, template, BRIDGES)
+        sample = to_sample(dialogue, template, BRIDGES, spans=wrong_spans(dialogue, "sums", (0, 1), BRIDGES))
+        begin = len(template.opening(SUM.text))
+        pairs = list(zip(sample.ids, sample.trained, strict=True))[begin:]
+        masked, trained = (template.decode([i for i, on in pairs if on is wanted]) for wanted in (False, True))
+        assert masked == "8-9=-1, -1-5=-4. Answer: -48-9=-1, -1-5=-7. Answer: -7"
+        assert trained.count("-1-5=-6") == 4 and "-1-5=-4" not in trained
+
+
+def test_equations_behind_a_verdict_that_ends_with_a_full_stop_are_read():
+    trace = tasks.read(TASK, "Answer: 3*7-5 Right.3*7=21, 21+5=26. Answer: 3*7+5")
+    assert trace.attempts[1].begin == len("Answer: 3*7-5 Right.")
+    assert tasks.read(TASK, "Answer: 3*7-5 Check: 0.3*7=21. Wrong.").reviews[0].lines == ()
 
 
 def test_reviews_of_one_chain_have_coins_of_their_own():

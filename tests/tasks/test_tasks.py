@@ -142,3 +142,21 @@ def test_unknown_tasks_options_and_parts_are_refused_with_the_nearest_name():
         tasks.make("sudoku", {"empty": 16})
     with pytest.raises(ValueError, match="no part 'dev2'"):
         tasks.make("countdown", {}).items(0, "dev2")
+
+
+@pytest.mark.parametrize("digits", ["\u0663*\u0667+\u0665", "\uff13*\uff17+\uff15", "3*\u0667+5"])
+def test_digits_of_other_scripts_are_no_answer(digits):
+    """Python reads them as numbers; kept as they are spelled they would be another vote for the same answer."""
+    task = tasks.named("countdown")
+    trace = tasks.read(task, f"Answer: {digits} Check: {digits}=26. Right.")
+    assert trace.answer == "" and not task.right("3 5 7 = 26", digits) and task.steps("3 5 7 = 26", digits) is None
+    assert tasks.read(task, "Answer: 3*7+5 Check: \u0663*\u0667=\u0662\u0661, 21+5=26. Right.").reviews[0].lines == (
+        "21+5=26",
+    )
+    for name, answer in {
+        "sums": "-\u0667",
+        "linear": "x = \u0667",
+        "missing_factor": "\u0667",
+        "product_and_sum": "\u0667, \u0668",
+    }.items():
+        assert tasks.read(tasks.named(name), f"Answer: {answer}").answer == ""
