@@ -16,13 +16,14 @@ from dpr_mini.runs import RunError
 from dpr_mini.sampling import simulate
 
 
-def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> None:
+def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None, test: bool = False) -> None:
     """Print each stage with reuse / resume / run and which value changed, then what the run needs of a card of size
-    `gpu`, of the one here, or of the CPU; fail, with the nearest recipe that fits, where that is not enough."""
+    `gpu`, of the one here, or of the CPU; fail, with the nearest recipe that fits, where that is not enough. `test`
+    counts the test sets too."""
     recipe = recipes.load(path, overrides)
-    stages = pipeline.build(recipe, path.parent)
+    stages = pipeline.build(recipe, path.parent, test)
     folder = local_folder(recipe.model.name, path.parent)
-    planned = planner.Plan(recipe, planner.pick_card(recipe, _gib(gpu)), path.parent, folder)
+    planned = planner.Plan(recipe, planner.pick_card(recipe, _gib(gpu)), path.parent, folder, test)
     root = runs / recipe.folder
     for name, stage in stages.items():
         state = stage.state(root)

@@ -55,12 +55,14 @@ def training_gib(config: TrainConfig, tokens_per_row: int, folder: Path) -> floa
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe against a card. `base`: where its file names start; `folder`: the model's own, None for one by name."""
+    """A recipe against a card. `base`: where its file names start; `folder`: the model's own, None for one by name;
+    `test`: its test sets are opened."""
 
     recipe: Recipe
     card: Card
     base: Path
     folder: Path | None
+    test: bool = False
 
     @cached_property
     def shape(self) -> Shape | None:
@@ -85,7 +87,7 @@ class Plan:
 
     @cached_property
     def work(self) -> list[forecast.Work] | None:
-        return forecast.work(self.recipe, self.base)
+        return forecast.work(self.recipe, self.base, self.test)
 
     def lack(self) -> str:
         """Why it does not fit the card; "" where it does, where there is none, and where the shape is not known."""
@@ -190,11 +192,12 @@ class Plan:
             lines = [f"{lines[0]:68}expected: by assumed lengths and pass rates"]
         sums = {"generate": _Sum(), "train": _Sum()}
         timed, sources = 0, set()
+        wide = max(15, *(len(w.stage) + 1 for w in waiting))
         for w in waiting:
             mean = w.expected.tokens if w.expected else None
             took, (slow, _) = earlier_seconds.get(w.stage), self.rate(w, measured, w.length)
             rate, source = self.rate(w, measured, w.expected.length if w.expected else w.length)
-            text = f"  {w.stage:15}{w.items:10d} {'answers' if w.kind == 'generate' else 'samples'}"
+            text = f"  {w.stage:{wide}}{w.items:10d} {'answers' if w.kind == 'generate' else 'samples'}"
             if took:
                 seconds, how = (took, took), f"took {_time(took)} on such a machine"
             elif rate and slow:
@@ -210,14 +213,16 @@ class Plan:
             sums[w.kind].add(w.tokens, mean, *seconds)
             timed += seconds[0] is not None
         for words, total in zip(("generated", "trained"), sums.values(), strict=True):
-            lines.append(f"  {words:33}{total.told(likely)}".rstrip())
+            lines.append(f"  {words:{wide + 18}}{total.told(likely)}".rstrip())
         if timed < len(waiting):
             what = "this card" if self.card.gpu else "this machine"
             lines.append(f"  {'for the others no' if timed else 'no'} measured rate for {what} in bench/results")
         elif self.card.gpu:
             starts = assumed.START * self.starts(stages)
             whole = sums["generate"].plus(sums["train"], starts)
-            lines.append(f"  {f'all, with {_time(starts)} of starts':33}{whole.told(likely, tokens=False)}".rstrip())
+            lines.append(
+                f"  {f'all, with {_time(starts)} of starts':{wide + 18}}{whole.told(likely, tokens=False)}".rstrip()
+            )
         if "assumed" in sources and (card := assumed.spec(self.card)):
             lines += [f"  {line}" for line in assumed.told(card, likely)]
         return lines + self.shares()
