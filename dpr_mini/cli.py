@@ -114,13 +114,12 @@ def plan(
     overrides: Overrides = None,
     runs: Runs = Path("runs"),
     gpu: Annotated[str | None, typer.Option(help="Plan for a card of this size, e.g. 24GiB.")] = None,
-    test: Annotated[bool, typer.Option("--test", help="With problems.test, as `run --test` opens it.")] = False,
 ) -> None:
     """Show what `run` would do: reuse, resume or run each stage, and which value changed. Exit 1 if it cannot."""
     with one_line_errors():
         from dpr_mini.commands.plan import plan
 
-        plan(recipe, overrides or [], runs, gpu, test)
+        plan(recipe, overrides or [], runs, gpu)
 
 
 @app.command()

@@ -16,14 +16,13 @@ from dpr_mini.runs import RunError
 from dpr_mini.sampling import simulate
 
 
-def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None, test: bool = False) -> None:
+def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> None:
     """Print each stage with reuse / resume / run and which value changed, then what the run needs of a card of size
-    `gpu`, of the one here, or of the CPU; fail, with the nearest recipe that fits, where that is not enough. `test`
-    counts the test sets too."""
+    `gpu`, of the one here, or of the CPU; fail, with the nearest recipe that fits, where that is not enough."""
     recipe = recipes.load(path, overrides)
-    stages = pipeline.build(recipe, path.parent, test)
+    stages = pipeline.build(recipe, path.parent)
     folder = local_folder(recipe.model.name, path.parent)
-    planned = planner.Plan(recipe, planner.pick_card(recipe, _gib(gpu)), path.parent, folder, test)
+    planned = planner.Plan(recipe, planner.pick_card(recipe, _gib(gpu)), path.parent, folder)
     root = runs / recipe.folder
     for name, stage in stages.items():
         state = stage.state(root)

@@ -94,7 +94,7 @@ def check(recipe: Recipe, base: Path, root: Path, stages: Mapping[str, Stage], u
     asking = ("-answers", "-planted", "-checks")
     if any(name.endswith(asking) or name.startswith(("dialogue-", "probe-", "sample-")) for name in waiting):
         lines += launch.missing(recipe.engine)
-    lines += disk.missing(recipe, base, root, any(TEST in name for name in names))
+    lines += disk.missing(recipe, base, root)
     if not lines and trains:
         lines += rehearsal.failures(recipe, base)
     for line in lines:

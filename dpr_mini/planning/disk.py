@@ -11,9 +11,9 @@ from dpr_mini.planning.plan import Plan, pick_card
 from dpr_mini.recipe import Recipe
 
 
-def missing(recipe: Recipe, base: Path, root: Path, test: bool = False) -> list[str]:
+def missing(recipe: Recipe, base: Path, root: Path) -> list[str]:
     """A line where the run's models and checkpoints do not fit on the disk; a warning where rows might not."""
-    plan = Plan(recipe, pick_card(recipe, None), base, local_folder(recipe.model.name, base), test)
+    plan = Plan(recipe, pick_card(recipe, None), base, local_folder(recipe.model.name, base))
     if plan.shape is None:
         return []
     parts, there = plan.disk(), _size(root)

@@ -22,6 +22,7 @@ from dpr_mini.planning import assumed, capacity, forecast, ladder
 from dpr_mini.planning.capacity import GIB, Card, Serving, Training
 from dpr_mini.planning.memory import Job
 from dpr_mini.recipe import Recipe, RecipeError, TrainConfig
+from dpr_mini.runs import TEST
 
 
 def pick_card(recipe: Recipe, gib: float | None) -> Card:
@@ -55,14 +56,12 @@ def training_gib(config: TrainConfig, tokens_per_row: int, folder: Path) -> floa
 
 @dataclass(frozen=True)
 class Plan:
-    """A recipe against a card. `base`: where its file names start; `folder`: the model's own, None for one by name;
-    `test`: its test sets are opened."""
+    """A recipe against a card. `base`: where its file names start; `folder`: the model's own, None for one by name."""
 
     recipe: Recipe
     card: Card
     base: Path
     folder: Path | None
-    test: bool = False
 
     @cached_property
     def shape(self) -> Shape | None:
@@ -87,7 +86,13 @@ class Plan:
 
     @cached_property
     def work(self) -> list[forecast.Work] | None:
-        return forecast.work(self.recipe, self.base, self.test)
+        return forecast.work(self.recipe, self.base)
+
+    @cached_property
+    def opening(self) -> list[forecast.Work]:
+        """What `run --test` asks besides."""
+        both = forecast.work(self.recipe, self.base, test=True) if self.recipe.problems.test else None
+        return [w for w in both or () if TEST in w.stage]
 
     def lack(self) -> str:
         """Why it does not fit the card; "" where it does, where there is none, and where the shape is not known."""
@@ -161,7 +166,7 @@ class Plan:
     def disk(self) -> dict[str, float]:
         """Bytes on disk, at most, by what they are for."""
         assert self.shape
-        generated = sum(w.tokens for w in self.work or () if w.kind == "generate")
+        generated = sum(w.tokens for w in (*(self.work or ()), *self.opening) if w.kind == "generate")
         download = self.folder is None and "/" in self.recipe.model.name
         return capacity.disk(self.recipe, self.shape, self.trainings, generated, download)
 
@@ -184,7 +189,7 @@ class Plan:
             return ["tokens   not known before the problems are read: a source does not say how many it has"]
         waiting = [w for w in self.work if w.stage in stages]
         if not waiting:
-            return []
+            return self.tested()
         measured = forecast.results()
         earlier_seconds = forecast.same_stage(stages, self.card, measured)
         lines = ["tokens   at most: every answer at its limit, everything kept"]
@@ -225,7 +230,14 @@ class Plan:
             )
         if "assumed" in sources and (card := assumed.spec(self.card)):
             lines += [f"  {line}" for line in assumed.told(card, likely)]
-        return lines + self.shares()
+        return lines + self.tested() + self.shares()
+
+    def tested(self) -> list[str]:
+        """What opening the test sets takes besides, in one line."""
+        if not self.opening:
+            return []
+        items, tokens = (sum(getattr(w, name) for w in self.opening) for name in ("items", "tokens"))
+        return [f"  run --test asks for {items} answers more, of at most {tokens / 1e6:.1f} M tokens"]
 
     def shares(self) -> list[str]:
         """What `scale` shrinks."""

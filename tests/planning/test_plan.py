@@ -607,10 +607,15 @@ def test_planted_attempts_checks_and_test_sets_are_counted():
     }
     asks = {name for name in build(asked, ROOT, test=True) if name.endswith(("-answers", "-planted", "-checks"))}
     assert asks == set(both), "as the pipeline has it"
-    opened = planner.Plan(asked, planner.pick_card(asked, 80), ROOT, None, test=True)
-    assert opened.disk()["rows"] > planned(asked, 80).disk()["rows"]
-    lines = [line for line in opened.tokens(dict.fromkeys(both, "")) if " answers " in line]
-    assert len({line.index(" answers ") for line in lines}) == 1 and len(lines) == 6, "in columns"
+    plan = planned(asked, 80)
+    waiting = dict.fromkeys(build(asked, ROOT), "")
+    lines = plan.tokens(waiting)
+    columns = [line.index(" answers ") for line in lines if line.startswith("  eval-")]
+    assert len(columns) == 3 and len(set(columns)) == 1
+    more = "  run --test asks for 720 answers more, of at most 0.0 M tokens"
+    assert more in lines and plan.tokens({}) == [more], "that is not known to be done"
+    closed = planned(asked.model_copy(update={"problems": asked.problems.model_copy(update={"test": {}})}), 80)
+    assert plan.disk()["rows"] > closed.disk()["rows"] and not closed.tokens({})
 
 
 def test_test_sets_have_what_is_expected_of_them():
