@@ -4,9 +4,11 @@
 #   bench/evidence.sh [--device cpu|cuda] [--jobs N] [--seeds 0,1,2,3,4,5,6,7] [--runs DIR] [KEY=VALUE]...
 #
 # Each job has its own share of the seeds and its own folder, DIR/job-N. The same command goes on where it was stopped.
-# It opens the test sets (`--test`): bench/PREREG.md is to be committed first. KEY=VALUE overrides go to every recipe.
+# It opens the test sets (`--test`): bench/PREREG.md and the recipes are to be committed first, as they stand. KEY=VALUE
+# overrides go to every recipe. A folder keeps its number of jobs: with another, a seed would lie in two of them.
 # Two jobs of one thread each is right for two CPU cores; eight jobs share one GPU.
 set -euo pipefail
+{ # read whole before it runs: the file may change in these hours
 cd "$(dirname "$0")/.."
 
 device=cpu jobs=2 seeds=0,1,2,3,4,5,6,7 runs=runs/countdown-all overrides=()
@@ -25,12 +27,16 @@ case "$device" in
     cuda) overrides+=("engine.window=4096") ;;
     *) echo "--device is cpu or cuda, not $device" >&2; exit 2 ;;
 esac
-git ls-files --error-unmatch bench/PREREG.md > /dev/null || { echo "commit bench/PREREG.md first" >&2; exit 2; }
+registered=(bench/PREREG.md recipes/countdown)
+git ls-files --error-unmatch "${registered[@]}" > /dev/null && git diff --quiet HEAD -- "${registered[@]}" ||
+    { echo "commit ${registered[*]} first: they are what is registered" >&2; exit 2; }
 
 program=${DPR_MINI:-.venv/bin/dpr-mini}
 recipes=(recipes/countdown/countdown.yaml recipes/countdown/countdown-{base,base-turns,dialogue,plain,plain-steps,confirmed,no-check,coin,plain-2,uniform}.yaml)
 IFS=, read -ra all <<< "$seeds"
 mkdir -p "$runs"
+[ -e "$runs/jobs" ] || echo "$jobs" > "$runs/jobs"
+[ "$(cat "$runs/jobs")" = "$jobs" ] || { echo "$runs was begun with --jobs $(cat "$runs/jobs")" >&2; exit 2; }
 folders=() pids=()
 trap 'kill "${pids[@]}" 2> /dev/null || true' INT TERM
 for ((job = 0; job < jobs && job < ${#all[@]}; job++)); do
@@ -47,3 +53,5 @@ failed=0
 for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
 [ "$failed" = 0 ] || { echo "a job failed: see the logs; the same command goes on" >&2; exit 1; }
 "$program" compare "${folders[@]}" --baseline countdown-base --out "$runs"
+exit
+}

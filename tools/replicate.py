@@ -85,6 +85,7 @@ def verdict(folder: Path, score: Mapping[str, Any], store_folder: Path, arm: str
     low, high = prediction(list(score["per_seed"].values()))
     inside = low <= found.mean <= high
     said, where = ("REPLICATED", "inside") if inside else ("NOT REPLICATED", "outside")
+    low, high = max(low, 0.0), min(high, 1.0)  # as said: a rate is not beyond
     return (
         f"{said}: {arm}, seed {seed}: pass@1 {found.mean:.3f} on {found.n} {BENCHMARK} problems, {where} [{low:.3f}, "
         f"{high:.3f}]: 95 % for one new seed on the same problems, published {score['mean']:.3f} over "

@@ -25,6 +25,7 @@ DEMO = {
     "reasoning-gym": "generated problems",
     "math-verify": "grading",
     "datasketch": "near duplicates",
+    "scipy": "intervals of scores",
     PACKAGE: "the embedded model's weights",
 }
 OPTIONAL = ("datasets", "pyarrow")

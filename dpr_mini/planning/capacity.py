@@ -141,6 +141,7 @@ def conversation(recipe: Recipe) -> int:
     conversations += (
         [(len(e.longest), e.max_new_tokens, shown(d) if e.examples else 0)] if recipe.problems.evaluated else []
     )
+    conversations += [(2, e.max_new_tokens, shown(d) if e.examples else 0)] if e.redraw else []  # the answer, its check
     conversations += [(1, recipe.probe.max_new_tokens, 0)] if 2 in recipe.phases else []
     return max(
         (PROMPT + more + (turns - 1) * INSTRUCTION + turns * new for turns, new, more in conversations), default=PROMPT

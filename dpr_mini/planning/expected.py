@@ -10,6 +10,7 @@ import numpy as np
 
 from dpr_mini.planning import assumed
 from dpr_mini.recipe import EvaluateConfig, FilterConfig, PackConfig, Recipe, TrainConfig
+from dpr_mini.runs import TEST
 from dpr_mini.sampling import budgets
 
 
@@ -24,21 +25,27 @@ class Expected:
 
 
 def expected(
-    recipe: Recipe, sizes: Mapping[str | None, Sequence[int]], other: Mapping[str, Expected]
+    recipe: Recipe, sizes: Mapping[str | None, Sequence[int]], other: Mapping[str, Expected], test: bool = False
 ) -> dict[str, Expected]:
     """Stage -> what is expected of it.
 
     `sizes`: problems of each source, by benchmark, None for training. `other`: what is expected of the run `like`.
     {} where that is not known: answers of a source have no assumed length, or a budget cannot be kept.
     """
-    groups = {None: recipe.problems.train, **recipe.problems.evaluated}
+    sets = {"": recipe.problems.evaluated, TEST: recipe.problems.test if test else {}}
+    groups = {None: recipe.problems.train, **sets[""], **sets[TEST]}
     if any((s.hub or "") not in assumed.ANSWERS for group in groups.values() for s in group):
         return {}
     answers = {name: [(n, assumed.ANSWERS[s.hub or ""]) for n, s in zip(sizes[name], group, strict=True)]
                for name, group in groups.items()}  # fmt: skip
     problems, d, probe = sum(sizes[None]), recipe.dialogue, recipe.probe
     one = sum(n * tokens for n, tokens in answers.pop(None)) / problems
-    rates, stages = budgets.assumed(problems), {"eval-0-answers": _evaluating(recipe.evaluate, answers, 1)}
+
+    def evaluation(number: int, taught: int) -> dict[str, Expected]:
+        each = {end: {name: answers[name] for name in of} for end, of in sets.items()}
+        return {f"eval-{number}{end}-answers": _evaluating(recipe.evaluate, of, taught) for end, of in each.items()}
+
+    rates, stages = budgets.assumed(problems), evaluation(0, 1)
     taught = 1  # turns that one answer has
     try:
         if 1 in recipe.phases:
@@ -47,14 +54,14 @@ def expected(
             kept_samples = right(assumed.PASSED * rates, d.most_dialogues, at_most(recipe.filter, d.most_dialogues))
             chain = min(one, d.max_new_tokens) * taught
             stages["train-1"] = _training(recipe.filter, recipe.pack, recipe.train, kept_samples, chain, other)
-            stages["eval-1-answers"] = _evaluating(recipe.evaluate, answers, taught)
+            stages |= evaluation(1, taught)
         if 2 in recipe.phases:
             probed, draws, usable = _phase_2(recipe, rates)
             stages["probe-2"] = _generating(probed, one * taught, probe.max_new_tokens)
             stages["sample-2"] = _generating(draws, one * taught * assumed.HARDER, probe.max_new_tokens)
             chain = min(one * taught, probe.max_new_tokens)
             stages["train-2"] = _training(recipe.filter_2, recipe.pack_2, recipe.train_2, usable, chain, other)
-            stages["eval-2-answers"] = _evaluating(recipe.evaluate, answers, taught)
+            stages |= evaluation(2, taught)
     except _Unknown:
         return {}
     return stages

@@ -10,7 +10,7 @@ import gzip
 import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from typing import Any
 from dpr_mini.models.shapes import SHAPES
 from dpr_mini.planning.capacity import PROMPT, Card, Training
 from dpr_mini.planning.expected import Expected, at_most, expected
-from dpr_mini.recipe import FilterConfig, PackConfig, Recipe, Source, TrainConfig
+from dpr_mini.recipe import EvaluateConfig, FilterConfig, PackConfig, Recipe, Source, TrainConfig
 from dpr_mini.recipe.problems import shrunk
+from dpr_mini.runs import TEST
 
 RESULTS = Path(__file__).parents[2] / "bench" / "results"  # of a checkout; an installed package has none
 PUBLISHED = {  # rows of data sets that the recipes name, as their cards state
@@ -57,22 +58,24 @@ def count(source: Source, recipe: Recipe, base: Path, train: bool) -> int | None
     return limit if rows is None else min(rows, limit)
 
 
-def work(recipe: Recipe, base: Path) -> list[Work] | None:
-    """Every stage that generates or trains; None where a source's size is not known."""
-    groups = {None: recipe.problems.train, **recipe.problems.evaluated}
+def work(recipe: Recipe, base: Path, test: bool = False) -> list[Work] | None:
+    """Every stage that generates or trains, with `test` those of the test sets too; None where a source's size is not
+    known."""
+    sets = {"": recipe.problems.evaluated, TEST: recipe.problems.test if test else {}}
+    groups = {None: recipe.problems.train, **sets[""], **sets[TEST]}
     sizes = {name: [count(s, recipe, base, name is None) for s in group] for name, group in groups.items()}
     if any(None in counts for counts in sizes.values()):
         return None
-    held_out = {name: sum(filter(None, counts)) for name, counts in sizes.items()}
-    problems, e = held_out.pop(None), recipe.evaluate
-    scored = sum(n * (e.k(name) + e.greedy) for name, n in held_out.items()) * len(e.longest)
-    dialogue, probe, turns = recipe.dialogue, recipe.probe, len(recipe.dialogue.longest)
+    problems, dialogue, probe = sum(filter(None, sizes[None])), recipe.dialogue, recipe.probe
+    turns = len(dialogue.longest)
 
-    def evaluation(number: int) -> Work:
-        longest = PROMPT + len(e.longest) * e.max_new_tokens
-        return Work(f"eval-{number}-answers", "generate", scored, scored * e.max_new_tokens, longest)
+    def evaluation(number: int) -> list[Work]:
+        each = {
+            end: {n: list(zip(group, sizes[n], strict=True)) for n, group in of.items()} for end, of in sets.items()
+        }
+        return [w for end, of in each.items() for w in _evaluation(f"eval-{number}{end}", recipe.evaluate, of)]
 
-    stages = [evaluation(0)]
+    stages = evaluation(0)
     if 1 in recipe.phases:
         answers = problems * dialogue.most_answers
         kept_samples, whole = (
@@ -80,7 +83,7 @@ def work(recipe: Recipe, base: Path) -> list[Work] | None:
             turns * dialogue.max_new_tokens + PROMPT,
         )
         stages.append(Work("dialogue-1", "generate", answers, answers * dialogue.max_new_tokens, whole))
-        stages += [_training("train-1", recipe.train.epochs, kept_samples, whole, recipe.pack), evaluation(1)]
+        stages += [_training("train-1", recipe.train.epochs, kept_samples, whole, recipe.pack), *evaluation(1)]
     if 2 in recipe.phases:
         probed, budget = problems * probe.samples, recipe.sample.scaled(recipe.scale).budget
         draws = max(0, recipe.sample.max_tries - probe.samples) * problems
@@ -88,10 +91,28 @@ def work(recipe: Recipe, base: Path) -> list[Work] | None:
         kept_samples, whole = _kept(recipe.filter_2, problems, recipe.sample.quota), probe.max_new_tokens + PROMPT
         stages.append(Work("probe-2", "generate", probed, probed * probe.max_new_tokens, whole))
         stages.append(Work("sample-2", "generate", draws, draws * probe.max_new_tokens, whole))
-        stages += [_training("train-2", recipe.train_2.epochs, kept_samples, whole, recipe.pack_2), evaluation(2)]
+        stages += [_training("train-2", recipe.train_2.epochs, kept_samples, whole, recipe.pack_2), *evaluation(2)]
     like = work(recipe.like, base) if recipe.like else None
-    likely = expected(recipe, sizes, {w.stage: w.expected for w in like or () if w.expected})
+    likely = expected(recipe, sizes, {w.stage: w.expected for w in like or () if w.expected}, test)
     return [replace(w, expected=likely.get(w.stage)) for w in stages if w.items]
+
+
+def _evaluation(
+    name: str, config: EvaluateConfig, sets: Mapping[str, Sequence[tuple[Source, int | None]]]
+) -> list[Work]:
+    """What one evaluation asks: answers, planted attempts, checks of answers; a redraw itself asks nothing.
+
+    `sets`: each benchmark's sources with their number of problems.
+    """
+    turns, limit = len(config.longest), config.max_new_tokens
+    answers = sum((n or 0) * (config.k(of) + config.greedy) for of, group in sets.items() for _, n in group) * turns
+    asked = [("answers", answers, turns)]
+    executed = sum(n or 0 for group in sets.values() for source, n in group if source.task)
+    if planted := config.planted:  # it is of a task's problems alone
+        asked.append(("planted", executed * (planted.right + planted.wrong) * turns, turns))
+    if redraw := config.redraw:  # the last that may be drawn is not checked
+        asked.append(("checks", executed * redraw.samples * (redraw.at_most - 1), 2))
+    return [Work(f"{name}-{what}", "generate", n, n * limit, PROMPT + long * limit) for what, n, long in asked]
 
 
 def _kept(rules: FilterConfig, problems: int, each: int) -> int:

@@ -22,6 +22,7 @@ from dpr_mini.planning import assumed, capacity, forecast, ladder
 from dpr_mini.planning.capacity import GIB, Card, Serving, Training
 from dpr_mini.planning.memory import Job
 from dpr_mini.recipe import Recipe, RecipeError, TrainConfig
+from dpr_mini.runs import TEST
 
 
 def pick_card(recipe: Recipe, gib: float | None) -> Card:
@@ -86,6 +87,12 @@ class Plan:
     @cached_property
     def work(self) -> list[forecast.Work] | None:
         return forecast.work(self.recipe, self.base)
+
+    @cached_property
+    def opening(self) -> list[forecast.Work]:
+        """What `run --test` asks besides."""
+        both = forecast.work(self.recipe, self.base, test=True) if self.recipe.problems.test else None
+        return [w for w in both or () if TEST in w.stage]
 
     def lack(self) -> str:
         """Why it does not fit the card; "" where it does, where there is none, and where the shape is not known."""
@@ -159,7 +166,7 @@ class Plan:
     def disk(self) -> dict[str, float]:
         """Bytes on disk, at most, by what they are for."""
         assert self.shape
-        generated = sum(w.tokens for w in self.work or () if w.kind == "generate")
+        generated = sum(w.tokens for w in (*(self.work or ()), *self.opening) if w.kind == "generate")
         download = self.folder is None and "/" in self.recipe.model.name
         return capacity.disk(self.recipe, self.shape, self.trainings, generated, download)
 
@@ -182,7 +189,7 @@ class Plan:
             return ["tokens   not known before the problems are read: a source does not say how many it has"]
         waiting = [w for w in self.work if w.stage in stages]
         if not waiting:
-            return []
+            return self.tested()
         measured = forecast.results()
         earlier_seconds = forecast.same_stage(stages, self.card, measured)
         lines = ["tokens   at most: every answer at its limit, everything kept"]
@@ -190,11 +197,12 @@ class Plan:
             lines = [f"{lines[0]:68}expected: by assumed lengths and pass rates"]
         sums = {"generate": _Sum(), "train": _Sum()}
         timed, sources = 0, set()
+        wide = max(15, *(len(w.stage) + 1 for w in waiting))
         for w in waiting:
             mean = w.expected.tokens if w.expected else None
             took, (slow, _) = earlier_seconds.get(w.stage), self.rate(w, measured, w.length)
             rate, source = self.rate(w, measured, w.expected.length if w.expected else w.length)
-            text = f"  {w.stage:15}{w.items:10d} {'answers' if w.kind == 'generate' else 'samples'}"
+            text = f"  {w.stage:{wide}}{w.items:10d} {'answers' if w.kind == 'generate' else 'samples'}"
             if took:
                 seconds, how = (took, took), f"took {_time(took)} on such a machine"
             elif rate and slow:
@@ -210,17 +218,26 @@ class Plan:
             sums[w.kind].add(w.tokens, mean, *seconds)
             timed += seconds[0] is not None
         for words, total in zip(("generated", "trained"), sums.values(), strict=True):
-            lines.append(f"  {words:33}{total.told(likely)}".rstrip())
+            lines.append(f"  {words:{wide + 18}}{total.told(likely)}".rstrip())
         if timed < len(waiting):
             what = "this card" if self.card.gpu else "this machine"
             lines.append(f"  {'for the others no' if timed else 'no'} measured rate for {what} in bench/results")
         elif self.card.gpu:
             starts = assumed.START * self.starts(stages)
             whole = sums["generate"].plus(sums["train"], starts)
-            lines.append(f"  {f'all, with {_time(starts)} of starts':33}{whole.told(likely, tokens=False)}".rstrip())
+            lines.append(
+                f"  {f'all, with {_time(starts)} of starts':{wide + 18}}{whole.told(likely, tokens=False)}".rstrip()
+            )
         if "assumed" in sources and (card := assumed.spec(self.card)):
             lines += [f"  {line}" for line in assumed.told(card, likely)]
-        return lines + self.shares()
+        return lines + self.tested() + self.shares()
+
+    def tested(self) -> list[str]:
+        """What opening the test sets takes besides, in one line."""
+        if not self.opening:
+            return []
+        items, tokens = (sum(getattr(w, name) for w in self.opening) for name in ("items", "tokens"))
+        return [f"  run --test asks for {items} answers more, of at most {tokens / 1e6:.1f} M tokens"]
 
     def shares(self) -> list[str]:
         """What `scale` shrinks."""

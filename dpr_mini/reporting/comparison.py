@@ -143,23 +143,28 @@ def _against(result: Crossed, margin: float | None) -> str:
     return ": more" if result.low > margin else ": less" if result.high < margin else ""
 
 
-def arms(numbers: Numbers) -> Table:
-    """One row an arm: pass@1, greedy, their differences to the baseline, length."""
-    overall, rows = _overall(numbers), []
-    for name in numbers["arms"]:
-        s = _score(numbers, name, overall)
+def arms(numbers: Numbers, on: str | None = None) -> Table:
+    """One row an arm, over all problems or those of a benchmark: pass@1, greedy, differences to the baseline, length.
+
+    Without columns of greedy answers where no arm has any.
+    """
+    overall, rows = on or _overall(numbers), []
+    scores = {name: _score(numbers, name, overall) for name in numbers["arms"]}
+    greedily = any(s.greedy is not None for s in scores.values())
+    for name, s in scores.items():
         seeds = s.per_seed.values()
         spread = f"{min(seeds):.3f} to {max(seeds):.3f}" if len(seeds) > 1 else "one seed"
         greedy = "-" if s.greedy is None else f"{s.greedy:.3f}"
         d, g = (_difference(numbers, name, overall, m) for m in ("pass@1", "greedy"))
         alone = "" if s.problems_low is None else f"\n[{s.problems_low:.3f}, {s.problems_high:.3f}]"
-        cells = (_both(d), _tested(d), _both(g), f"{s.tokens_mean:.1f}", f"{s.truncated:.1%}")
-        rows.append((name, interval(s) + alone, spread, greedy, *cells))
+        cells = (_both(d), _tested(d), *([_both(g)] if greedily else []), f"{s.tokens_mean:.1f}", f"{s.truncated:.1%}")
+        rows.append((name, interval(s) + alone, spread, *([greedy] if greedily else []), *cells))
     baseline = numbers["baseline"]
     test = "sign test" if _score(numbers, baseline, overall).problems_low is None else "p"
-    head = ("arm", "pass@1", "over seeds", "greedy", f"pass@1 - {baseline}", test, f"greedy - {baseline}")
+    named, pair = (["greedy"], [f"greedy - {baseline}"]) if greedily else ([], [])
+    head = ("arm", "pass@1", "over seeds", *named, f"pass@1 - {baseline}", test, *pair)
     how = "exact, two-sided" if test == "sign test" else "t over both; flips: sign-flip test of the mean over problems"
-    note = f"Benchmark {_on(numbers)}. {_brackets(numbers)} {test[0].upper()}{test[1:]}: {how}."
+    note = f"Benchmark {on or _on(numbers)}. {_brackets(numbers)} {test[0].upper()}{test[1:]}: {how}."
     return Table((*head, "tokens", "truncated"), rows, "graded.jsonl of the evaluations in comparison.json", note=note)
 
 
@@ -191,8 +196,8 @@ def _slices(numbers: Numbers) -> list[Block]:
             cells.append(f"{_score(numbers, name, s).mean:.3f}" + (f"\n{_both(d)}\n{_tested(d)}" if d else ""))
         rows.append((name, *cells))
     head = ("arm", *(f"{s}\nn={_score(numbers, numbers['baseline'], s).n}" for s in first))
-    note = "; ".join(f"{name}: {text}" for name, text in numbers["bins"].items() if name in first) + "."
-    blocks.append(Table(head, rows, "the same answers", note=note.capitalize()))
+    bins = [f"{name}: {text}" for name, text in numbers["bins"].items() if name in first]
+    blocks.append(Table(head, rows, "the same answers", note=f"{'; '.join(bins)}.".capitalize() if bins else ""))
     shown = [d for d in numbers["differences"] if d["baseline"] == numbers["baseline"]]
     count = sum(d["measure"] == "pass@1" for d in shown)
     blocks.append(

@@ -78,7 +78,7 @@ def figure(numbers: Mapping[str, Any], panels: Sequence[Panel]) -> str:
 
 
 def _panel(on: Any, numbers: Mapping[str, Any], panel: Panel) -> None:
-    n = None
+    n, seeds = None, set[int]()
     for row, rung in enumerate(panel.rungs):
         found = value(numbers, rung, panel.on)
         text = "not measured" if found is None else cost(found)
@@ -87,13 +87,15 @@ def _panel(on: Any, numbers: Mapping[str, Any], panel: Panel) -> None:
             continue
         n, color = found.n, FAINT if rung.control else STRONG
         on.plot([found.low, found.high], [row, row], color=color, linewidth=1.8)
-        on.plot(found.mean, row, "s" if rung.control else "o", color=color, markersize=6)
-        seeds = list(found.per_seed.values())
-        on.plot(seeds, [row + 0.3] * len(seeds), "o", color=INK, markersize=2.2)
-        if row and rung.control and not panel.rungs[row - 1].control:
+        on.plot(found.mean, row, "s" if rung.control else "o", color=color, markersize=6, clip_on=False)
+        each = list(found.per_seed.values())
+        seeds.add(len(each))
+        on.plot(each, [row + 0.3] * len(each), "o", color=INK, markersize=2.2, clip_on=False)
+        if row and rung.control is not panel.rungs[row - 1].control:
             on.axhline(row - 0.42, color=INK, linewidth=0.6, linestyle=":")
     on.set(xlim=(0, 1), ylim=(len(panel.rungs) - 0.4, -0.6))
     on.set_yticks(range(len(panel.rungs)), [rung.label for rung in panel.rungs])
-    on.set_title(f"{panel.title}, n={n or 0} problems", fontsize=9, loc="left")
+    trained = f", {' or '.join(map(str, sorted(seeds)))} seeds" if seeds else ""
+    on.set_title(f"{panel.title}, n={n or 0} problems{trained}", fontsize=9, loc="left")
     on.grid(axis="x", alpha=0.25, linewidth=0.6)
     on.spines[["top", "right"]].set_visible(False)

@@ -26,7 +26,7 @@ class ProductAndSum(Task):
     largest: int = 50
 
     name = "product_and_sum"
-    pattern = rf"{NUMBER}\s*(?:,|and)\s*{NUMBER}"
+    pattern = rf"{NUMBER}\s*(?:,|and)\s*{NUMBER}(?!\s*(?:,|and)\s*\d)"
 
     def all(self, rng: random.Random) -> Iterator[Item]:
         pairs = itertools.combinations_with_replacement(range(2, self.largest + 1), 2)

@@ -2,9 +2,9 @@
 
     Answer: 3*7-5 Check: 3*7=21, 21-5=16. Wrong. Answer: 3*7+5 Check: 3*7=21, 21+5=26. Right.
 
-An attempt stands behind "Answer:". A verdict is one of the words right, correct, wrong, incorrect; it and the equations
-before it, back to the attempt or the last verdict, are a review of the attempt before. Equations that no verdict
-follows are working. Other words have no meaning here.
+An attempt stands behind "Answer:", whole: the beginning of a longer expression is none. A verdict is one of the words
+right, correct, wrong, incorrect; it and the equations before it, back to the attempt or the last verdict, are a review
+of the attempt before. Equations that no verdict follows are working. Other words have no meaning here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from functools import lru_cache
 from dpr_mini.tasks.base import Task
 from dpr_mini.tasks.equations import canonical
 
+# What makes an answer that stands before it the beginning of another: 3*7+5 is no answer in 3*7+5*2, nor 1 in 1.5.
+_MORE = r"[.,]?\d|\s*[-+*/^]\s*(?:[\d(]|$)"
 _VERDICT = r"(?P<negated>\bnot\s+)?\b(?P<verdict>right|correct|wrong|incorrect)\b"
 
 
@@ -89,7 +91,8 @@ def read(task: Task, text: str) -> Trace:
 @lru_cache
 def _events(pattern: str, line: str) -> re.Pattern[str]:
     line = re.sub(r"\((?!\?)", "(?:", line)
-    return re.compile(rf"(?P<mark>\bAnswer:\s*)(?P<answer>{pattern})?|(?P<line>{line})|{_VERDICT}", re.I)
+    attempt = rf"(?P<mark>\bAnswer:\s*)(?:(?P<answer>{pattern})(?!{_MORE}))?"
+    return re.compile(rf"{attempt}|(?P<line>{line})|{_VERDICT}", re.I)
 
 
 def right_verdict(task: Task, statement: str, trace: Trace, review: Review) -> bool:

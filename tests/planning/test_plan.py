@@ -573,3 +573,55 @@ def test_published_sizes_are_those_of_the_data():
         ("eval_aime24.jsonl", ("HuggingFaceH4/aime_2024", "train")),
     ):
         assert sum(1 for x in (data / file).open() if x.strip()) == forecast.PUBLISHED[key]
+
+
+def test_planted_attempts_checks_and_test_sets_are_counted():
+    """Each stage that asks has a line: 10 dev and 30 test problems, 4 of them sums; a redraw asks nothing itself."""
+    tasks = {"task": "countdown", "part": "dev"}
+    asked = recipe(
+        problems={
+            "train": [{"task": "countdown", "part": "train", "count": 5}],
+            "dev": {"d": [{**tasks, "count": 6}, {"task": "sums", "part": "dev", "count": 4}]},
+            "test": {"t": [{**tasks, "part": "test", "count": 30}]},
+        },
+        phases=[],
+        evaluate={
+            "samples": 12,
+            "greedy": False,
+            "max_new_tokens": 50,
+            "planted": {"right": 2, "wrong": 1},
+            "redraw": {"samples": 3, "at_most": 4},
+        },
+    )
+    work = {w.stage: (w.items, w.tokens) for w in forecast.work(asked, ROOT)}
+    assert work == {
+        "eval-0-answers": (120, 6000),
+        "eval-0-planted": (30, 1500),
+        "eval-0-checks": (90, 4500),
+    }
+    both = {w.stage: (w.items, w.tokens) for w in forecast.work(asked, ROOT, test=True)}
+    assert both == work | {
+        "eval-0-test-answers": (360, 18000),
+        "eval-0-test-planted": (90, 4500),
+        "eval-0-test-checks": (270, 13500),
+    }
+    asks = {name for name in build(asked, ROOT, test=True) if name.endswith(("-answers", "-planted", "-checks"))}
+    assert asks == set(both), "as the pipeline has it"
+    plan = planned(asked, 80)
+    waiting = dict.fromkeys(build(asked, ROOT), "")
+    lines = plan.tokens(waiting)
+    columns = [line.index(" answers ") for line in lines if line.startswith("  eval-")]
+    assert len(columns) == 3 and len(set(columns)) == 1
+    more = "  run --test asks for 720 answers more, of at most 0.0 M tokens"
+    assert more in lines and plan.tokens({}) == [more], "that is not known to be done"
+    closed = planned(asked.model_copy(update={"problems": asked.problems.model_copy(update={"test": {}})}), 80)
+    assert plan.disk()["rows"] > closed.disk()["rows"] and not closed.tokens({})
+
+
+def test_test_sets_have_what_is_expected_of_them():
+    gsm8k = [{"hub": "openai/gsm8k", "count": 20}]
+    asked = recipe(problems={"train": gsm8k, "test": {"t": gsm8k}}, phases=[1], evaluate={"samples": 4})
+    work = {w.stage: w for w in forecast.work(asked, ROOT, test=True)}
+    assert work["eval-1-test-answers"].expected.items == 20 * 5 and "eval-0-answers" not in work
+    assert work["eval-0-test-answers"].expected.tokens == 20 * 5 * 300
+    assert "eval-0-test-answers" not in {w.stage for w in forecast.work(asked, ROOT)}

@@ -1,6 +1,6 @@
 """Tasks: generated answers are right by their own verifiers, parts share no group, text is read, never evaluated."""
 
-from itertools import islice
+from itertools import islice, permutations, product
 
 import pytest
 
@@ -111,6 +111,44 @@ def test_the_last_attempt_counts_and_one_that_cannot_be_read_is_no_answer():
     assert tasks.grade(gold, "Answer: 3*7+5 Wrong. Answer: hm").status == "unparsed"
     assert tasks.grade(gold, "3*7+5").status == "unparsed"
     assert tasks.grade(gold, "Answer: __import__('os')").status == "unparsed"
+
+
+@pytest.mark.parametrize(
+    ("name", "statement", "answer", "status"),
+    [
+        ("countdown", "3 5 7 = 26", "3*7+5", "correct"),
+        ("countdown", "3 5 7 = 26", "3*7+5. Right.", "correct"),
+        ("countdown", "3 5 7 = 26", "3*7+5=26", "correct"),
+        ("countdown", "3 5 7 = 26", "3*7+5, 21+5=26", "correct"),
+        ("countdown", "3 5 7 = 26", "3*7+5*2", "unparsed"),
+        ("countdown", "3 5 7 = 26", "3*7+5 - 1=25", "unparsed"),
+        ("countdown", "3 5 7 = 26", "3*7+5*", "unparsed"),  # cut off
+        ("countdown", "3 5 7 = 26", "3*7+5.5", "unparsed"),
+        ("countdown", "1 1 5 = 5", "1*1*5000000", "unparsed"),
+        ("sums", "8 + 5 - 6", "7", "correct"),
+        ("sums", "8 + 5 - 6", "7+2", "unparsed"),
+        ("sums", "8 + 5 - 6", "7.5", "unparsed"),
+        ("sums", "8 + 5 - 6", "7,000", "unparsed"),
+        ("sums", "8 + 5 - 6", "0000007", "unparsed"),
+        ("product_and_sum", "product 56, sum 15", "7, 8, 9", "unparsed"),
+    ],
+)
+def test_the_beginning_of_a_longer_answer_is_none(name, statement, answer, status):
+    assert tasks.grade(Executed(name, statement), f"Answer: {answer}").status == status
+
+
+def test_an_answer_is_right_where_python_says_so():
+    """Every expression of the numbers, and of numbers that are not given, worked out by Python with its brackets."""
+    task, orders = tasks.make("countdown", {}), list(permutations(range(3)))
+    for item in islice(task.items(7), 60):
+        numbers, target = item.statement.split(" = ")
+        given = sorted(numbers.split())
+        for used in (given, [given[0], given[0], given[2]], [given[0], given[1], "9"]):
+            for order, (a, b) in product(orders, product("+-*", repeat=2)):
+                x, y, z = (used[i] for i in order)
+                right = sorted(used) == given and eval(f"({x}{a}{y}){b}{z}") == int(target)
+                assert task.right(item.statement, f"{x}{a}{y}{b}{z}") is right, (item, x, a, y, b, z)
+        assert task.right(item.statement, item.answer)
 
 
 def test_a_hostile_answer_costs_no_time():

@@ -226,6 +226,46 @@ def test_the_page_is_filled_between_its_markers(tools, halves: list[Path], tmp_p
         tools.fill(page, [])
 
 
+def test_the_page_has_the_arms_on_the_test_sets(tools, made: Path) -> None:
+    """Dev and sums are not mixed into them."""
+    numbers = read_json(made / "comparison.json")
+    text = "\n".join(tools.block(numbers, "made-countdown"))
+    for on in ("countdown", "sums"):
+        table = text.split(f"**Arms on {on} (exploratory)**")[1].split("**")[0]
+        score = numbers["arms"]["countdown-dialogue"]["scores"][on]
+        assert f"| countdown-dialogue | {score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]<br>" in table
+        assert "| greedy |" in table
+    for arm in numbers["arms"].values():
+        for score in arm["scores"].values():
+            score["greedy"] = None
+    assert "greedy" not in "\n".join(tools.block(numbers, "made-countdown"))
+
+
+def test_the_order_of_arms_is_no_difference(tools, made: Path) -> None:
+    numbers = read_json(made / "comparison.json")
+    numbers["arms"] = dict(reversed(numbers["arms"].items()))
+    write_json(made / "comparison.json", numbers)
+    assert tools.check(made) == []
+    del numbers["arms"]["countdown-plain"]
+    write_json(made / "comparison.json", numbers)
+    assert tools.check(made) == ["arms that comparison.json or the rows have alone: countdown-plain"]
+
+
+def test_dev_alone_is_not_published(tools, halves: list[Path], tmp_path: Path) -> None:
+    """As `compare` leaves it where one run's test evaluation is not complete."""
+    source = tmp_path / "compared"
+    source.mkdir()
+    for name in tools.COPIED:
+        shutil.copy(halves[0] / name, source)
+    numbers = read_json(source / "comparison.json")
+    for arm in numbers["arms"].values():
+        arm["scores"] = {"countdown-dev": arm["scores"]["countdown-dev"]}
+    write_json(source / "comparison.json", numbers)
+    with pytest.raises(UserError, match="no scores on countdown, sums: every run must have opened"):
+        tools.publish(halves, tmp_path / "out", source)
+    assert not (tmp_path / "out").exists()
+
+
 def test_what_compare_has_not_written_is_asked_for(tools, tmp_path: Path) -> None:
     folder = publishable(tmp_path)
     with pytest.raises(UserError, match=r"dpr-mini compare .*exp"):
