@@ -26,7 +26,9 @@ from dpr_mini.machine import mkl, progress
 
 NUCLEUS = 1024  # tokens looked at first for top-p; a flatter distribution is sorted whole
 SMALL = 4 << 30  # bytes of weights up to which a CPU computes in fp32
-FEW = 8  # a batch is left when no more than one in so many of its answers goes on (ours)
+AGAIN = 16  # a batch is left where what goes on has at most so many tokens to read again for each that ended (ours)
+ROWS = 32  # of a batch; a larger window is split into SPLIT batches, so that each is of prompts of one length (ours)
+SPLIT = 4
 SHORTEST = 8  # tokens that every batch adds at least: reading a prompt again costs more than that
 
 
@@ -120,15 +122,17 @@ class _Ends(StoppingCriteria):
         for i, stops in self.stops:
             tail = self.decoder.text(tails[i][-(new + self.said[i]) :])
             self.ended[i] |= any(s in tail for s in stops)
-        few = int((~self.ended).sum()) * FEW <= len(self.ended)
+        ended = int(self.ended.sum())
+        few = (len(self.ended) - ended) * input_ids.shape[1] <= ended * AGAIN
         if few and new >= SHORTEST and new % self.block == 0:
             return torch.ones_like(self.ended).to(input_ids.device)
         return self.ended.to(input_ids.device)
 
 
 class HfEngine:
-    """Engine (see base.py) on transformers. poll() runs one static batch of up to `window` queued requests.
+    """Engine (see base.py) on transformers. poll() runs one static batch of the shortest in the queue.
 
+    A batch has ROWS rows, or a quarter of a window that is larger than four of those: equal lengths pad nothing.
     dtype: "auto" is bfloat16 on a GPU, on a CPU float32 (bfloat16 above 4 GiB of weights); or a torch dtype's name.
     device: "auto" is the GPU if there is one. cached_tokens is always 0: nothing outlives its batch.
     Raises EngineError for a folder without config or tokenizer, and for a request that does not fit.
@@ -136,6 +140,7 @@ class HfEngine:
 
     def __init__(self, model_dir: Path, *, window: int = 32, dtype: str = "auto", device: str = "auto") -> None:
         self.model_dir, self.window = Path(model_dir), window
+        self.rows = max(min(window, ROWS), window // SPLIT)
         self.decoder = Decoder(self.model_dir)
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         if dtype == "auto":
@@ -183,7 +188,7 @@ class HfEngine:
     def _batch(self) -> list[Completion]:
         """One batch of what is queued. Answers that it leaves unfinished are queued again."""
         self._queue.sort(key=lambda w: len(w.request.ids) + len(w.said))  # equal lengths pad nothing
-        batch, self._queue = self._queue[: self.window], self._queue[self.window :]
+        batch, self._queue = self._queue[: self.rows], self._queue[self.rows :]
         prompts = [w.ids for w in batch]
         width = max(map(len, prompts))
         ids = torch.full((len(batch), width), self.decoder.eos[0])
