@@ -1,4 +1,5 @@
-"""The report's first screen: one sentence, one figure, at most three findings with what each does not show.
+"""The report's first screen: one sentence, one figure, at most three findings with what each does not show, and which
+claims of the method the run does not support.
 
 Topics and their order are fixed; which of two topics takes a place is decided by a rule that treats a gain and a loss
 alike. No word about a change stands without its interval.
@@ -13,6 +14,7 @@ from typing import Any
 
 from dpr_mini.reporting import figures
 from dpr_mini.reporting.accuracy import CHANGED, by_scorer, origin
+from dpr_mini.reporting.claims import unsupported
 from dpr_mini.reporting.document import Block, Figures, Points, Section, Text
 from dpr_mini.reporting.figures import Link
 from dpr_mini.reporting.results import FEWEST, Change, Results
@@ -51,13 +53,15 @@ def lead(results: Results, recipe: Mapping[str, Any]) -> str:
 
 
 def front(results: Results, recipe: Mapping[str, Any], to: Link) -> Section:
-    """The figure of accuracy by phase, the findings, and under which conditions all this holds."""
+    """The figure of accuracy by phase, the findings, unsupported claims, and under which conditions all this holds."""
     blocks: list[Block] = []
     if results.models:
         (svg,) = figures.accuracy({m.label: m.cards for m in results.models}, to)
         blocks.append(Figures([(svg, f"Accuracy by benchmark and phase. From {results.graded()}.")], large=True))
         if points := findings(results):
             blocks.append(Points(points))
+        if claims := unsupported(results, recipe):
+            blocks.append(Points([("Claims of the method that this run does not support", f"{'; '.join(claims)}.")]))
     return Section("", [*blocks, Text(_conditions(results, recipe), small=True)])
 
 

@@ -73,4 +73,4 @@ def write(folder: Path, at: Mapping[str, Path], recipe: Mapping[str, Any]) -> di
     return {"headline": summary(results)}
 
 
-REPORT = Kind(version=5, run=run)
+REPORT = Kind(version=6, run=run)
