@@ -27,7 +27,7 @@ KEYS = {
     "train-2": "233fc400",
     "eval-2-answers": "8631a60c",
     "eval-2": "0a625945",
-    "report": "da352075",
+    "report": "e0224a11",
 }
 
 
