@@ -1,6 +1,5 @@
 """kill -9 in every stage, then the same command: the same rows and the same weights as an unbroken run."""
 
-import hashlib
 import signal
 import subprocess
 import sys
@@ -9,9 +8,10 @@ import time
 import forked
 import psutil
 import pytest
+from leavings import rows, weights
 from places import ROOT
 
-from dpr_mini.store import read_json, read_rows
+from dpr_mini.store import read_json
 
 # few problems, in short rows: a kill needs a place between two rows or steps, and there are dozens in every stage
 COMMAND = [
@@ -24,8 +24,6 @@ MIDWAY = {
     **dict.fromkeys(("dialogue-1", "probe-2", "sample-2"), "rows.jsonl"),
     **dict.fromkeys(("train-1", "train-2"), "checkpoint-*/trainer.json"),
 }
-# what belongs to a moment, not to the work
-MOMENTARY = ("seconds", "cached_tokens", "tokens_per_second", "mfu", "matmul_flop_per_s")
 
 
 def finish(runs):
@@ -67,21 +65,6 @@ def kill_the_trainer_in(process, folder, said):
     assert process.exitcode == 1, told[-2000:]
     assert "the training process was ended by SIGKILL" in told.splitlines()[-1], told[-2000:]
     assert not (folder / "model").exists()
-
-
-def rows(folder):
-    """All that a stage wrote as rows, without what belongs to a moment."""
-
-    def plain(value):
-        if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items() if k not in MOMENTARY}
-        return [plain(v) for v in value] if isinstance(value, list) else value
-
-    return {f.name: sorted(str(plain(r)) for r in read_rows(f)) for f in sorted(folder.glob("*.jsonl"))}
-
-
-def weights(folder):
-    return hashlib.sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest()
 
 
 @pytest.mark.slow

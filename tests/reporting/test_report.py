@@ -135,7 +135,7 @@ def test_model_text_is_inert_and_nothing_is_fetched(written: tuple[str, str, dic
 
 
 def test_tables_fold_away_behind_what_is_inside(written: tuple[str, str, dict[str, Any]]) -> None:
-    """Open are the sentence, the figures, findings and claims and the kept dialogues; Markdown has the same in the open."""
+    """Open are the sentence, figures, findings, claims and the kept dialogues; Markdown has the same in the open."""
     page, text, _ = written
     parsed = Page()
     parsed.feed(page)
