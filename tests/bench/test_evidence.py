@@ -1,4 +1,4 @@
-"""bench/evidence.sh with a program in place of dpr-mini that writes down how it was called."""
+"""bench/evidence.sh and bench/rounds.sh with a program in place of dpr-mini that writes down how it was called."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def checkout(tmp_path):
     for name in ("bench/evidence.sh", "bench/PREREG.md", *(f"recipes/countdown/{n}.yaml" for n in ("countdown", "x"))):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("as registered\n")
-    shutil.copy(ROOT / "bench" / "evidence.sh", tmp_path / "bench")
+    for name in ("evidence.sh", "rounds.sh"):
+        shutil.copy(ROOT / "bench" / name, tmp_path / "bench")
     program = tmp_path / "program"
     program.write_text(CALLED.format(python=sys.executable, log=str(tmp_path / "log"), fails=str(tmp_path / "fails")))
     program.chmod(0o755)
@@ -40,10 +41,10 @@ def git(at: Path, *words: str) -> None:
     subprocess.run(["git", "-C", at, *words], check=True)
 
 
-def run(at: Path, *words: str) -> tuple[int, str, list[list[str]]]:
+def run(at: Path, *words: str, script: str = "evidence.sh") -> tuple[int, str, list[list[str]]]:
     """Exit code, what was printed, the calls in the order of their words."""
     environment = {"PATH": "/usr/bin:/bin", "DPR_MINI": str(at / "program")}
-    done = subprocess.run(["bash", at / "bench/evidence.sh", *words], capture_output=True, text=True, env=environment)
+    done = subprocess.run(["bash", at / "bench" / script, *words], capture_output=True, text=True, env=environment)
     log = at / "log"
     calls = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     log.unlink(missing_ok=True)
@@ -82,3 +83,24 @@ def test_nothing_is_opened_that_is_not_committed(checkout, changed):
     (checkout / changed).write_text("another thought\n")
     code, said, calls = run(checkout, "--seeds", "0")
     assert code == 2 and f"commit {'bench/PREREG.md recipes/countdown'} first" in said and not calls
+
+
+def test_every_round_starts_from_the_model_of_the_one_before(checkout):
+    for job, seed in ((0, 0), (1, 1)):
+        for arm in ("countdown", "countdown-plain-2"):
+            (checkout / f"out/job-{job}/countdown/arms/{arm}-seed{seed}").mkdir(parents=True)
+    words = ("--jobs", "1", "--seeds", "1", "--runs", str(checkout / "out"), "train.epochs=1")
+    code, said, calls = run(checkout, *words, script="rounds.sh")
+    assert code == 0, said
+    exported = {call[call.index("--out") + 1]: call[2] for call in calls if call[1] == "export"}
+    runs = [call for call in calls if call[1] == "run"]
+    assert len(runs) == len(exported) == 4 and all({"phases=[2]", "train.epochs=1", "--test"} <= {*c} for c in runs)
+    begun = {w.removeprefix("name="): c for c in runs for w in c if w.startswith("name=")}
+    home = {"countdown-round": "countdown", "countdown-plain-round": "countdown-plain-2"}
+    for name, arm in home.items():
+        for number, before in ((3, f"job-1/countdown/arms/{arm}-seed1"), (4, f"{name}-3-seed1")):
+            (model,) = (w.removeprefix("model.name=") for w in begun[f"{name}-{number}"] if w.startswith("model.name="))
+            assert exported[model].endswith(before)
+    assert "like=null" in begun["countdown-plain-round-3"] and "like=null" not in begun["countdown-round-3"]
+    compared = calls[0]
+    assert compared[1] == "compare" and sum("countdown-rounds" in w for w in compared) == 1

@@ -59,7 +59,9 @@ def make(runs: Path, name: str, seed: int, evaluations: dict[str, list[Graded]],
     store = runs / "exp"
     store.mkdir(parents=True, exist_ok=True)
     asked = {"name": name, "store": "exp", "seed": seed, **more}
-    asked["problems"] = {"train": [{"file": "none"}], "held_out": {"one": [{"file": "none"}]}}
+    benchmarks = {"one", *(a.benchmark for graded in evaluations.values() for a in graded)}
+    sets = {benchmark: [{"file": "none"}] for benchmark in sorted(benchmarks)}
+    asked["problems"] = {"train": [{"file": "none"}], "held_out": sets}
     made = recipes.parse(asked, "made").model_dump(mode="json")
     stages = {"problems": stage(store, "problems", {})}
     for title, graded in evaluations.items():
