@@ -41,7 +41,7 @@ def section(results: Results) -> Section:
     blocks: list[Block] = []
     if found:
         source = ", ".join(results.source(role) for role in dict.fromkeys(role for _, _, role, _ in found))
-        blocks += [_ends(found, source), _verdicts(found, source), _lengths(results, found, source)]
+        blocks += [ends(found, source), verdicts(found, source), _lengths(results, found, source)]
     return Section("Attempts and checks", [*blocks, *_planted(results), *_redrawn(results)])
 
 
@@ -50,7 +50,8 @@ def share(of: Part) -> str:
     return "-" if of.share is None else f"{of.share:.3f}\n{of.n:,} of {of.of:,}"
 
 
-def _ends(found: list[tuple[str, str, str, Anatomy]], source: str) -> Table:
+def ends(found: list[tuple[str, str, str, Anatomy]], source: str) -> Table:
+    """Counts of (benchmark, model's label, role, anatomy) by first and final answer."""
     head = "benchmark | model | responses | right, right | right, wrong | wrong, right | wrong, wrong"
     head += " | first right | final right | mended of rejected"
     head += " | right after a true rejection | after any | drawn afresh"
@@ -69,7 +70,8 @@ def _ends(found: list[tuple[str, str, str, Anatomy]], source: str) -> Table:
     return Table(head.split(" | "), rows, source, "First and final answers", note)
 
 
-def _verdicts(found: list[tuple[str, str, str, Anatomy]], source: str) -> Table:
+def verdicts(found: list[tuple[str, str, str, Anatomy]], source: str) -> Table:
+    """Of the same, how good verdicts and checks are."""
     head = ("benchmark", "model", "accepts right", "accepts wrong", "verdicts right", "checks true", "attempts")
     parts = ("accept_right", "accept_wrong", "verdicts", "true_checks")
     rows = [
@@ -119,12 +121,17 @@ def _planted(results: Results) -> list[Block]:
             for prefix, of in by.items():
                 ends, on = (share(_part(of[key])) for key in ("ends_right", "goes_on"))
                 rows.append((benchmark, label, prefix, ends, on, f"{of['without']:,} of {of['problems']:,}"))
+    return [planted_table(rows, ", ".join(sources))] if rows else []
+
+
+def planted_table(rows: list[tuple[str, ...]], source: str) -> Table:
+    """Of (benchmark, model's label, "right" or "wrong", ends right, goes on, problems without such an attempt)."""
     head = ("benchmark", "model", "first attempt", "ends right", "makes another attempt", "problems without such")
     note = (
         "The causal test: the response was made to begin with a right or a wrong first attempt of another sampled "
         "answer of the same model to the same problem, and the model went on. No word pattern is in it."
     )
-    return [Table(head, rows, ", ".join(sources), "Planted first attempts", note)] if rows else []
+    return Table(head, rows, source, "Planted first attempts", note)
 
 
 def _redrawn(results: Results) -> list[Block]:

@@ -10,6 +10,7 @@ from typing import Any
 from dpr_mini.reporting.arms import ArmDifference, ArmScore
 from dpr_mini.reporting.document import Block, Points, Section, Table, Text, render
 from dpr_mini.reporting.hypotheses import Tested
+from dpr_mini.reporting.inside import tables
 from dpr_mini.reporting.words import change, flat, interval, p_value, tested
 from dpr_mini.runs import opened
 from dpr_mini.scoring.crossed import Crossed
@@ -40,6 +41,7 @@ def page(numbers: Numbers) -> str:
         *([Section("Registered hypotheses", [hypotheses(numbers)])] if registered else []),
         Section("Arms (exploratory)", [arms(numbers), *_left_out(numbers)]),
         Section(f"Differences to {baseline} (exploratory)", _slices(numbers)),
+        Section("Attempts and checks (exploratory)", tables(numbers.get("inside", {}))),
         Section("What it cost", [_costs(numbers)]),
         Section("Conditions", [_conditions(numbers), Points([("", t) for t in (*_openings(numbers), *differing)])]),
     ]

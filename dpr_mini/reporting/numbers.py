@@ -12,6 +12,7 @@ from dpr_mini.recipe import Hypothesis
 from dpr_mini.reporting.arms import Comparison
 from dpr_mini.reporting.costs import costs
 from dpr_mini.reporting.hypotheses import examine, to_row
+from dpr_mini.reporting.inside import inside
 from dpr_mini.reporting.measured import measured
 from dpr_mini.runs import openings
 from dpr_mini.types import EASY, HARD
@@ -30,6 +31,7 @@ def summary(comparison: Comparison, hypotheses: Sequence[Hypothesis] = ()) -> di
         "baseline": comparison.baseline,
         "hypotheses": [to_row(tested) for tested in examine(comparison, hypotheses)],
         "measured": [asdict(one) for one in measured(comparison, hypotheses)],
+        "inside": inside(comparison),
         "bins": {
             HARD: f"greedy answer of {comparison.base} wrong",
             EASY: f"greedy answer of {comparison.base} right",
