@@ -10,8 +10,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from scipy.stats import binomtest
-
 from dpr_mini.reporting.results import Results
 from dpr_mini.scoring.measures import mended
 
@@ -28,6 +26,8 @@ def unsupported(results: Results, recipe: Mapping[str, Any]) -> list[str]:
 
 def _corrections(results: Results) -> list[str]:
     """Empty where the last model mends more problems than it spoils: exact sign test over problems."""
+    from scipy.stats import binomtest  # a second to import, which no run that reuses its report should pay
+
     answers = results.models[-1].answers()
     right, wrong = (sum(mended(a) == change for a in answers) for change in (1, -1))
     net: Counter[str] = Counter()
