@@ -78,8 +78,10 @@ def _swap(turn: Turn, first: int, last: int, words: str, template: Template) -> 
     begin = len(template.decode(turn.ids[: held.start]))
     end = len(template.decode(turn.ids[: held.stop]))
     plain = turn.text[begin:first] + words + turn.text[last:end]
-    alike = (s for s in (plain, plain.rstrip(), f"{plain.rstrip()} ") if len(template.encode(s)) == len(held))
-    piece = next(alike, plain)
+    spelled = (plain,)
+    if not any(c.isalnum() for c in turn.text[last:end]):  # else the space might part the word that begins there
+        spelled += (plain.rstrip(), f"{plain.rstrip()} ")
+    piece = next((s for s in spelled if len(template.encode(s)) == len(held)), plain)
     ids = (*turn.ids[: held.start], *template.encode(piece), *turn.ids[held.stop :])
     return replace(turn, text=turn.text[:begin] + piece + turn.text[end:], ids=ids)
 

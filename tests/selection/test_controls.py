@@ -168,6 +168,14 @@ def test_the_coins_word_is_spelled_as_the_old_one(template, word, spelled):
     assert {t.turns[1].text for t in said} == {f"3*7=21, 21+5=26. {w}." for w in spelled}
 
 
+def test_a_swapped_verdict_parts_no_word_behind_it():
+    """Here a token holds the verdict's end and the A of the next word: "A nswer: 1-1+1" would be no attempt."""
+    tokens = Coarse()
+    turn = ". Wrong. Answer: 8 + 1 - 1 Check: . Wrong. So. Answer: 1+1+1 Check: . Wrong. Answer: 1-1+1 Check: . Wrong. "
+    said = own(talk("Answer: 1+1+1", turn, encode=tokens.encode), tokens, verdicts="coin")
+    assert "Right." in said.turns[1].text and len(tasks.read(TASK, join_text(said, BRIDGES)).attempts) == 4
+
+
 def test_both_controls_at_once(template):
     for i in range(20):
         said = own(talk(*CORRECTED, name=f"c#{i}"), template, "none", "coin")
