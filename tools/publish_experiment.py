@@ -6,9 +6,9 @@
 
 Takes comparison.json, .md and .svg from the first folder (where `compare` writes them; else --comparison FOLDER) and
 test-opened.jsonl from all; writes rows/ (dpr_mini/reporting/published.py has the layout), experiment.svg and README.md
-into --out, checks the rows, and fills `<!-- experiment -->` of docs/experiment.md. --check computes every arm's scores
-and the hypotheses from rows/ alone, with no store, and ends with 1 where one differs from comparison.json. Publishing
-again changes nothing.
+into --out, checks the rows, and fills `<!-- experiment -->` of docs/experiment.md and README.md. --check computes every
+arm's scores and the hypotheses from rows/ alone, with no store, and ends with 1 where one differs from comparison.json.
+Publishing again changes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 from dpr_mini import store
 from dpr_mini.recipe import Hypothesis
 from dpr_mini.reporting import comparison as words
-from dpr_mini.reporting import ladder, published
+from dpr_mini.reporting import inside, ladder, published
 from dpr_mini.reporting.arms import arrange, collect
 from dpr_mini.reporting.document import Table
 from dpr_mini.reporting.hypotheses import examine
@@ -36,7 +36,7 @@ from dpr_mini.runs import OPENED
 from dpr_mini.types import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE, MARK = "docs/experiment.md", "experiment"
+PAGE, README, MARK = "docs/experiment.md", "README.md", "experiment"
 LIMIT = 2_000_000  # bytes of rows/ and what is copied: more is no part of a repository
 COPIED = ("comparison.json", "comparison.md", "comparison.svg")
 
@@ -66,12 +66,25 @@ PANELS = (
     ),
 )
 
+HEADLINE = (
+    Rung("base model", "countdown-base"),
+    Rung("base model, asked turn by turn", "countdown-base-turns"),
+    Rung("plain rejection tuning", "countdown-plain"),
+    Rung("the same, redrawn until the base model's check accepts", "countdown-plain", "redraw"),
+    Rung("phase 1, first answer of a chain", "countdown-dialogue", "first"),
+    Rung("phase 1, final answer", "countdown-dialogue"),
+    Rung("both phases", "countdown"),
+)
+
 
 # ---------------------------------------------------------------- publish
 
 
-def publish(runs: Sequence[Path], out: Path, source: Path | None = None, page: Path | None = None) -> list[str]:
-    """Write everything into `out`; the lines of its check. Raises UserError where rows do not fit, or a file lacks."""
+def publish(runs: Sequence[Path], out: Path, source: Path | None = None, root: Path | None = None) -> list[str]:
+    """Write everything into `out`, and into the pages of `root`; the lines of its check.
+
+    Raises UserError where rows do not fit, or a file lacks.
+    """
     source = source or runs[0]
     if lack := [name for name in COPIED if not (source / name).exists()]:
         raise UserError(f"{source} has no {', '.join(lack)}: dpr-mini compare {' '.join(map(str, runs))}")
@@ -104,8 +117,9 @@ def publish(runs: Sequence[Path], out: Path, source: Path | None = None, page: P
     store.write_text(out / "experiment.svg", ladder.figure(numbers, PANELS))
     store.write_text(out / "README.md", readme(numbers, out.name, files, left_out, opened))
     print(f"{out}: {size(files):,} bytes of rows, {len(opened)} lines of {OPENED}")
-    if page:
-        fill(page, block(numbers, out.name))
+    if root:
+        fill(root / PAGE, block(numbers, out.name))
+        fill(root / README, headline(numbers, out.name))
     del comparison  # a gigabyte of answers, which the check reads again from the rows
     return check(out)
 
@@ -168,15 +182,31 @@ Its own check, which needs no run: `python tools/publish_experiment.py --check b
 
 
 def block(numbers: Mapping[str, Any], name: str) -> list[str]:
-    """The result as docs/experiment.md shows it: figure, hypotheses, arms on the test sets."""
+    """The result for docs/experiment.md: figure, hypotheses, arms on the test sets, what responses are made of."""
     at = f"../bench/results/{name}"
     lines = [f"![rates of the arms on the test problems]({at}/experiment.svg)"]
     titled = [("Registered hypotheses", words.hypotheses(numbers))]
     titled += [(f"Arms on {panel.on} (exploratory)", words.arms(numbers, panel.on)) for panel in PANELS]
+    made_of = inside.tables(numbers.get("inside", {}), PANELS[0].on)
+    titled += [(f"{table.title}, {PANELS[0].on}, all seeds together (exploratory)", table) for table in made_of]
     for title, table in titled:
         lines += ["", f"**{title}**", "", *_markdown(table), "", *([table.note] if table.note else [])]
     more = f"dev, tokens sampled and trained, conditions: [comparison.md]({at}/comparison.md)."
     return ["", *lines, "", f"Rows: [`bench/results/{name}`]({at}/README.md); {more}", ""]
+
+
+def headline(numbers: Mapping[str, Any], name: str) -> list[str]:
+    """The README's figure and first table: rates on both test sets, and the tokens of an answer on the first."""
+    tests, rows = [panel.on for panel in PANELS], []
+    for rung in HEADLINE:
+        found = [ladder.value(numbers, rung, on) for on in tests]
+        rates = (f"{v.mean:.3f} [{v.low:.3f}, {v.high:.3f}]" if v else "-" for v in found)
+        counted = found[0] is not None and found[0].tokens_mean is not None
+        rows.append((rung.label, *rates, f"{found[0].tokens_mean:.0f}" if counted else "-"))
+    head = ("pass@1", *tests, "tokens")
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows)]
+    figure = f"![rates of the arms on the test problems](bench/results/{name}/experiment.svg)"
+    return ["", figure, "", *lines, ""]
 
 
 def _markdown(table: Table) -> list[str]:
@@ -274,7 +304,7 @@ def main() -> None:
     if bool(asked.check) is bool(asked.runs) or bool(asked.runs) is not bool(asked.out):
         parser.error("give RUNS and --out, or --check DIR")
     try:
-        wrong = check(asked.check) if asked.check else publish(asked.runs, asked.out, asked.comparison, ROOT / PAGE)
+        wrong = check(asked.check) if asked.check else publish(asked.runs, asked.out, asked.comparison, ROOT)
     except UserError as error:
         sys.exit(f"publish_experiment: {error}")
     for line in wrong:

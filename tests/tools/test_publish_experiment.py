@@ -212,18 +212,41 @@ def test_the_pages_command_runs_every_registered_arm_and_no_other() -> None:
     assert set(re.findall(r"^\| `(countdown[\w-]*)` \|", page, re.MULTILINE)) == found
 
 
-def test_the_page_is_filled_between_its_markers(tools, halves: list[Path], tmp_path: Path) -> None:
-    page = tmp_path / "experiment.md"
-    page.write_text((ROOT / tools.PAGE).read_text(encoding="utf-8"), encoding="utf-8")
-    before = page.read_text(encoding="utf-8").split("<!-- experiment -->")[0]
-    tools.publish(halves, tmp_path / "made-countdown", page=page)
-    text = page.read_text(encoding="utf-8")
-    assert text.startswith(before) and "made-countdown/experiment.svg" in text and "| H1: final answer" in text
-    tools.publish(halves, tmp_path / "made-countdown", page=page)
-    assert page.read_text(encoding="utf-8") == text
-    page.write_text("no markers")
+@pytest.fixture
+def checkout(tools, tmp_path: Path) -> Path:
+    """A folder with this repository's pages."""
+    for name in (tools.PAGE, tools.README):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def test_the_pages_are_filled_between_their_markers(tools, halves: list[Path], checkout: Path) -> None:
+    pages = [checkout / tools.PAGE, checkout / tools.README]
+    before = [p.read_text(encoding="utf-8").split("<!-- experiment -->")[0] for p in pages]
+    tools.publish(halves, checkout / "made-countdown", root=checkout)
+    texts = [p.read_text(encoding="utf-8") for p in pages]
+    for text, old in zip(texts, before, strict=True):
+        assert text.startswith(old) and "made-countdown/experiment.svg" in text
+    assert "| H1: final answer" in texts[0] and "| phase 1, final answer | " in texts[1]
+    tools.publish(halves, checkout / "made-countdown", root=checkout)
+    assert [p.read_text(encoding="utf-8") for p in pages] == texts
+    pages[0].write_text("no markers")
     with pytest.raises(UserError, match="<!-- experiment -->"):
-        tools.fill(page, [])
+        tools.fill(pages[0], [])
+
+
+def test_the_readmes_table_is_of_rates_that_comparison_has(tools, made: Path) -> None:
+    """A rate that nobody measured is a dash, and a first answer has no tokens of its own."""
+    numbers = read_json(made / "comparison.json")
+    rows = [line.strip("| ").split(" | ") for line in tools.headline(numbers, "made") if line.startswith("|")]
+    assert rows[0] == ["pass@1", "countdown", "sums", "tokens"]
+    by = {row[0]: row[1:] for row in rows[2:]}
+    score = numbers["arms"]["countdown-dialogue"]["scores"]["countdown"]
+    assert by["phase 1, final answer"][0] == f"{score['mean']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
+    assert by["phase 1, final answer"][2] == f"{score['tokens_mean']:.0f}"
+    assert by["phase 1, first answer of a chain"][2] == "-" != by["phase 1, first answer of a chain"][0]
+    assert by["both phases"] == ["-", "-", "-"], "no such arm in this one"
 
 
 def test_the_page_has_the_arms_on_the_test_sets(tools, made: Path) -> None:
