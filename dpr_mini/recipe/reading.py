@@ -6,7 +6,7 @@ Every problem is one `RecipeError` line: file, line, what was seen, what to writ
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +17,7 @@ from dpr_mini.recipe.base import RecipeError
 from dpr_mini.recipe.sections import Recipe
 from dpr_mini.types import nearest
 
+LARGEST = 100_000  # values of a file, what aliases stand for included (ours)
 Origin = dict[tuple[Any, ...], str]  # key path -> "file:line" or the override that set it
 
 
@@ -29,7 +30,7 @@ def read(path: Path, children: tuple[Path, ...] = ()) -> tuple[dict[str, Any], O
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as text: {error}") from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        node = _composed(text, lambda line: f"{path}:{line}")
         raw, lines = yaml.safe_load(text), _lines(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -37,8 +38,6 @@ def read(path: Path, children: tuple[Path, ...] = ()) -> tuple[dict[str, Any], O
         raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping with sections such as 'problems:' and 'train:'")
-    if (again := _repeated(node)) is not None:
-        raise RecipeError(f"{path}:{again.start_mark.line + 1}: {again.value!r} is there twice; make one of them")
     origin = {key: f"{path}:{line}" for key, line in lines.items()}
     if "extends" not in raw:
         return raw, origin
@@ -75,19 +74,33 @@ def _lines(node: yaml.Node | None, at: tuple[Any, ...] = ()) -> dict[tuple[Any, 
     return lines
 
 
-def _repeated(node: yaml.Node | None) -> yaml.ScalarNode | None:
-    """A key that its mapping has twice: YAML would take the last and say nothing."""
-    inner: list[yaml.Node] = []
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in seen:
-                return key
-            seen |= {key.value} if isinstance(key, yaml.ScalarNode) else set()
-            inner.append(value)
-    elif isinstance(node, yaml.SequenceNode):
-        inner = node.value
-    return next((found for one in inner if (found := _repeated(one)) is not None), None)
+def _composed(text: str, where: Callable[[int], str]) -> yaml.Node | None:
+    """The text as YAML's nodes; `where` names a line in an error.
+
+    Raises RecipeError for a key that its mapping has twice (YAML would take the last and say nothing), for aliases that
+    hold themselves or grow beyond LARGEST values, and for nesting that YAML's own reader cannot follow; YAMLError.
+    """
+    try:
+        top = yaml.compose(text, Loader=yaml.SafeLoader)
+    except RecursionError:
+        raise RecipeError(f"{where(1)}: nested too deep to be read") from None
+    waiting, number = [top], 0
+    while waiting:
+        node, number = waiting.pop(), number + 1
+        if number > LARGEST:
+            line = node.start_mark.line + 1
+            raise RecipeError(f"{where(line)}: aliases (*name) grow beyond {LARGEST:,} values; write them out")
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                if key.value in seen:
+                    line = key.start_mark.line + 1
+                    raise RecipeError(f"{where(line)}: {key.value!r} is there twice; make one of them")
+                seen.add(key.value)
+            waiting += [value for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+    return top
 
 
 def override(raw: dict[str, Any], text: str, origin: Origin) -> None:
@@ -102,6 +115,7 @@ def override(raw: dict[str, Any], text: str, origin: Origin) -> None:
         if not isinstance(at, dict):
             raise RecipeError(f"override {text!r}: {part!r} is a value, not a section")
     try:
+        _composed(value, lambda line: f"override {key}")
         at[last] = yaml.safe_load(value)
     except yaml.YAMLError:
         raise RecipeError(f"override {text!r}: the value is not valid YAML") from None

@@ -67,3 +67,28 @@ def test_a_key_that_is_there_twice_is_refused_where_it_stands(tmp_path):
     path.write_text("name: a\nproblems:\n  train:\n    - {task: sums, count: 3, count: 5}\n")
     with pytest.raises(RecipeError, match=r"twice\.yaml:4: 'count' is there twice"):
         load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: a\nproblems: &x [*x]\n", r":2: aliases .* grow beyond"),
+        (
+            "a: &a0 [1]\n" + "".join(f"b{i}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]\n" for i in range(9)),
+            "write them out",
+        ),
+        ("a: " + "[" * 5000 + "]" * 5000, "nested too deep"),
+    ],
+    ids=["holds itself", "grows", "deep"],
+)
+def test_yaml_that_never_ends_is_one_line(tmp_path, text, message):
+    path = tmp_path / "endless.yaml"
+    path.write_text(text)
+    with pytest.raises(RecipeError, match=message) as found:
+        load(path)
+    assert "\n" not in str(found.value)
+
+
+def test_an_override_is_read_as_a_file_is():
+    with pytest.raises(RecipeError, match=r"override pack: 'checks' is there twice"):
+        load(COUNTDOWN, ["pack={checks: none, checks: own}"])
