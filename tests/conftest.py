@@ -301,7 +301,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 # Files that take longest begin first, in this order, so that no process is left with one of them at the end.
 LONGEST = [
-    *("conformance", "train_modes", "resume", "gpu_script", "pipeline", "train", "process", "sglang_own_server"),
+    *(
+        "conformance",
+        "train_modes",
+        "resume",
+        "resume_countdown",
+        "gpu_script",
+        "pipeline",
+        "train",
+        "process",
+        "sglang_own_server",
+    ),
     *("linear_cross_entropy", "plan", "memory_trace", "bench", "cli", "mutations", "bench_kernels", "compile"),
     *("grade_hostile", "server_process", "memory", "simulate", "gguf", "interrupt"),
 ]

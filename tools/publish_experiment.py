@@ -214,14 +214,14 @@ def _markdown(table: Table) -> list[str]:
     return ["| " + " | ".join(row) + " |" for row in (rows[0], ["---"] * len(table.head), *rows[1:])]
 
 
-def fill(page: Path, lines: Sequence[str]) -> None:
+def fill(page: Path, lines: Sequence[str], mark: str = MARK) -> None:
     """Put lines between the page's markers. Raises UserError where it has none."""
-    marked = re.compile(rf"(<!-- {MARK} -->\n).*?(<!-- end {MARK} -->)", re.DOTALL)
+    marked = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- end {mark} -->)", re.DOTALL)
     text = page.read_text(encoding="utf-8")
     if not marked.search(text):
-        raise UserError(f"{page}: no <!-- {MARK} --> and <!-- end {MARK} --> to fill between")
+        raise UserError(f"{page}: no <!-- {mark} --> and <!-- end {mark} --> to fill between")
     store.write_text(page, marked.sub(lambda m: "\n".join([m[1].rstrip(), *lines, m[2]]), text))
-    print(f"{page}: <!-- {MARK} -->")
+    print(f"{page}: <!-- {mark} -->")
 
 
 # ---------------------------------------------------------------- check
