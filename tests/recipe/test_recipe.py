@@ -101,6 +101,22 @@ def test_overrides_win_and_are_named_in_errors(tmp_path):
         load(path, ["name.x=1"])
 
 
+def test_null_leaves_out_a_held_out_set_of_the_recipe_below_and_nothing_else(tmp_path):
+    sets = "  {group}: {{a: [{{task: sums, part: test, count: 9}}], b: [{{task: sums, part: dev, count: 9}}]}}\n"
+    for group in ("held_out", "dev", "test"):
+        write(tmp_path, GOOD.replace("problems:\n", "problems:\n" + sets.format(group=group)))
+        child = tmp_path / "child.yaml"
+        child.write_text(f"extends: r.yaml\nname: child\nproblems: {{{group}: {{b: null}}}}\n")
+        assert "b" not in load(child).problems.never_trained_on
+        assert "a" in load(child).problems.never_trained_on, "what is not named stays"
+        child.write_text(f"extends: r.yaml\nname: child\nproblems: {{{group}: {{c: null}}}}\n")
+        with pytest.raises(RecipeError, match=rf"child\.yaml:3: problems\.{group}\.c: must be a list"):
+            load(child)
+    alone = write(tmp_path, GOOD.replace("problems:\n", "problems:\n  dev: {b: null}\n"))
+    with pytest.raises(RecipeError, match=r"problems\.dev\.b: must be a list"):
+        load(alone)
+
+
 def test_a_recipe_extends_another_and_says_only_what_differs(tmp_path):
     write(tmp_path, GOOD + "filter:\n  rules: [answered, answer_correct]\n  limit: 9\n")
     child = tmp_path / "child.yaml"
