@@ -9,8 +9,6 @@ rewrites the text between markers, where a file has them:
 
     docs/results.md   <!-- <name> -->      the table by benchmark, conditions, figure
     docs/results.md   <!-- dialogue -->    of the demo: one kept dialogue, drawn by a hash of its id
-    README.md         <!-- result -->      of the demo: one row, pass@1 over all problems by phase
-
     docs/results.md   <!-- <experiment> --> of a comparison: the table of arms, what its intervals are over
 
 each up to its `<!-- end ... -->`. A comparison and its figure go to bench/results/<experiment>/. Publishing again
@@ -40,8 +38,8 @@ from dpr_mini.selection.rules import KINDS
 from dpr_mini.types import ALL, Kept
 
 ROOT = Path(__file__).parent.parent
-README, RESULTS_PAGE = "README.md", "docs/results.md"
-DEMO = "smollm2-cpu"  # the recipe whose run stands on the README and has its example dialogue shown
+RESULTS_PAGE = "docs/results.md"
+DEMO = "smollm2-cpu"  # the recipe whose run has its example dialogue shown
 NO_SEEDS = (
     f"Brackets: 95 % over problems alone, about this one training; none for fewer than {words.FEWEST_IN_PROSE} problems"
 )
@@ -58,7 +56,6 @@ def publish(run: Path, root: Path = ROOT) -> None:
     _write(root, name, numbers, figure({m.label: m.cards for m in results.models}))
     fill(root / RESULTS_PAGE, name, summary(results, latest["recipe"], sum(seconds.values())))
     if name == DEMO:
-        fill(root / README, "result", one_row(results, latest["recipe"]))
         fill(root / RESULTS_PAGE, "dialogue", example(list(results.kept("filter-1"))))
 
 
@@ -141,17 +138,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 # ---------------------------------------------------------------- what is written
-
-
-def one_row(results: Results, recipe: dict[str, Any]) -> list[str]:
-    """The README's result: pass@1 over all problems by phase, with its conditions."""
-    cards = {m.label: m.cards[results.overall] for m in results.models}
-    first, last = results.models[0].label, results.models[-1].label
-    change = words.said_change(results.difference(first, last, results.overall))
-    size = f"pass@1, all {cards[first].n} dev problems"
-    model = f"{recipe['model']['name']}, k={cards[first].k}, seed {recipe['seed']}"
-    means = (f"{card.mean:.3f}" for card in cards.values())
-    return ["", *_table((size, *cards, f"{last} - {first}, paired"), [(model, *means, change)]), ""]
 
 
 def summary(results: Results, recipe: dict[str, Any], seconds: float) -> list[str]:

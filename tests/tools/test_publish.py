@@ -14,7 +14,6 @@ from dpr_mini.scoring.card import score_all
 from dpr_mini.store import read_json, write_json, write_rows
 from dpr_mini.types import Dialogue, Turn, to_row
 
-README = "# made\n\n<!-- result -->\nold\n<!-- end result -->\n\nkept as it is\n"
 PAGE = """# Results
 <!-- smollm2-cpu -->
 old
@@ -44,10 +43,9 @@ def publish():
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout's README and results page, with markers."""
+    """A checkout's results page, with markers."""
     (tmp_path / "docs").mkdir()
     (tmp_path / "bench" / "results").mkdir(parents=True)
-    (tmp_path / "README.md").write_text(README)
     (tmp_path / "docs" / "results.md").write_text(PAGE)
     return tmp_path
 
@@ -94,18 +92,6 @@ def between(page, name):
     return re.search(rf"<!-- {name} -->\n(.*?)<!-- end {name} -->", page.read_text(), re.DOTALL)[1]
 
 
-def test_the_readme_has_one_row_with_intervals_and_conditions(publish, checkout, tmp_path):
-    publish.publish(make_run(tmp_path / "run"), checkout)
-    assert re.fullmatch(
-        r"\n\| pass@1, all 60 dev problems \| base \| phase 1 \| phase 2 \| phase 2 - base, paired \|\n"
-        r"\| --- \| --- \| --- \| --- \| --- \|\n"
-        r"\| smollm2-135m-instruct, k=2, seed 0 \| 0\.200 \| 0\.700 \| 0\.800 "
-        r"\| \+0\.600 \[\+0\.\d{3}, \+0\.\d{3}\] \|\n\n",
-        between(checkout / "README.md", "result"),
-    )
-    assert (checkout / "README.md").read_text().endswith("\n\nkept as it is\n")
-
-
 def test_the_results_page_has_table_conditions_and_figure(publish, checkout, tmp_path):
     publish.publish(make_run(tmp_path / "run"), checkout)
     block = between(checkout / "docs" / "results.md", "smollm2-cpu")
@@ -125,7 +111,6 @@ def test_few_problems_have_no_interval(publish, checkout, tmp_path):
     block = between(checkout / "docs" / "results.md", "smollm2-cpu")
     row = next(line for line in block.splitlines() if line.startswith("| easy, "))
     assert row == "| easy, n=20, k=2 | 0.200 (0.20) | 0.700 (0.70) | 0.800 (0.80) | +0.600, p < 0.001 |"
-    assert "| +0.600 (n=20) |" in between(checkout / "README.md", "result")
 
 
 def test_the_dialogue_is_drawn_by_hash_and_stands_beside_the_counts(publish, checkout, tmp_path):
@@ -149,7 +134,7 @@ def test_publishing_again_changes_nothing(publish, checkout, tmp_path):
     publish.publish(run, checkout)
     first = files()
     publish.publish(run, checkout)
-    assert files() == first and b"old" not in first[checkout / "README.md"]
+    assert files() == first and len(first) >= 3, "page, numbers, figure"
 
 
 def test_a_gpu_is_named(publish, checkout, tmp_path):
@@ -160,7 +145,7 @@ def test_a_gpu_is_named(publish, checkout, tmp_path):
 
 def test_another_recipe_leaves_the_demos_text_alone_and_missing_markers_are_said(publish, checkout, tmp_path, capsys):
     publish.publish(make_run(tmp_path / "run", name="other"), checkout)
-    assert (checkout / "README.md").read_text() == README and (checkout / "docs" / "results.md").read_text() == PAGE
+    assert (checkout / "docs" / "results.md").read_text() == PAGE
     assert (checkout / "bench" / "results" / "other.json").exists()
     assert "no markers <!-- other --> and <!-- end other -->, nothing to fill" in capsys.readouterr().out
 
