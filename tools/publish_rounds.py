@@ -32,7 +32,7 @@ HEAD = ("training", "round", "pass@1", "change on the round before", "tokens", "
 
 def block(numbers: Mapping[str, Any], name: str) -> list[str]:
     """The table by line of training and round. Raises UserError where `bench/rounds.sh` did not compare an arm."""
-    arms = numbers["arms"]
+    arms = numbers.get("arms", {}) if isinstance(numbers, dict) else {}
     if lack := [arm for line in LINES.values() for arm in line if arm not in arms]:
         raise UserError(f"comparison.json has no {', '.join(lack)}: it is not of bench/rounds.sh")
     rows = []
@@ -66,6 +66,11 @@ def change(differences: Sequence[Mapping[str, Any]], arm: str, before: str) -> s
 
 def publish(comparison: Path, out: Path, root: Path = ROOT) -> None:
     """Write rounds.json into the published folder `out`, and the table into the page of `root`."""
+    if not comparison.is_file() or not out.is_dir():
+        raise UserError(
+            f"{out if comparison.is_file() else comparison}: not there; bench/rounds.sh writes the first, "
+            "tools/publish_experiment.py the folder"
+        )
     numbers = store.read_json(comparison)
     lines = block(numbers, out.name)
     store.write_text(out / "rounds.json", comparison.read_text(encoding="utf-8"))

@@ -46,10 +46,10 @@ def read(path: Path, children: tuple[Path, ...] = ()) -> tuple[dict[str, Any], O
     if parent.resolve() in {p.resolve() for p in (*children, path)}:
         raise RecipeError(f"{origin[('extends',)]}: {path} extends itself")
     below, theirs = read(parent, (*children, path))
-    return _without(_merge(below, raw), below), theirs | origin
+    return _leave_out(_merge(below, raw), below), theirs | origin
 
 
-def _without(recipe: dict[str, Any], below: dict[str, Any]) -> dict[str, Any]:
+def _leave_out(recipe: dict[str, Any], below: dict[str, Any]) -> dict[str, Any]:
     """The recipe without the held-out sets that it takes from the one below and names null."""
     theirs, mine = below.get("problems"), recipe.get("problems")
     if not isinstance(theirs, dict) or not isinstance(mine, dict):
@@ -130,11 +130,13 @@ def override(raw: dict[str, Any], text: str, origin: Origin) -> None:
             raise RecipeError(f"override {text!r}: {part!r} is a value, not a section")
     try:
         _composed(value, lambda line: f"override {key}")
-        at[last] = yaml.safe_load(value)
+        before, at[last] = at.get(last), yaml.safe_load(value)
     except yaml.YAMLError:
         raise RecipeError(f"override {text!r}: the value is not valid YAML") from None
     for old_path in [k for k in origin if k[: len(path)] == path]:
         del origin[old_path]
+    if at[last] is None and before is not None and path[:-1] in [("problems", group) for group in SETS]:
+        del at[last]  # a held-out set is left out, as a recipe leaves out one of the recipe below it
     origin[path] = f"override {text!r}"
 
 

@@ -112,6 +112,10 @@ def test_null_leaves_out_a_held_out_set_of_the_recipe_below_and_nothing_else(tmp
         child.write_text(f"extends: r.yaml\nname: child\nproblems: {{{group}: {{c: null}}}}\n")
         with pytest.raises(RecipeError, match=rf"child\.yaml:3: problems\.{group}\.c: must be a list"):
             load(child)
+    write(tmp_path, GOOD.replace("problems:\n", "problems:\n" + sets.format(group="held_out")))
+    assert set(load(tmp_path / "r.yaml", ["problems.held_out.b=null"]).problems.held_out) == {"a"}
+    with pytest.raises(RecipeError, match=r"problems\.held_out\.c=null': problems\.held_out\.c: must be a list"):
+        load(tmp_path / "r.yaml", ["problems.held_out.c=null"])
     alone = write(tmp_path, GOOD.replace("problems:\n", "problems:\n  dev: {b: null}\n"))
     with pytest.raises(RecipeError, match=r"problems\.dev\.b: must be a list"):
         load(alone)

@@ -77,3 +77,16 @@ def test_what_lacks_is_named(tool, numbers) -> None:
     del numbers["arms"]["countdown-plain-round-3"]
     with pytest.raises(UserError, match=r"no countdown-plain-round-3: it is not of bench/rounds\.sh"):
         tool.block(numbers, "made")
+    for not_one in ({}, []):
+        with pytest.raises(UserError, match=r"no countdown-base, .* it is not of bench/rounds"):
+            tool.block(not_one, "made")
+
+
+@pytest.mark.slow
+def test_a_file_or_folder_that_is_not_there_is_one_line_and_nothing_is_made(tool, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.json: not there"):
+        tool.publish(tmp_path / "none.json", tmp_path, tmp_path)
+    write_json(tmp_path / "comparison.json", {})
+    with pytest.raises(UserError, match="made: not there"):
+        tool.publish(tmp_path / "comparison.json", tmp_path / "made", tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["comparison.json"]
