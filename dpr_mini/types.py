@@ -24,8 +24,30 @@ ALL = "all"  # in a benchmark's place: all benchmarks together
 HARD, EASY = "hard for base", "easy for base"  # too: the untouched model's greedy answer is wrong, right (ours)
 
 
+LONGEST = 2000  # characters of a message: more than a screen helps nobody
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with what a terminal or a page would obey, not show, spelled out: controls, bidi marks, half surrogates.
+
+    Characters of `keep` stay as they are, e.g. newlines.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    """The text as one printable line of at most LONGEST characters; a longer one loses its middle."""
+    line = printable(" ".join(part.strip() for part in text.splitlines() if part.strip()))
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[10 - LONGEST // 2 :]}"
+
+
 class UserError(Exception):
     """Something the user can fix: its text is the one line that the command line prints instead of a traceback."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
