@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import store
+from dpr_mini.files.rows import read_json, read_rows, write_json
 from dpr_mini.selection import behaviours, checks
 from dpr_mini.types import Difficulty, digest
 
@@ -99,12 +99,12 @@ def held_back(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, 
 
 
 def main() -> None:
-    rows = list(store.read_rows(DATA))
+    rows = list(read_rows(DATA))
     table = {
         half: {name: score(of, [behaviours.count(r["text"]) for r in of], name) for name in behaviours.NAMES}
         for half, of in halves(rows).items()
     }
-    more = list(store.read_rows(HELD_BACK))
+    more = list(read_rows(HELD_BACK))
     after = {
         part: {name: score(of, [behaviours.count(r["text"]) for r in of], name) for name in REVISED}
         for part, of in held_back(more).items()
@@ -147,14 +147,14 @@ def main() -> None:
         "after": after,
         "first_contact_of_later_rounds": _written(FIRST_CONTACT),
     }
-    people = plain(Path(sys.argv[1])) if len(sys.argv) > 1 else store.read_json(RESULTS).get("people")
+    people = plain(Path(sys.argv[1])) if len(sys.argv) > 1 else read_json(RESULTS).get("people")
     results = {"conditions": conditions, "halves": table, "held_back": written, "people": people}
-    store.write_json(RESULTS, results)
+    write_json(RESULTS, results)
 
 
 def plain(path: Path) -> dict[str, Any]:
     """In how many solutions that people wrote each behaviour and an executed check is found; <<...>> marks are cut."""
-    rows = [r | {"solution": re.sub(r"<<[^>\n]{0,200}>>", "", r["solution"])} for r in store.read_rows(path)]
+    rows = [r | {"solution": re.sub(r"<<[^>\n]{0,200}>>", "", r["solution"])} for r in read_rows(path)]
     counts = [behaviours.count(r["solution"]) for r in rows]
     done = [checks.count(r["solution"], r["answer"], r["problem"]) for r in rows]
     found = {n: sum(c[n] > 0 for c in counts) for n in behaviours.NAMES}

@@ -13,9 +13,10 @@ import argparse
 from collections import Counter
 from pathlib import Path
 
+from dpr_mini.files.foreign import foreign_rows
+from dpr_mini.files.rows import write_json
 from dpr_mini.grading.grader import Grader
 from dpr_mini.machine.facts import facts
-from dpr_mini.store import foreign_rows, write_json
 from dpr_mini.types import digest
 
 OUT = Path(__file__).parent / "results" / "calibration.json"

@@ -61,8 +61,8 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from dpr_mini.files.rows import write_text
 from dpr_mini.machine.facts import facts
-from dpr_mini.store import write_text
 
 # capability: (name, multiprocessors, KiB of shared memory of a block, of an SM, warps of an SM); 64 Ki registers each
 GPUS = {

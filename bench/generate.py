@@ -31,9 +31,9 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 from dpr_mini.engines.base import Completion, Engine, Request, SamplingParams, generate
+from dpr_mini.files.rows import write_json
 from dpr_mini.machine.facts import facts
 from dpr_mini.recipe import ServerConfig
-from dpr_mini.store import write_json
 
 HERE = Path(__file__).parent
 

@@ -34,7 +34,7 @@ from typing import Any, TextIO
 from gpu_report import conditions, markdown, run_summary
 from supervise import STOPPED, Ended, Watch, adopt_orphans, end, supervise
 
-from dpr_mini.store import read_json, write_json, write_text
+from dpr_mini.files.rows import read_json, write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = sys.executable

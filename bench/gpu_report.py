@@ -15,8 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dpr_mini.files.rows import read_json
 from dpr_mini.machine import facts, gpus
-from dpr_mini.store import MANIFEST, read_json
+from dpr_mini.store import MANIFEST, read_manifest
 
 LIBRARIES = (
     *("torch", "triton", "transformers", "peft", "accelerate", "bitsandbytes", "liger-kernel", "flash-attn"),
@@ -59,7 +60,7 @@ def conditions(device: str) -> dict[str, Any]:
 def run_summary(folder: Path, memory: list[Mapping[str, float]]) -> dict[str, Any]:
     """Of a recipe's run folder: its complete stages, each with the memory in use at first and at most; its cards."""
     stages = []
-    for manifest in (read_json(path) for path in folder.glob(f"*/{MANIFEST}")):
+    for manifest in (read_manifest(path.parent) for path in folder.glob(f"*/{MANIFEST}")):
         finished = calendar.timegm(time.strptime(manifest["finished"], "%Y-%m-%dT%H:%M:%SZ"))
         begun = finished - manifest["seconds"]
         during = [row for row in memory if begun - 1 <= row["unix"] <= finished + 1]

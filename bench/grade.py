@@ -30,8 +30,8 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import Any
 
+from dpr_mini.files.rows import write_json
 from dpr_mini.grading.grader import Grader
-from dpr_mini.store import write_json
 
 OWN = Path(__file__).resolve().parents[1] / "tests" / "grading" / "sets"
 ACCEPTED = "b: examples, all, closed forms accepted"

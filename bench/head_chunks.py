@@ -21,7 +21,7 @@ from dpr_kernels.linear_cross_entropy import _rows_at_once
 from operators import Clock, ceilings, conditions
 from providers import problem
 
-from dpr_mini.store import write_json
+from dpr_mini.files.rows import write_json
 
 MODES = {"trained": 6, "frozen": 4, "no_grad": 2}  # FLOP / MHV
 SIZES = {  # rows, then (width, vocabulary); chunks

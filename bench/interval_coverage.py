@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit, logit, stdtrit
 
-from dpr_mini import store
+from dpr_mini.files.rows import write_json
 from dpr_mini.machine.facts import facts
 from dpr_mini.scoring.crossed import mean_squares, spread
 from dpr_mini.scoring.stats import estimate
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     args = parser.parse_args()
     found = measure(args.runs)
-    store.write_json(args.out, found)
+    write_json(args.out, found)
     show(found)
     print(args.out)
 

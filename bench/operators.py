@@ -54,8 +54,8 @@ from kernel_plan import COMPILED, NOTES, plan, rounds, table
 from providers import PROVIDERS, Missing, Shape, exact, problem, provider, smaller, work
 from torch import Tensor
 
+from dpr_mini.files.rows import write_json
 from dpr_mini.machine.facts import facts
-from dpr_mini.store import write_json
 
 SPEC = {"H200": (4.8e12, 989e12), "H100": (3.35e12, 989e12)}  # SXM data sheets: bytes/s, dense bf16 FLOP/s
 LAUNCH_CYCLES = 2_000_000  # about a millisecond of the GPU; launching forward and backward took the host up to 0.2 ms

@@ -46,13 +46,13 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import AutoConfig
 
 from dpr_mini import recipe
+from dpr_mini.files.rows import write_json
 from dpr_mini.machine import mkl
 from dpr_mini.machine.facts import facts, installed
 from dpr_mini.models.resolve import EMBEDDED
 from dpr_mini.models.shapes import Shape, read_shape, shape_of
 from dpr_mini.planning import capacity
 from dpr_mini.planning.memory import Job
-from dpr_mini.store import write_json
 from dpr_mini.training import build
 from dpr_mini.training import loop as trainer
 from dpr_mini.training.checkpoints import trainable

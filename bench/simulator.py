@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from dpr_mini import store
+from dpr_mini.files.rows import write_json
 from dpr_mini.machine.facts import facts
 from dpr_mini.recipe import SamplingConfig
 from dpr_mini.sampling import budgets, simulate
@@ -38,7 +39,7 @@ SHAPES = {  # name -> pass rates of so many problems
 
 def compared(stage: Path) -> list[dict[str, Any]]:
     """One row a number: expected, its 95 % interval, and what came."""
-    manifest = store.read_json(stage / store.MANIFEST)
+    manifest = store.read_manifest(stage)
     asked, found = manifest["config"], manifest["metrics"]
     config = SamplingConfig(**{k: v for k, v in asked.items() if k in SamplingConfig.model_fields})
     probe, bins = stage.parent / manifest["inputs"]["probed"], found["bins"].values()
@@ -94,14 +95,14 @@ def main() -> None:
                 print(f"{target:10} {name:13} {np.mean(held):.3f} of {len(held)}")
     print(f"{sum(r['inside'] for r in rows)} of {len(rows)} inside the simulator's 95 % interval")
     if chosen.out:
-        store.write_json(chosen.out, {"how": __doc__, "conditions": facts(), "rows": rows})
+        write_json(chosen.out, {"how": __doc__, "conditions": facts(), "rows": rows})
 
 
 def of_runs(runs: Path) -> list[dict[str, Any]]:
     """Rows of `compared` for every sampling that is finished, printed."""
     stages = sorted(p.parent for p in runs.glob(f"sample-2-*/{store.MANIFEST}"))
     # where the probe met every quota or spent every draw there is nothing to foretell
-    stages = [s for s in stages if store.read_json(s / store.MANIFEST)["metrics"]["dialogues"]]
+    stages = [s for s in stages if store.read_manifest(s)["metrics"]["dialogues"]]
     rows = [row for stage in stages for row in compared(stage)]
     for r in rows:
         print(

@@ -55,8 +55,8 @@ from typing import Any
 
 from train_arms import ARMS, LADDER, MODELS, MODES, OURS, following
 
+from dpr_mini.files.rows import write_json
 from dpr_mini.machine.facts import facts, installed
-from dpr_mini.store import write_json
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini import store
+from dpr_mini.files.rows import append_row, read_json, read_rows, write_json, write_text
 from dpr_mini.machine.facts import commit
 from dpr_mini.recipe import Recipe
 from dpr_mini.store import Stage
@@ -50,20 +51,20 @@ def remember(at: Path, root: Path, recipe: Recipe, stages: Mapping[str, Stage]) 
     folders = {name: os.path.relpath(stage.folder(root), at) for name, stage in stages.items()}
     latest = {"recipe": recipe.model_dump(mode="json"), "stages": folders}
     at.mkdir(parents=True, exist_ok=True)
-    if not (at / LATEST).exists() or store.read_json(at / LATEST) != latest:
-        store.write_json(at / LATEST, latest)
+    if not (at / LATEST).exists() or read_json(at / LATEST) != latest:
+        write_json(at / LATEST, latest)
 
 
 def read_latest(root: Path) -> dict[str, Any]:
     if not (root / LATEST).exists():
         raise RunError(f"{root} is not a run's folder; look under runs/")
-    return store.read_json(root / LATEST)
+    return read_json(root / LATEST)
 
 
 def publish(root: Path, folder: Path) -> None:
     """Put the newest report where it is easy to find, and say where."""
     for name in ("report.html", "report.md", "scorecards.json"):
-        store.write_text(root / name, (folder / name).read_text(encoding="utf-8"))
+        write_text(root / name, (folder / name).read_text(encoding="utf-8"))
     print(f"report: {root / 'report.html'} (also report.md, scorecards.json)")
 
 
@@ -82,13 +83,13 @@ def open_test(root: Path, recipe: Recipe, stages: Mapping[str, Stage]) -> None:
     }
     run = ("recipe", "seed", "sets", "problems")
     if all(any(old[k] != line[k] for k in run) for old in openings(root)):
-        store.append_row(root / OPENED, line)
+        append_row(root / OPENED, line)
         print(opened(line))
 
 
 def openings(root: Path) -> list[dict[str, Any]]:
     """The lines that say when test sets were opened in a store's folder, the first one first."""
-    return list(store.read_rows(root / OPENED)) if (root / OPENED).exists() else []
+    return list(read_rows(root / OPENED)) if (root / OPENED).exists() else []
 
 
 def opened(line: Mapping[str, Any]) -> str:

@@ -11,26 +11,33 @@ only missing ids are done), and runs the rest.
 from __future__ import annotations
 
 import errno
-import gzip
 import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self, TypeVar
+from typing import Any, Literal, Protocol
 
-from dpr_mini.types import Problem, UserError, digest, from_row
+from dpr_mini.files import durable
+from dpr_mini.files.rows import StoreError, read_as, read_json, write_json
+from dpr_mini.types import Problem, digest
 
-T = TypeVar("T")
 State = Literal["reuse", "resume", "run"]
 MANIFEST, STARTED = "stage.json", "started.json"
-
-
-class StoreError(UserError, RuntimeError):
-    """Something on disk is not as it should be: one line that says what and how to fix it."""
+RESUME = "delete this file to have the stage resumed, or its folder to have it redone"
+REASONS = {  # what the system's error numbers mean here, and what helps
+    errno.ENOSPC: "the disk is full: free space",
+    errno.EDQUOT: "the quota is used up: free space",
+    errno.EROFS: "the file system is read-only: give a --runs that can be written",
+    errno.EACCES: "not allowed: look at the owner and the rights",
+    errno.EPERM: "not allowed: look at the owner and the rights",
+    errno.EIO: "the disk does not read or write: look at it (dmesg)",
+    errno.EMFILE: "too many open files: raise ulimit -n",
+    errno.ENFILE: "too many open files on this machine: end some programs",
+}
 
 
 class Settings(ABC):
@@ -78,7 +85,7 @@ class Work:
     def measured(self, metric: str) -> int:
         """Sum of one metric over the stages of another run that this one is measured by."""
         measured = [folder for role, folder in self.inputs.items() if role.startswith(MEASURED)]
-        return sum(read_json(folder / MANIFEST)["metrics"][metric] for folder in measured)
+        return sum(read_manifest(folder)["metrics"][metric] for folder in measured)
 
 
 @dataclass(frozen=True)
@@ -111,36 +118,99 @@ class Stage:
         return root / f"{self.name}-{self.key}"
 
     def state(self, root: Path) -> State:
+        """Raises StoreError where the stage was complete and its manifest or a file's size is no longer as it was."""
         folder = self.folder(root)
-        if (folder / MANIFEST).exists():
-            return "reuse"
-        return "resume" if folder.exists() else "run"
+        if not (folder / MANIFEST).exists():
+            return "resume" if folder.exists() else "run"
+        manifest = read_manifest(folder)
+        for name, own in (("stage", self.name), ("key", self.key), ("version", self.kind.version)):
+            if manifest.get(name) != own:
+                raise StoreError(f"{folder / MANIFEST}: {name} is {manifest.get(name)!r}, not {own!r}; {RESUME}")
+        check(folder, manifest)
+        return "reuse"
 
     def manifest(self, root: Path) -> dict[str, Any]:
-        return read_json(self.folder(root) / MANIFEST)
+        return read_manifest(self.folder(root))
 
 
 def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """A complete stage's manifest. Raises StoreError where it is none, or not as it was written."""
+    path = folder / MANIFEST
+    manifest = read_json(path, RESUME)
+    if "digest" in manifest and manifest["digest"] != _own_digest(manifest):
+        raise StoreError(f"{path}: its content is not what was written; {RESUME}")
+    if not isinstance(manifest.get("metrics"), dict):
+        raise StoreError(f"{path}: it has no metrics, so it is no stage's manifest; {RESUME}")
+    return manifest
+
+
+def _own_digest(manifest: Mapping[str, Any]) -> str:
+    return digest(canonical({k: v for k, v in manifest.items() if k != "digest"}))
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Declare a stage complete: its files are synced and listed, then the manifest is written."""
+    sealed = {**manifest, "files": durable.seal(folder, without=MANIFEST)}
+    sealed = json.loads(json.dumps(sealed))  # as it will be read: what the digest is of
+    sealed.pop("digest", None)
+    write_json(folder / MANIFEST, sealed | {"digest": _own_digest(sealed)})
+
+
+def check(
+    folder: Path, manifest: Mapping[str, Any], content: Callable[[str], bool] = lambda name: False, fix: str = ""
+) -> None:
+    """Hold a complete stage's files against its manifest: sizes, and digests of those that `content` names.
+
+    Manifests of older versions list no files; there is nothing to compare. Raises StoreError for the first difference.
+    """
+    listing = manifest.get("files", {})
+    if found := durable.damage(folder, listing, content=content):
+        path, how = found
+        fix = fix or f"delete {folder} to have the stage redone"
+        raise StoreError(f"{path}: {how}: damaged since; {fix}")
+
+
+def system_error(what: str, error: OSError, root: Path | None = None) -> StoreError:
+    """One line for what the system refused: which file, why, and what helps."""
+    where = error.filename if isinstance(error.filename, str | os.PathLike) else root
+    reason = REASONS.get(error.errno or 0, error.strerror or str(error))
+    place = f"{where}: " if where else ""
+    return StoreError(f"{what}: {place}{reason}; what was done is kept: then run the same command")
+
+
+def _check_inputs(stage: Stage, root: Path) -> None:
+    """Raises StoreError where a file that the stage will read is not what its own stage left."""
+    for role, other in stage.inputs.items():
+        folder = other.folder(root)
+        reads = not role.startswith(MEASURED)
+        weights = role == "model"  # all else leaves a training's weights alone
+        check(folder, read_manifest(folder), lambda name: reads and (weights or not name.startswith("model/")))  # noqa: B023
+
+
 def execute(stage: Stage, root: Path, machine: Machine, facts: Callable[[], Mapping[str, Any]] = dict) -> Path:
     """Bring one stage whose inputs are complete to completion. `facts` describes the machine for the manifest.
 
-    Raises StoreError for a full disk; whatever the stage did before stays and is resumed.
+    Raises StoreError for whatever the system refuses (a full disk, a read-only one, ...) and for damaged inputs;
+    whatever the stage did before stays and is resumed.
     """
     folder = stage.folder(root)
     if stage.state(root) == "reuse":
         return folder
     try:
+        _check_inputs(stage, root)
         folder.mkdir(parents=True, exist_ok=True)
+        durable.sweep(folder)
         described = describe(stage)
         before, begun = _spent(folder), time.time()
         write_json(folder / STARTED, {**described, "begun": begun, "seconds_before": before})
         inputs = {role: s.folder(root) for role, s in stage.inputs.items()}
         metrics = stage.kind.run(Work(stage.name, folder, stage.settings, inputs, machine))
-        write_json(
-            folder / MANIFEST,
+        write_manifest(
+            folder,
             {
                 **described,
                 "metrics": metrics,
@@ -150,11 +220,7 @@ def execute(stage: Stage, root: Path, machine: Machine, facts: Callable[[], Mapp
             },
         )
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StoreError(
-                f"{stage.name}: the disk of {root} is full; what was done is kept: free space, run the same command"
-            ) from error
-        raise
+        raise system_error(stage.name, error, root) from error
     return folder
 
 
@@ -162,9 +228,13 @@ def _spent(folder: Path) -> float:
     """Seconds of earlier starts that were cut off: from each one's beginning to the last file it touched."""
     if not (folder / STARTED).exists():
         return 0.0
-    started = read_json(folder / STARTED)
+    fix = "delete this file: the stage goes on, only its wall time is lost"
+    started = read_json(folder / STARTED, fix)
+    before, begun = started.get("seconds_before"), started.get("begun")
+    if not isinstance(before, int | float) or not isinstance(begun, int | float):
+        raise StoreError(f"{folder / STARTED}: no times of an earlier start; {fix}")
     last = max(f.stat().st_mtime for f in folder.rglob("*"))
-    return started["seconds_before"] + max(0.0, last - started["begun"])
+    return before + max(0.0, last - begun)
 
 
 def describe(stage: Stage) -> dict[str, Any]:
@@ -208,158 +278,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-class Rows:
-    """An append-only JSONL file of rows with unique ids. Opening it cuts the partial last line of a killed run.
-
-    with Rows(path) as rows:
-        for item in rows.todo(items, key=lambda x: x.id): rows.add({"id": item.id, ...})
-    """
-
-    def __init__(self, path: Path, id_key: str = "id") -> None:
-        self.path, self.id_key = path, id_key
-        self.ids: set[str] = set()
-
-    def __enter__(self) -> Self:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists():
-            _cut_partial_line(self.path)
-            self.ids = {row[self.id_key] for row in read_rows(self.path)}
-        self._file = self.path.open("a", encoding="utf-8")
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._file.close()
-
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Append and flush one row. Raises StoreError for an id that is there already."""
-        if row[self.id_key] in self.ids:
-            raise StoreError(f"{self.path}: row {row[self.id_key]!r} is there already")
-        self._file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-        self._file.flush()
-        self.ids.add(row[self.id_key])
-
-    def todo(self, items: Iterable[T], key: Callable[[T], str]) -> Iterator[T]:
-        return (item for item in items if key(item) not in self.ids)
-
-
-def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a line to a log: rows without ids, which may repeat."""
-    if path.exists():
-        _cut_partial_line(path)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def _cut_partial_line(path: Path) -> None:
-    with path.open("rb+") as file:
-        size = file.seek(0, os.SEEK_END)
-        keep = size
-        while keep:
-            step = min(keep, 1 << 16)
-            file.seek(keep - step)
-            newline = file.read(step).rfind(b"\n")
-            if newline >= 0:
-                keep = keep - step + newline + 1
-                break
-            keep -= step
-        if keep < size:
-            file.truncate(keep)
-
-
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a file that this project wrote. Raises StoreError, naming the line, for one that is not JSON."""
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise StoreError(
-                    f"{path}:{number}: not JSON ({error.msg}); delete the folder to redo the stage"
-                ) from None
-
-
 def read_problems(folder: Path, *, train: bool) -> list[Problem]:
     """The training problems, or the held-out ones, of a `problems` stage."""
-    rows = (from_row(Problem, row) for row in read_rows(folder / "rows.jsonl"))
-    return [p for p in rows if (p.split == "train") is train]
-
-
-class Numeral(float):
-    """A JSON number that keeps its spelling, of which a float may be a poor copy (1e400) or have another one (1e-05).
-
-    Also an integer that is too long for Python's own reader.
-    """
-
-    spelling: str
-
-    def __new__(cls, spelling: str) -> Self:
-        self = super().__new__(cls, spelling)
-        self.spelling = spelling
-        return self
-
-
-def _integer(digits: str) -> int | Numeral:
-    try:
-        return int(digits)
-    except ValueError:  # thousands of digits
-        return Numeral(digits)
-
-
-def foreign_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """("file:line", row) of a user's JSONL file, also gzipped; empty lines are passed over. Fractions are `Numeral`s.
-
-    Raises StoreError, naming file and line, for what is not there, not text, not JSON or not an object.
-    """
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    row = _foreign(line, f"{path}:{number}")
-                    if not isinstance(row, dict):
-                        raise StoreError(f"{path}:{number}: a row must be a JSON object, not {type(row).__name__}")
-                    yield f"{path}:{number}", row
-    except FileNotFoundError:
-        raise StoreError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, IsADirectoryError, PermissionError) as error:
-        raise StoreError(f"{path}: cannot be read as text: {error}") from None
-
-
-def _foreign(line: str, where: str) -> Any:
-    try:
-        return json.loads(line, parse_float=Numeral, parse_int=_integer)
-    except json.JSONDecodeError as error:
-        raise StoreError(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
-    except RecursionError:  # thousands of brackets
-        raise StoreError(f"{where}: a nesting that is too deep to read") from None
-
-
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a whole file atomically: there is the old one or the new one, never half."""
-    _replace(path, "".join(json.dumps(r, ensure_ascii=False, allow_nan=False) + "\n" for r in rows))
-
-
-def write_json(path: Path, value: Any) -> None:
-    _replace(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    _replace(path, text)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise StoreError(
-            f"{path}:{error.lineno}: not JSON ({error.msg}); delete the folder to redo the stage"
-        ) from None
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    return [p for p in read_as(Problem, folder / "rows.jsonl") if (p.split == "train") is train]

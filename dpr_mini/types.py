@@ -193,6 +193,10 @@ class Sample:
     ids: tuple[int, ...]
     trained: tuple[bool, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.trained):
+            raise ValueError(f"{self.id}: {len(self.ids)} ids and {len(self.trained)} flags of what is trained")
+
 
 @dataclass(frozen=True, slots=True)
 class Pack:
@@ -202,6 +206,13 @@ class Pack:
     ids: tuple[int, ...]
     trained: tuple[bool, ...]
     starts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.ids) != len(self.trained):
+            raise ValueError(f"{len(self.ids)} ids and {len(self.trained)} flags of what is trained")
+        inside = all(a < b for a, b in zip(self.starts, (*self.starts[1:], len(self.ids)), strict=True))
+        if len(self.samples) != len(self.starts) or self.starts[:1] != (0,) or not inside:
+            raise ValueError(f"starts {self.starts[:8]} of {len(self.samples)} samples in {len(self.ids)} ids")
 
 
 @dataclass(frozen=True, slots=True)

@@ -233,7 +233,7 @@ def training_folder() -> Callable[..., Path]:
 
     The latter count up in its tokens, two documents a row, of which the first half is not trained on.
     """
-    from dpr_mini import store
+    from dpr_mini.files.rows import write_rows
     from dpr_mini.types import Pack, to_row
 
     def counting(r: int, length: int = 24) -> Pack:
@@ -244,7 +244,7 @@ def training_folder() -> Callable[..., Path]:
     def make(parent: Path, packs: int | list[Pack]) -> Path:
         rows = [counting(r) for r in range(packs)] if isinstance(packs, int) else packs
         (parent / "packs").mkdir(parents=True)
-        store.write_rows(parent / "packs" / "rows.jsonl", ({"id": f"row-{i}"} | to_row(p) for i, p in enumerate(rows)))
+        write_rows(parent / "packs" / "rows.jsonl", ({"id": f"row-{i}"} | to_row(p) for i, p in enumerate(rows)))
         (parent / "out").mkdir()
         return parent / "out"
 

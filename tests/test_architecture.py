@@ -32,7 +32,7 @@ LAYERS = [
     ["runs", "sampling", "grading", "models"],
     ["machine"],
     ["store", "recipe"],
-    ["tasks"],
+    ["files", "tasks"],
     ["types"],
 ]
 # Packages whose own modules know nothing of each other.

@@ -2,8 +2,8 @@
 
 import pytest
 
+from dpr_mini.files.rows import StoreError
 from dpr_mini.recipe import RecipeError
-from dpr_mini.store import StoreError
 from dpr_mini.types import LONGEST, UserError, one_line, printable
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 from places import ROOT
 
-from dpr_mini.store import read_json, read_rows
+from dpr_mini.files.rows import read_json, read_rows
 
 RECIPE = "recipes/smoke.yaml"
 SMALL = ("scale=0.08", "train.epochs=1")

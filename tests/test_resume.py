@@ -11,7 +11,7 @@ import pytest
 from leavings import rows, weights
 from places import ROOT
 
-from dpr_mini.store import read_json
+from dpr_mini.files.rows import read_json
 
 # few problems, in short rows: a kill needs a place between two rows or steps, and there are dozens in every stage
 COMMAND = [

@@ -9,7 +9,7 @@ import forked
 import pytest
 from leavings import rows, weights
 
-from dpr_mini.store import read_json, read_rows
+from dpr_mini.files.rows import read_json, read_rows
 
 ARMS = ("countdown-dialogue", "countdown-plain")
 SEED = 3

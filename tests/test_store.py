@@ -7,7 +7,9 @@ import os
 import pytest
 from staging import OneEngine, plain_stage
 
-from dpr_mini.store import MANIFEST, Rows, StoreError, changes, execute, foreign_rows, read_rows, write_json
+from dpr_mini.files.foreign import foreign_rows
+from dpr_mini.files.rows import Rows, StoreError, read_rows, write_json
+from dpr_mini.store import MANIFEST, changes, execute
 
 
 def stage(config=None, inputs=None, run=None, name="filter-1", version=1):
@@ -128,7 +130,7 @@ def test_a_row_is_never_doubled(tmp_path):
 def test_a_broken_line_in_the_middle_is_named(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"id": "a"}\nnonsense\n{"id": "b"}\n')
-    with pytest.raises(StoreError, match=r"rows.jsonl:2: not JSON"), Rows(path):
+    with pytest.raises(StoreError, match=r"rows.jsonl:2: not a row with 'id'"), Rows(path):
         pass
 
 
@@ -139,7 +141,9 @@ def test_nan_does_not_get_into_a_file(tmp_path):
 
 
 def test_changes_name_the_value_and_the_input(tmp_path):
-    before = stage({"rules": ["a", "b"], "limit": 1}, {"dialogues": stage(name="dialogue-1")})
+    dialogues = stage(name="dialogue-1")
+    execute(dialogues, tmp_path, OneEngine())
+    before = stage({"rules": ["a", "b"], "limit": 1}, {"dialogues": dialogues})
     execute(before, tmp_path, OneEngine())
     after = stage({"rules": ["a", "c"], "limit": 1}, {"dialogues": stage({"t": 9}, name="dialogue-1")})
     told = changes(after, tmp_path)

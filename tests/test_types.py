@@ -7,8 +7,8 @@ import pytest
 from places import TEST_DATA
 from rows import RIGHT, WRONG, graded, kept
 
+from dpr_mini.files.rows import read_json, read_rows
 from dpr_mini.scoring.scores import Card, Estimate
-from dpr_mini.store import read_json, read_rows
 from dpr_mini.types import GREEDY, Dialogue, Graded, Kept, Problem, Turn, from_row
 
 ROWS = [(case["version"], case["row"]) for case in read_rows(TEST_DATA / "graded.jsonl")]

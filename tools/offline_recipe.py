@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from dpr_mini import recipe as recipes
-from dpr_mini.store import read_rows, write_rows, write_text
+from dpr_mini.files.rows import read_rows, write_rows, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
 USUAL = [ROOT / "recipes" / name for name in ("smoke.yaml", "smollm2-cpu.yaml")]

@@ -27,6 +27,7 @@ from typing import Any
 from recompute_comparisons import recomputed
 
 from dpr_mini import store
+from dpr_mini.files.rows import read_json, write_json, write_text
 from dpr_mini.reporting import comparison, figures, words
 from dpr_mini.reporting.dialogues import KIND_WORDS
 from dpr_mini.reporting.results import Results
@@ -52,7 +53,7 @@ def publish(run: Path, root: Path = ROOT) -> None:
     folders = {role: run / f for role, f in latest["stages"].items() if role != "report"}
     results = Results({role: f for role, f in folders.items() if (f / store.MANIFEST).exists()})
     seconds = {role: manifest["seconds"] for role, manifest in results.manifests.items()}
-    numbers = {**store.read_json(run / "scorecards.json"), "seconds": seconds}
+    numbers = {**read_json(run / "scorecards.json"), "seconds": seconds}
     _write(root, name, numbers, figure({m.label: m.cards for m in results.models}))
     fill(root / RESULTS_PAGE, name, summary(results, latest["recipe"], sum(seconds.values())))
     if name == DEMO:
@@ -61,9 +62,9 @@ def publish(run: Path, root: Path = ROOT) -> None:
 
 def redraw(scorecards: Path) -> None:
     """Draw a published run's figure again from its numbers, beside them."""
-    models = store.read_json(scorecards)["models"]
+    models = read_json(scorecards)["models"]
     cards = {label: {b: Card.from_row(card) for b, card in m["cards"].items()} for label, m in models.items()}
-    store.write_text(scorecards.with_suffix(".svg"), figure(cards))
+    write_text(scorecards.with_suffix(".svg"), figure(cards))
     print(scorecards.with_suffix(".svg"))
 
 
@@ -76,7 +77,7 @@ def figure(cards: Mapping[str, Mapping[str, Card]]) -> str:
 
 def publish_comparison(file: Path, experiment: str, root: Path = ROOT) -> None:
     """Write what `dpr-mini compare` wrote into the experiment's folder of the checkout `root`, and say where."""
-    numbers, name = store.read_json(file), f"{experiment}/{file.stem}"
+    numbers, name = read_json(file), f"{experiment}/{file.stem}"
     _write(root, name, numbers, file.with_suffix(".svg").read_text(encoding="utf-8"))
     table = comparison.arms(numbers)
     rows = [[cell.replace("\n", " ") for cell in row] for row in table.rows]
@@ -117,8 +118,8 @@ def with_seeds(numbers: dict[str, Any]) -> list[str]:
 
 def _write(root: Path, name: str, numbers: dict[str, Any], svg: str) -> None:
     (root / "bench" / "results" / name).parent.mkdir(exist_ok=True)
-    store.write_json(root / "bench" / "results" / f"{name}.json", numbers)
-    store.write_text(root / "bench" / "results" / f"{name}.svg", svg)
+    write_json(root / "bench" / "results" / f"{name}.json", numbers)
+    write_text(root / "bench" / "results" / f"{name}.svg", svg)
     print(f"{name}: bench/results/{name}.json, .svg")
 
 
@@ -129,7 +130,7 @@ def fill(page: Path, name: str, lines: Sequence[str]) -> None:
     if not marked.search(text):
         print(f"{page.name}: no markers <!-- {name} --> and <!-- end {name} -->, nothing to fill")
         return
-    store.write_text(page, marked.sub(lambda m: "\n".join([m[1].rstrip(), *lines, m[2]]), text))
+    write_text(page, marked.sub(lambda m: "\n".join([m[1].rstrip(), *lines, m[2]]), text))
     print(f"{page.name}: <!-- {name} -->")
 
 

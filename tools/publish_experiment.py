@@ -23,7 +23,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import store
+from dpr_mini.files.rows import read_json, read_rows, write_rows, write_text
 from dpr_mini.recipe import Hypothesis
 from dpr_mini.reporting import comparison as words
 from dpr_mini.reporting import inside, ladder, published
@@ -88,7 +88,7 @@ def publish(runs: Sequence[Path], out: Path, source: Path | None = None, root: P
     source = source or runs[0]
     if lack := [name for name in COPIED if not (source / name).exists()]:
         raise UserError(f"{source} has no {', '.join(lack)}: dpr-mini compare {' '.join(map(str, runs))}")
-    numbers = store.read_json(source / "comparison.json")
+    numbers = read_json(source / "comparison.json")
     if "measured" not in numbers:
         raise UserError(f"{source / 'comparison.json'} is from before it had `measured`: run dpr-mini compare again")
     scored = numbers["arms"][numbers["baseline"]]["scores"]
@@ -104,9 +104,9 @@ def publish(runs: Sequence[Path], out: Path, source: Path | None = None, root: P
         raise UserError(f"rows take {size(files):,} bytes, and {room:,} are left of {LIMIT:,}")
     out.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
-        store.write_text(out / name, (source / name).read_text(encoding="utf-8"))
+        write_text(out / name, (source / name).read_text(encoding="utf-8"))
     opened = sorted(openings(runs), key=lambda row: row["opened"])
-    store.write_rows(out / OPENED, opened)
+    write_rows(out / OPENED, opened)
     rows = out / published.ROWS
     rows.mkdir(exist_ok=True)
     for old in rows.iterdir():
@@ -114,8 +114,8 @@ def publish(runs: Sequence[Path], out: Path, source: Path | None = None, root: P
             old.unlink()
     for name, content in files.items():
         (rows / name).write_bytes(content)
-    store.write_text(out / "experiment.svg", ladder.figure(numbers, PANELS))
-    store.write_text(out / "README.md", readme(numbers, out.name, files, left_out, opened))
+    write_text(out / "experiment.svg", ladder.figure(numbers, PANELS))
+    write_text(out / "README.md", readme(numbers, out.name, files, left_out, opened))
     print(f"{out}: {size(files):,} bytes of rows, {len(opened)} lines of {OPENED}")
     if root:
         fill(root / PAGE, block(numbers, out.name))
@@ -132,7 +132,7 @@ def openings(runs: Sequence[Path]) -> Iterator[dict[str, Any]]:
     """When test sets were opened, of every store."""
     for folder in runs:
         if (folder / OPENED).exists():
-            yield from store.read_rows(folder / OPENED)
+            yield from read_rows(folder / OPENED)
         else:
             print(f"{folder}: no {OPENED}: no test set was opened there")
 
@@ -220,7 +220,7 @@ def fill(page: Path, lines: Sequence[str], mark: str = MARK) -> None:
     text = page.read_text(encoding="utf-8")
     if not marked.search(text):
         raise UserError(f"{page}: no <!-- {mark} --> and <!-- end {mark} --> to fill between")
-    store.write_text(page, marked.sub(lambda m: "\n".join([m[1].rstrip(), *lines, m[2]]), text))
+    write_text(page, marked.sub(lambda m: "\n".join([m[1].rstrip(), *lines, m[2]]), text))
     print(f"{page}: <!-- {mark} -->")
 
 
@@ -229,7 +229,7 @@ def fill(page: Path, lines: Sequence[str], mark: str = MARK) -> None:
 
 def check(folder: Path) -> list[str]:
     """What differs between comparison.json and what its rows give, a line each; [] where all is equal."""
-    numbers, rows = store.read_json(folder / "comparison.json"), published.read(folder / published.ROWS)
+    numbers, rows = read_json(folder / "comparison.json"), published.read(folder / published.ROWS)
     wrong: list[str] = []
     if lone := numbers["arms"].keys() ^ rows.arms.keys():
         return [f"arms that comparison.json or the rows have alone: {', '.join(sorted(lone))}"]

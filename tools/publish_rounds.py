@@ -16,7 +16,7 @@ from typing import Any
 
 from publish_experiment import PAGE, ROOT, fill
 
-from dpr_mini import store
+from dpr_mini.files.rows import read_json, write_text
 from dpr_mini.types import UserError
 
 MARK, ON = "rounds", "countdown"
@@ -71,9 +71,9 @@ def publish(comparison: Path, out: Path, root: Path = ROOT) -> None:
             f"{out if comparison.is_file() else comparison}: not there; bench/rounds.sh writes the first, "
             "tools/publish_experiment.py the folder"
         )
-    numbers = store.read_json(comparison)
+    numbers = read_json(comparison)
     lines = block(numbers, out.name)
-    store.write_text(out / "rounds.json", comparison.read_text(encoding="utf-8"))
+    write_text(out / "rounds.json", comparison.read_text(encoding="utf-8"))
     fill(root / PAGE, lines, MARK)
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from statistics import stdev
 from typing import Any
 
-from dpr_mini import store
+from dpr_mini.files.rows import read_json, write_json, write_text
 from dpr_mini.scoring.crossed import interval, joined, two_sided
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,7 +90,7 @@ def recompute(root: Path) -> dict[str, Any]:
     pages = {p.relative_to(root).as_posix(): p.read_text("utf-8") for form in PAGES for p in sorted(root.glob(form))}
     files = {}
     for file in sorted((root / "bench" / "results").glob("*/comparison*.json")):
-        differences = store.read_json(file)["differences"]
+        differences = read_json(file)["differences"]
         if any("p_sign" not in d for d in differences):
             continue  # its intervals are over problems and seeds already
         rows = [recomputed(d) for d in differences]
@@ -138,8 +138,8 @@ def main() -> None:
         f"training, or of comparisons that are not kept here: {', '.join(found['unmatched'])}.",
     ]
     out = root / "bench" / "results"
-    store.write_json(out / "recomputed.json", found)
-    store.write_text(out / "recomputed.md", "\n".join(lines) + "\n")
+    write_json(out / "recomputed.json", found)
+    write_text(out / "recomputed.md", "\n".join(lines) + "\n")
     print("\n".join(lines[2:]))
 
 

@@ -21,7 +21,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from dpr_mini import store
+from dpr_mini.files.foreign import foreign_rows
+from dpr_mini.files.rows import read_json
 from dpr_mini.reporting import published
 from dpr_mini.reporting.arms import Arm, Comparison, collect
 from dpr_mini.runs import TEST
@@ -60,7 +61,7 @@ def prediction(per_seed: Sequence[float]) -> tuple[float, float]:
 
 def expected(folder: Path, arm: str, seed: int) -> dict[str, Any]:
     """An arm's published score. Raises UserError where nothing can be held against it with this seed."""
-    numbers = store.read_json(folder / "comparison.json")
+    numbers = read_json(folder / "comparison.json")
     if arm not in numbers["arms"]:
         raise UserError(f"{folder} has no arm {arm}; there are: {', '.join(numbers['arms'])}")
     score = numbers["arms"][arm]["scores"].get(BENCHMARK)
@@ -103,7 +104,7 @@ def rerun(store_folder: Path, arm: str, seed: int) -> Comparison:
 
 def same_problems(folder: Path, again: Comparison, arm: str) -> None:
     """Raises UserError unless the rerun was asked what the published arm was asked."""
-    rows = store.foreign_rows(folder / published.ROWS / published.PROBLEMS)
+    rows = foreign_rows(folder / published.ROWS / published.PROBLEMS)
     theirs = {row["problem"] for _, row in rows if row["benchmark"] == BENCHMARK}
     mine = {a.problem_id for of in again.arms[arm].graded.values() for a in of if a.benchmark == BENCHMARK}
     if mine != theirs:

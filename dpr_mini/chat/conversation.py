@@ -16,10 +16,10 @@ from typing import Any
 from dpr_mini.chat.script import Ask, Script
 from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import Completion, Engine, EngineError, Request, RequestError, SamplingParams
+from dpr_mini.files.rows import Rows, append_row, read_rows
 from dpr_mini.machine import progress
 from dpr_mini.recipe import Example, TurnSpec, prompts
 from dpr_mini.recipe.turns import chosen, times
-from dpr_mini.store import Rows, append_row, read_rows
 from dpr_mini.types import Dialogue, Problem, Turn, from_row, identity, seed_for, to_row
 
 FAILURES = "failed.jsonl"  # every answer that an engine failed to give, in a stage's folder

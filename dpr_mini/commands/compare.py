@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dpr_mini import store
+from dpr_mini.files.rows import write_json, write_text
 from dpr_mini.recipe import RecipeError, load
 from dpr_mini.reporting.arms import arrange, collect, registered
 from dpr_mini.reporting.numbers import summary
@@ -29,8 +29,8 @@ def compare(
     out = out or folders[0]
     out.mkdir(parents=True, exist_ok=True)
     numbers = summary(arms, hypotheses)
-    store.write_json(out / "comparison.json", numbers)
-    store.write_text(out / "comparison.md", comparison.page(numbers))
-    store.write_text(out / "comparison.svg", comparison.figure(numbers))
+    write_json(out / "comparison.json", numbers)
+    write_text(out / "comparison.md", comparison.page(numbers))
+    write_text(out / "comparison.svg", comparison.figure(numbers))
     print(comparison.brief(numbers))
     print(f"comparison: {out / 'comparison.md'} (also comparison.json, comparison.svg)")

@@ -10,6 +10,7 @@ from typing import Any
 
 from dpr_mini import store
 from dpr_mini.chat.template import join_text
+from dpr_mini.files.rows import read_rows, write_rows, write_text
 from dpr_mini.recipe.prompts import words
 from dpr_mini.reporting.cards import Lineage, data_card, model_card
 from dpr_mini.runs import read_latest
@@ -69,7 +70,7 @@ def _fill(lineage: Lineage, folder: Path, format: str) -> None:
         for stage in lineage.ends:
             rows = _dialogues(lineage, stage)
             files[f"phase-{stage.rpartition('-')[2]}.jsonl"] = len(rows)
-            store.write_rows(folder / f"phase-{stage.rpartition('-')[2]}.jsonl", rows)
+            write_rows(folder / f"phase-{stage.rpartition('-')[2]}.jsonl", rows)
         card = data_card(lineage, files)
     elif format == "gguf":
         _gguf(lineage, folder / f"{lineage.recipe['name']}-{lineage.ends[0]}-f16.gguf")
@@ -78,7 +79,7 @@ def _fill(lineage: Lineage, folder: Path, format: str) -> None:
         model = lineage.folder(lineage.ends[0]) / "model"
         shutil.copytree(model, folder, ignore=shutil.ignore_patterns("*.gguf"), dirs_exist_ok=True)
         card = model_card(lineage, "transformers")
-    store.write_text(folder / "README.md", card)
+    write_text(folder / "README.md", card)
 
 
 def _gguf(lineage: Lineage, out: Path) -> None:
@@ -91,10 +92,10 @@ def _dialogues(lineage: Lineage, stage: str) -> list[dict[str, Any]]:
     """Kept rows as a training set reads them: the question and the one joined answer. A card names the fields."""
     bridges = words({}, lineage.recipe["dialogue"]["bridges"]).bridges
     folder = lineage.folder(stage)
-    problems = folder.parent / store.read_json(folder / store.MANIFEST)["inputs"]["problems"]
-    by_id = {p.id: p for row in store.read_rows(problems / "rows.jsonl") if (p := from_row(Problem, row))}
+    problems = folder.parent / store.read_manifest(folder)["inputs"]["problems"]
+    by_id = {p.id: p for row in read_rows(problems / "rows.jsonl") if (p := from_row(Problem, row))}
     rows = []
-    for row in store.read_rows(folder / "rows.jsonl"):
+    for row in read_rows(folder / "rows.jsonl"):
         case: Kept = from_row(Kept, row)
         problem = by_id[case.problem_id]
         rows.append(

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from dpr_mini import recipe as recipes
+from dpr_mini.files.foreign import foreign_rows
+from dpr_mini.files.rows import write_rows
 from dpr_mini.grading.golds import FieldError, gold_text, mended, optional, plain, row_id, text_field
 from dpr_mini.grading.grader import given_up
 from dpr_mini.machine.target import writable
@@ -24,7 +26,6 @@ from dpr_mini.recipe import prompts
 from dpr_mini.selection.case import Case, Rule
 from dpr_mini.selection.judging import in_order, judge
 from dpr_mini.selection.rules import Memory, build_rules, objections, refuse, remember
-from dpr_mini.store import foreign_rows, write_rows
 from dpr_mini.types import Dialogue, Finish, Problem, Turn, UserError, digest
 
 # Without --rules and --recipe: what can be said of any answer.

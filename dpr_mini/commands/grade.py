@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args
 
+from dpr_mini.files.foreign import foreign_rows
+from dpr_mini.files.rows import write_rows
 from dpr_mini.grading.golds import FieldError, gold_text, mended, plain, row_id
 from dpr_mini.grading.grader import Grader, given_up
 from dpr_mini.machine.target import writable
-from dpr_mini.store import foreign_rows, write_rows
 from dpr_mini.types import Status, Verdict
 
 

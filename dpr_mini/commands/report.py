@@ -20,5 +20,9 @@ def report(root: Path) -> None:
         raise RunError(f"{root}: nothing to report yet; run {latest['recipe']['name']} again")
     folder = root / latest["stages"]["report"]
     folder.mkdir(exist_ok=True)
+    manifest = store.read_manifest(folder) if (folder / store.MANIFEST).exists() else None
+    (folder / store.MANIFEST).unlink(missing_ok=True)  # not complete while its files change
     reporting.write(folder, complete, latest["recipe"])
+    if manifest:
+        store.write_manifest(folder, manifest)
     publish(root, folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini import store
+from dpr_mini.files.rows import read_rows
 from dpr_mini.runs import RunError, read_latest
 from dpr_mini.types import Dialogue, Drop, Kept, Verdict, from_row
 
@@ -22,7 +23,7 @@ def show_run(root: Path) -> None:
         if not (path / store.MANIFEST).exists():
             print(f"{name:15} {'incomplete' if path.exists() else 'not run'}")
             continue
-        manifest = store.read_json(path / store.MANIFEST)
+        manifest = store.read_manifest(path)
         facts = {k: v for k, v in manifest["metrics"].items() if not isinstance(v, dict | list)}
         print(f"{name:15} {manifest['seconds']:8.1f} s  " + "  ".join(f"{k}={v}" for k, v in facts.items()))
 
@@ -34,17 +35,17 @@ def show_stage(root: Path, name: str, count: int, seed: int | None) -> None:
         raise RunError(f"no stage {name!r}; there are: {', '.join(stages)}")
     folder = root / stages[name]
     if (folder / store.MANIFEST).exists():
-        print(json.dumps(store.read_json(folder / store.MANIFEST)["metrics"], indent=1, ensure_ascii=False))
+        print(json.dumps(store.read_manifest(folder)["metrics"], indent=1, ensure_ascii=False))
     else:
         print(f"{name} is not complete")
     choose = random.Random(seed)
     if (folder / "drops.jsonl").exists():
-        drops: list[Drop] = [from_row(Drop, row) for row in store.read_rows(folder / "drops.jsonl")]
+        drops: list[Drop] = [from_row(Drop, row) for row in read_rows(folder / "drops.jsonl")]
         print("drops by rule:", dict(Counter(d.rule for d in drops).most_common()))
         for drop in choose.sample(drops, min(count, len(drops))):
             print(f"  dropped {drop.dialogue_id} by {drop.rule}: {drop.evidence}")
     if (folder / "rows.jsonl").exists():
-        rows = list(store.read_rows(folder / "rows.jsonl"))
+        rows = list(read_rows(folder / "rows.jsonl"))
         print(f"{len(rows)} rows")
         for row in choose.sample(rows, min(count, len(rows))):
             print("-" * 80)

@@ -15,8 +15,8 @@ import re
 from decimal import Decimal
 from typing import Any
 
+from dpr_mini.files.foreign import Numeral
 from dpr_mini.grading.reading import extract
-from dpr_mini.store import Numeral
 from dpr_mini.types import UserError
 
 WRITTEN_OUT = 400  # digits: a longer number keeps its power of ten

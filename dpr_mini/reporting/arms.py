@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from dpr_mini import store
+from dpr_mini.files.rows import read_rows
 from dpr_mini.recipe import Hypothesis
 from dpr_mini.runs import ARMS, LATEST, TEST, RunError, evaluations, read_latest
 from dpr_mini.scoring.crossed import crossed, matrix, mean_squares, spread
@@ -58,7 +59,7 @@ class Run:
         return name in self.stages and (self.stages[name] / store.MANIFEST).exists()
 
     def manifest(self, name: str) -> dict[str, Any]:
-        return store.read_json(self.stages[name] / store.MANIFEST)
+        return store.read_manifest(self.stages[name])
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Arm:
 
     @staticmethod
     def _rows(files: Mapping[int, Sequence[Path]]) -> dict[int, list[Graded]]:
-        return {s: [Graded.from_row(row) for f in each for row in store.read_rows(f)] for s, each in files.items()}
+        return {s: [Graded.from_row(row) for f in each for row in read_rows(f)] for s, each in files.items()}
 
 
 @dataclass(frozen=True, slots=True)

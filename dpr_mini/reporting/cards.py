@@ -14,13 +14,14 @@ from typing import Any
 
 import yaml
 
+from dpr_mini.files.rows import read_rows
 from dpr_mini.models.resolve import EMBEDDED
 from dpr_mini.recipe import prompts
 from dpr_mini.reporting.document import Block, Fold, Points, Section, Table, Text, render
 from dpr_mini.reporting.words import brackets, change, flat, full_cell, p_value, size
 from dpr_mini.scoring.scores import Card
 from dpr_mini.scoring.stats import compare, subset
-from dpr_mini.store import MANIFEST, read_json, read_rows
+from dpr_mini.store import MANIFEST, read_manifest
 from dpr_mini.types import ALL, Graded
 
 EMBEDDED_ON_HUB, EMBEDDED_LICENCE = "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
@@ -52,7 +53,7 @@ class Lineage:
 
         def visit(folder: Path) -> None:
             if folder.name not in manifests:
-                manifest = read_json(folder / MANIFEST)
+                manifest = read_manifest(folder)
                 for role, name in manifest["inputs"].items():
                     if not role.startswith("like "):  # another run's stage, of which only a count was read
                         visit(folder.parent / name)
@@ -83,9 +84,9 @@ class Lineage:
         """ "base" or a training stage's name -> the folder of its evaluation, for what this lineage is made of."""
         folders = {}
         for path in (self.root / folder for folder in self.latest["stages"].values()):
-            if not (path / MANIFEST).exists() or "cards" not in (manifest := read_json(path / MANIFEST))["metrics"]:
+            if not (path / MANIFEST).exists() or "cards" not in (manifest := read_manifest(path))["metrics"]:
                 continue
-            answers = read_json(path.parent / manifest["inputs"]["answers"] / MANIFEST)
+            answers = read_manifest(path.parent / manifest["inputs"]["answers"])
             model = answers["inputs"].get("model")
             if model is None or model in self.stages:
                 folders["base" if model is None else self.stages[model]["stage"]] = path
@@ -200,7 +201,7 @@ def _scores(lineage: Lineage, stage: str) -> list[Block]:
 
 def _cards(evaluation: Path) -> dict[str, Card]:
     """The score cards of an evaluation's folder, by benchmark."""
-    cards = read_json(evaluation / MANIFEST)["metrics"]["cards"]
+    cards = read_manifest(evaluation)["metrics"]["cards"]
     return {name: Card.from_row(card) for name, card in cards.items()}
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from dpr_mini import store
 from dpr_mini.chat.template import attempts
+from dpr_mini.files.rows import read_rows
 from dpr_mini.reporting.arms import Arm, Run
 from dpr_mini.types import Kept, digest, from_row
 
@@ -62,8 +62,8 @@ def contents(run: Run, manifests: Mapping[str, Mapping[str, Any]]) -> int:
         bridges = manifests[kept]["config"]["bridges"]
         used = None
         if packed in manifests:
-            used = {i for row in store.read_rows(run.stages[packed] / "rows.jsonl") for i in row["samples"]}
-        for row in store.read_rows(run.stages[kept] / "rows.jsonl"):
+            used = {i for row in read_rows(run.stages[packed] / "rows.jsonl") for i in row["samples"]}
+        for row in read_rows(run.stages[kept] / "rows.jsonl"):
             case = from_row(Kept, row)
             if used is None or case.id in used:
                 parts = [part for turn in case.dialogue.turns for part in attempts(turn.text, bridges)]

@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini import store
+from dpr_mini.files.foreign import foreign_rows
+from dpr_mini.files.rows import read_json
 from dpr_mini.reporting.arms import Comparison
 from dpr_mini.scoring.measures import first
 from dpr_mini.types import ALL, Graded, Traced, UserError, Verdict
@@ -183,14 +185,14 @@ class RowsComparison(Comparison):
 
 def read(folder: Path) -> RowsComparison:
     """What `files` wrote into a folder, as a comparison. Raises UserError for a file that is missing or broken."""
-    index = store.read_json(folder / INDEX)
+    index = read_json(folder / INDEX)
     problems: dict[str, list[Row]] = {}
-    for _, row in store.foreign_rows(folder / PROBLEMS):
+    for _, row in foreign_rows(folder / PROBLEMS):
         problems.setdefault(row["benchmark"], []).append(row)
     arms = {}
     for name, seeds in index["arms"].items():
         found: dict[str, dict[int, list[Graded]]] = {k: {} for k in (SAMPLED, GREEDY_KIND, REDRAWN_KIND)}
-        lines = store.foreign_rows(folder / f"{name}.jsonl.gz")
+        lines = foreign_rows(folder / f"{name}.jsonl.gz")
         shapes = [_judged(shape) for shape in next(lines)[1]["shapes"]]
         for where, row in lines:
             answers = _answers(row, problems.get(row["benchmark"], []), shapes, where)

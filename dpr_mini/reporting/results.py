@@ -14,9 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from dpr_mini.files.rows import read_rows
 from dpr_mini.scoring.scores import Card
 from dpr_mini.scoring.stats import Difference, Measure, compare, official, subset
-from dpr_mini.store import MANIFEST, read_json, read_rows
+from dpr_mini.store import MANIFEST, read_manifest
 from dpr_mini.types import ALL, Drop, Graded, Kept, from_row
 
 Word = Literal["improved", "got worse", "no change shown", "too few problems"]
@@ -96,7 +97,7 @@ class Results:
 
     @cached_property
     def manifests(self) -> dict[str, dict[str, Any]]:
-        return {role: read_json(folder / MANIFEST) for role, folder in self.at.items()}
+        return {role: read_manifest(folder) for role, folder in self.at.items()}
 
     def metrics(self, role: str) -> dict[str, Any]:
         return self.manifests[role]["metrics"]

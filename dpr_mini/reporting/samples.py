@@ -10,10 +10,10 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
+from dpr_mini.files.rows import StoreError
 from dpr_mini.reporting.document import Sample, Samples
 from dpr_mini.reporting.results import ANSWERS, Results, inside_bin
 from dpr_mini.selection.judging import PREFIX
-from dpr_mini.store import StoreError
 from dpr_mini.types import Dialogue, Graded, Verdict, digest, from_row
 
 Key = tuple[str, ...]

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from dpr_mini.files.foreign import foreign_rows
 from dpr_mini.recipe import Recipe, SamplingConfig
 from dpr_mini.sampling import budgets
 from dpr_mini.sampling.budgets import TARGETS, BudgetError, Counts, Floats, Ints, bin_of
-from dpr_mini.store import Stage, foreign_rows
+from dpr_mini.store import Stage
 from dpr_mini.types import Difficulty, UserError
 
 Start = Callable[[np.random.Generator], tuple[Floats, Counts]]  # true pass rates, and the counts of a probe of them

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from dpr_mini import tasks
 from dpr_mini.chat.template import first_attempt, join_text, standing_text
+from dpr_mini.files.rows import StoreError
 from dpr_mini.grading.grader import Grader
 from dpr_mini.machine import progress
 from dpr_mini.recipe import GraderConfig
 from dpr_mini.selection import behaviours
 from dpr_mini.selection.case import Case, kind_of, task_kind
 from dpr_mini.selection.masking import wrong_first
-from dpr_mini.store import StoreError
 from dpr_mini.types import Dialogue, Executed, Problem, Verdict, digest
 
 JOINED, ATTEMPT = -1, -2  # where a turn's number would stand: the whole chain, what is before the first bridge

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from dpr_mini.files.rows import StoreError
 from dpr_mini.selection.case import Case
-from dpr_mini.store import StoreError
 from dpr_mini.types import Drop, digest
 
 

@@ -13,9 +13,10 @@ from typing import Any
 from dpr_mini.chat.asking import Asking, asked
 from dpr_mini.chat.conversation import Conversation, run_dialogues, usage
 from dpr_mini.engines.base import described
+from dpr_mini.files.rows import read_rows, write_rows
 from dpr_mini.recipe import RedrawConfig, prompts
 from dpr_mini.scoring.redraw import counted, needed, read_check
-from dpr_mini.store import Kind, Settings, Work, read_rows, write_rows
+from dpr_mini.store import Kind, Settings, Work
 from dpr_mini.types import GREEDY, Dialogue, UserError, from_row, seed_for, to_row
 
 NEXT = "Answer:"  # where another attempt begins the check is over

@@ -16,11 +16,12 @@ import numpy as np
 
 from dpr_mini.chat.conversation import Conversation, Generation, run_dialogues, usage
 from dpr_mini.engines.base import SamplingParams, described
+from dpr_mini.files.rows import read_rows, write_rows
 from dpr_mini.grading.grader import Grader, given_up
 from dpr_mini.recipe import GraderConfig, ProbeConfig, SamplingConfig, prompts
 from dpr_mini.sampling import budgets
 from dpr_mini.sampling.budgets import RATES, Counts, bin_of
-from dpr_mini.store import Kind, Settings, Work, read_problems, read_rows, write_rows
+from dpr_mini.store import Kind, Settings, Work, read_problems
 from dpr_mini.types import Budget, Dialogue, Difficulty, Problem, from_row, seed_for, to_row
 
 

@@ -15,13 +15,14 @@ from typing import Any
 from dpr_mini.chat.asking import Asking, asked
 from dpr_mini.chat.conversation import out_of_room, run_dialogues, usage
 from dpr_mini.engines.base import described
+from dpr_mini.files.rows import StoreError, read_rows, write_rows
 from dpr_mini.grading.grader import given_up
 from dpr_mini.recipe import GraderConfig, RecipeError
 from dpr_mini.recipe.turns import adaptive
 from dpr_mini.scoring.anatomy import anatomies
 from dpr_mini.scoring.card import score_all
 from dpr_mini.scoring.graded import grade
-from dpr_mini.store import Kind, Settings, StoreError, Work, read_rows, write_rows
+from dpr_mini.store import Kind, Settings, Work
 from dpr_mini.types import GREEDY, Dialogue, from_row, seed_for
 
 

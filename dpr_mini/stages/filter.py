@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any
 
+from dpr_mini.files.rows import StoreError, read_rows, write_rows
 from dpr_mini.grading.grader import given_up
 from dpr_mini.recipe import FilterConfig, GraderConfig
 from dpr_mini.selection import behaviours, mix
@@ -20,7 +21,7 @@ from dpr_mini.selection.case import KINDS, Case, Rule
 from dpr_mini.selection.judging import PREFIX, in_order, judge, prefix
 from dpr_mini.selection.masking import wrong_attempts
 from dpr_mini.selection.rules import Memory, build_rules, objections, refuse, remember
-from dpr_mini.store import Kind, Settings, StoreError, Work, read_problems, read_rows, write_rows
+from dpr_mini.store import Kind, Settings, Work, read_problems
 from dpr_mini.types import Dialogue, Drop, Kept, from_row
 
 DRAWN = ("dialogues", "probed", "sampled")  # roles of the stages whose dialogues are filtered

@@ -15,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from dpr_mini import recipe, store
+from dpr_mini import recipe
 from dpr_mini.chat import template as chat
+from dpr_mini.files.rows import StoreError, read_rows, write_rows
 from dpr_mini.selection.controls import controlled, wrong_spans
 from dpr_mini.selection.masking import wrong_first
 from dpr_mini.store import Kind, Settings, Work
@@ -147,7 +148,7 @@ def run(work: Work) -> dict[str, Any]:
     total = work.measured("trained_tokens") if measured else config.trained_tokens
     budget = math.ceil(total / settings.epochs) if total else None  # trained tokens of one epoch
     samples, drops, longest = [], [], 0
-    for row in store.read_rows(kept_folder / "rows.jsonl"):
+    for row in read_rows(kept_folder / "rows.jsonl"):
         case: Kept = from_row(Kept, row)
         if config.executed and not case.verifier:
             raise UserError(f"pack.{config.executed} reads a task's chains; the problem of {case.id} has no verifier")
@@ -174,9 +175,9 @@ def run(work: Work) -> dict[str, Any]:
             drops.append(Drop(sample.id, "too_long", evidence))
         else:
             samples.append(sample)
-    store.write_rows(folder / "drops.jsonl", [asdict(d) for d in drops])
+    write_rows(folder / "drops.jsonl", [asdict(d) for d in drops])
     if not samples:
-        raise store.StoreError(
+        raise StoreError(
             f"{folder.name}: no sample left to train on: {kept_folder.name} kept {len(drops)}, "
             f"dropped here {len(drops)} (longest {longest} tokens, pack.tokens_per_row {config.tokens_per_row})"
         )
@@ -187,7 +188,7 @@ def run(work: Work) -> dict[str, Any]:
     if rows:
         packs = packs[:rows]  # they may need one more, as none is quite full
         used = in_rows(used, packs)
-    store.write_rows(folder / "rows.jsonl", ({"id": f"row-{i:06d}", **asdict(p)} for i, p in enumerate(packs)))
+    write_rows(folder / "rows.jsonl", ({"id": f"row-{i:06d}", **asdict(p)} for i, p in enumerate(packs)))
     tokens = sum(len(p.ids) for p in packs)
     return {
         "rows": len(packs),

@@ -15,10 +15,11 @@ from dpr_mini import tasks
 from dpr_mini.chat.asking import Asking, asked
 from dpr_mini.chat.conversation import run_dialogues, usage
 from dpr_mini.engines.base import described
+from dpr_mini.files.rows import read_rows, write_rows
 from dpr_mini.recipe import GraderConfig, PlantedConfig
 from dpr_mini.scoring.anatomy import part
 from dpr_mini.scoring.graded import grade
-from dpr_mini.store import Kind, Settings, Work, read_rows, write_rows
+from dpr_mini.store import Kind, Settings, Work
 from dpr_mini.types import GREEDY, Dialogue, Executed, Graded, Problem, UserError, digest, from_row, seed_for, to_row
 
 Prefix = Literal["right", "wrong"]

@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 
 from dpr_mini import tasks
+from dpr_mini.files.foreign import Numeral, foreign_rows
+from dpr_mini.files.rows import StoreError, write_rows
 from dpr_mini.grading.golds import gold_text, optional, text_field
 from dpr_mini.models.resolve import file_digest
 from dpr_mini.recipe import ProblemsConfig, Recipe, Source
 from dpr_mini.recipe.problems import shrunk
 from dpr_mini.selection.overlap import NearDuplicates, NGram
-from dpr_mini.store import Kind, Numeral, Settings, StoreError, Work, foreign_rows, write_rows
+from dpr_mini.store import Kind, Settings, Work
 from dpr_mini.types import Drop, Problem, UserError, digest, identity, to_row
 
 _OVERDRAW = 20  # a generator may be asked for this many times its count before it counts as exhausted

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from dpr_mini.files.rows import read_rows, write_rows
 from dpr_mini.recipe import RedrawConfig
 from dpr_mini.scoring.card import score_all
 from dpr_mini.scoring.redraw import Check, redraw
 from dpr_mini.scoring.stats import estimate, pass_rates, subset
-from dpr_mini.store import Kind, Settings, Work, read_rows, write_rows
+from dpr_mini.store import Kind, Settings, Work
 from dpr_mini.types import Graded, from_row, to_row
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpr_mini.files.rows import write_json, write_text
 from dpr_mini.reporting import anatomy, answers, data, dialogues, samples
 from dpr_mini.reporting.accuracy import format_or_arithmetic, headline, verdicts
 from dpr_mini.reporting.conditions import conditions, scorecards, summary
@@ -19,7 +20,7 @@ from dpr_mini.reporting.document import Section, render
 from dpr_mini.reporting.front import front, lead
 from dpr_mini.reporting.results import Results
 from dpr_mini.reporting.summaries import fold
-from dpr_mini.store import Kind, Settings, Work, write_json, write_text
+from dpr_mini.store import Kind, Settings, Work
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,13 @@ from dpr_kernels.attention import register
 from torch import Tensor, nn
 
 from dpr_mini import recipe
+from dpr_mini.files import durable
+from dpr_mini.files.rows import StoreError, read_json, write_json
 from dpr_mini.machine import progress
 from dpr_mini.training import TrainError
 from dpr_mini.training.checkpoints import disk_errors
 
+LISTING = "model-files.json"  # beside the saved model: its files with size and sha256
 TOKENIZER = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*"]
 LAYERS = {"dpr_kernels": "auto", "liger": "liger", "plain": None}  # backend -> whose norms, MLPs and rotations
 ADAPTER = "default"  # peft's name for the only one
@@ -196,7 +199,10 @@ def _dequantised(weight: Tensor) -> Tensor:
 
 
 def save_model(path: Path, model: nn.Module, source: Path, dtype: torch.dtype) -> None:
-    """A complete Hugging Face folder at `path`, or nothing: it is written beside and moved in one step."""
+    """A complete Hugging Face folder at `path`, or nothing: it is written beside, synced and moved in one step.
+
+    A listing of its files stands beside it: `saved` holds the folder against that.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     if temporary.exists():
         shutil.rmtree(temporary)
@@ -206,7 +212,20 @@ def save_model(path: Path, model: nn.Module, source: Path, dtype: torch.dtype) -
     for pattern in TOKENIZER:
         for file in source.glob(pattern):
             shutil.copy2(file, temporary / file.name)
+    write_json(path.with_name(LISTING), durable.seal(temporary))
     os.replace(temporary, path)
+    durable.sync(path.parent)
+
+
+def saved(path: Path) -> bool:
+    """Whether `save_model` has finished. Raises StoreError where the folder is not what it left."""
+    if not path.exists():
+        return False
+    again = f"delete {path} to train it again"
+    listing = path.with_name(LISTING)
+    if listing.exists() and (found := durable.damage(path, read_json(listing, again), content=lambda name: True)):
+        raise StoreError(f"{found[0]}: {found[1]}: damaged since; {again}")
+    return True
 
 
 def choose_dtype(config: recipe.TrainConfig, device: torch.device) -> tuple[torch.dtype, str]:

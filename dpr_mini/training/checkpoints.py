@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import errno
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from dpr_mini import store
+from dpr_mini.files import durable
+from dpr_mini.files.rows import Rows, StoreError, read_json, read_rows, write_json, write_rows
 from dpr_mini.training.optimiser import Optimiser
+from dpr_mini.types import UserError, digest
+
+PREFIX, TRAINER = "checkpoint-", "trainer.json"
+AGAIN = "delete the checkpoint's folder: training starts again without it"
 
 
 def trainable(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
@@ -22,14 +28,23 @@ def trainable(model: nn.Module) -> Iterable[tuple[str, nn.Parameter]]:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints, newest last. Incomplete ones are deleted: trainer.json is written last."""
+    """Complete checkpoints, newest last. Incomplete ones are deleted: trainer.json is written last.
+
+    Raises StoreError for a folder of that name that is none of ours.
+    """
     folders = []
-    for path in folder.glob("checkpoint-*"):
-        if (path / "trainer.json").exists():
+    for path in folder.glob(f"{PREFIX}*"):
+        if path.is_symlink() or not path.name.removeprefix(PREFIX).isdecimal():
+            raise StoreError(f"{path}: not a checkpoint of this training; move it away")
+        if (path / TRAINER).exists():
             folders.append(path)
         else:
             shutil.rmtree(path)
-    return sorted(folders, key=lambda p: int(p.name.removeprefix("checkpoint-")))
+    return sorted(folders, key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix(PREFIX))
 
 
 def save_checkpoint(folder: Path, step: int, epoch: int, model: nn.Module, optimiser: Optimiser) -> None:
@@ -39,7 +54,8 @@ def save_checkpoint(folder: Path, step: int, epoch: int, model: nn.Module, optim
     with disk_errors():
         save_file({name: p.detach() for name, p in trainable(model)}, path / "model.safetensors")
         save_file(optimiser.state(), path / "optimizer.safetensors")
-    store.write_json(path / "trainer.json", {"step": step, "epoch": epoch, "torch": torch.__version__})
+    trainer = {"step": step, "epoch": epoch, "torch": torch.__version__}
+    write_json(path / TRAINER, trainer | {"files": durable.seal(path), "digest": _digest(trainer)})
     for old in checkpoints(folder)[:-1]:
         shutil.rmtree(old)
 
@@ -48,19 +64,51 @@ def resume(folder: Path, model: nn.Module, optimiser: Optimiser) -> int:
     """Load the newest complete checkpoint, cut metrics.jsonl back to it, and return the steps that are done."""
     folders, done = checkpoints(folder), 0
     if folders:
-        done = store.read_json(folders[-1] / "trainer.json")["step"]
-        weights = load_file(folders[-1] / "model.safetensors")
-        with torch.no_grad():
-            for name, p in trainable(model):
-                p.copy_(weights[name])
-        optimiser.load(load_file(folders[-1] / "optimizer.safetensors"))
+        done = _read_trainer(folders[-1])["step"]
+        with _checkpoint_errors(folders[-1]):
+            weights = load_file(folders[-1] / "model.safetensors")
+            with torch.no_grad():
+                for name, p in trainable(model):
+                    p.copy_(weights[name])
+            optimiser.load(load_file(folders[-1] / "optimizer.safetensors"))
         print(f"train: resumed after step {done} from {folders[-1].name}")
     log = folder / "metrics.jsonl"
     if log.exists():
-        with store.Rows(log, "step"):  # cuts a partial line
-            rows = [row for row in store.read_rows(log) if row["step"] < done]
-        store.write_rows(log, rows)
+        with Rows(log, "step"):  # cuts a partial line
+            rows = [row for row in read_rows(log) if row["step"] < done]
+        write_rows(log, rows)
     return done
+
+
+def _digest(trainer: dict[str, Any]) -> str:
+    return digest(*(trainer[name] for name in ("step", "epoch", "torch")))
+
+
+def _read_trainer(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself, held against its name and its files. Raises StoreError where they differ."""
+    path = checkpoint / TRAINER
+    trainer = read_json(path, AGAIN)
+    if trainer.get("step") != _step(checkpoint) or "epoch" not in trainer or "torch" not in trainer:
+        raise StoreError(f"{path}: step {trainer.get('step')!r} in {checkpoint.name}: not what was written; {AGAIN}")
+    if "digest" in trainer and trainer["digest"] != _digest(trainer):
+        raise StoreError(f"{path}: not what was written; {AGAIN}")
+    if found := durable.damage(checkpoint, trainer.get("files", {}), content=lambda name: True):
+        raise StoreError(f"{found[0]}: {found[1]}: damaged since; {AGAIN}")
+    if trainer["torch"] != torch.__version__:
+        now = torch.__version__
+        print(f"train: {checkpoint.name} is of torch {trainer['torch']}, not {now}: last digits will differ")
+    return trainer
+
+
+@contextmanager
+def _checkpoint_errors(checkpoint: Path) -> Iterator[None]:
+    """A checkpoint that cannot be read, or is another model's, is one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (SafetensorError, OSError, RuntimeError, KeyError, ValueError) as error:
+        raise StoreError(f"{checkpoint}: not a checkpoint of this model ({error}); {AGAIN}") from error
 
 
 @contextmanager
@@ -69,6 +117,6 @@ def disk_errors() -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        if f"os error {errno.ENOSPC}" in str(error):
-            raise OSError(errno.ENOSPC, str(error)) from error
+        if number := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(number[1]), str(error)) from error
         raise

@@ -19,26 +19,27 @@ def main(path: Path) -> None:
         import unsloth  # noqa: F401  before torch and transformers are loaded: it patches them
     import torch
 
-    from dpr_mini import recipe, store
+    from dpr_mini import recipe
+    from dpr_mini.files.rows import write_json
     from dpr_mini.training.process import RESULT
     from dpr_mini.types import UserError
 
-    result, code = path.with_name(RESULT), 1
     try:
         see_the_gpu(job)
-        store.write_json(result, {"metrics": _work(job, recipe.TrainConfig.model_validate(job["config"]))})
-        code = 0
+        result: dict[str, Any] = {"metrics": _work(job, recipe.TrainConfig.model_validate(job["config"]))}
     except UserError as error:
-        store.write_json(result, {"error": str(error)})
+        result = {"error": str(error)}
     except torch.OutOfMemoryError as error:
         why = str(error).splitlines()[0]
         fix = "dpr-mini plan RECIPE says what takes the memory and which switch saves it"
-        store.write_json(result, {"error": f"out of GPU memory: {why}; {fix}"})
+        result = {"error": f"out of GPU memory: {why}; {fix}"}
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        store.write_json(result, {"error": str(error), "errno": error.errno})
-    sys.exit(code)
+        result = {"error": error.strerror or str(error), "errno": error.errno or errno.EIO, "file": error.filename}
+    try:
+        write_json(path.with_name(RESULT), result)
+    except OSError as error:  # the parent learns of it by the exit code
+        sys.exit(f"train: {result.get('error', 'trained')}; its result cannot be written: {error}")
+    sys.exit(0 if "metrics" in result else 1)
 
 
 def _work(job: dict[str, Any], config: Any) -> dict[str, Any]:

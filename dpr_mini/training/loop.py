@@ -22,16 +22,17 @@ import torch
 from dpr_kernels import linear_cross_entropy
 from torch import Tensor, nn
 
-from dpr_mini import recipe, store
+from dpr_mini import recipe
+from dpr_mini.files.rows import Rows, read_as, read_rows
 from dpr_mini.machine import mkl, progress
 from dpr_mini.machine.facts import peak_rss_gib
 from dpr_mini.training import TrainError, unsloth
-from dpr_mini.training.build import choose_dtype, load, save_model
+from dpr_mini.training.build import choose_dtype, load, save_model, saved
 from dpr_mini.training.checkpoints import checkpoints, resume, save_checkpoint, trainable
 from dpr_mini.training.flops import Ceiling, Flops, overall
 from dpr_mini.training.optimiser import Optimiser
 from dpr_mini.training.track import Tracker, tracker
-from dpr_mini.types import Pack, from_row, seed_for
+from dpr_mini.types import Pack, seed_for
 
 
 def run(folder: Path, packs: Path, model_dir: Path, config: recipe.TrainConfig, seed: int) -> dict[str, Any]:
@@ -46,8 +47,8 @@ def run(folder: Path, packs: Path, model_dir: Path, config: recipe.TrainConfig, 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype, reason = choose_dtype(config, device)
     log, final = folder / "metrics.jsonl", folder / "model"
-    if not final.exists():
-        rows = [Row.of(from_row(Pack, r)) for r in store.read_rows(packs / "rows.jsonl")]
+    if not saved(final):
+        rows = [Row.of(pack) for pack in read_as(Pack, packs / "rows.jsonl")]
         if not rows:
             raise TrainError(f"{packs / 'rows.jsonl'}: no rows to train on")
         print(f"train: {config.mode} on {config.backend}, {_name(dtype)} matmuls ({reason}), on {device}")
@@ -56,6 +57,7 @@ def run(folder: Path, packs: Path, model_dir: Path, config: recipe.TrainConfig, 
             model = unsloth.load(model_dir, config, dtype, max(len(row.ids) for row in rows))
         else:
             model = load(model_dir, config, dtype, device)
+        _within(rows, model.get_input_embeddings().num_embeddings)
         optimiser = Optimiser(trainable(model), config, seed)
         done = resume(folder, model, optimiser)
         with tracker(config.report_to, folder, config.model_dump(mode="json")) as report:
@@ -63,12 +65,24 @@ def run(folder: Path, packs: Path, model_dir: Path, config: recipe.TrainConfig, 
         save_model(final, model, model_dir, getattr(torch, config.save_dtype))
     for checkpoint in checkpoints(folder):  # the model is complete: they are of no more use
         shutil.rmtree(checkpoint)
+    with Rows(log, "step"):  # holds the steps against what was synced
+        pass
     return summary(log, config) | {"dtype": _name(dtype), "dtype_reason": reason}
+
+
+def _within(rows: Sequence[Row], vocabulary: int) -> None:
+    """Raises TrainError for a token id that the model has no embedding of: on a GPU its error names nothing."""
+    for row in rows:
+        if int(row.ids.max()) >= vocabulary or int(row.ids.min()) < 0:
+            raise TrainError(
+                f"a row has token id {int(row.ids.max())}, the model has {vocabulary} embeddings: rows of another "
+                f"tokenizer; samples {', '.join(row.samples)}"
+            )
 
 
 def summary(log: Path, config: recipe.TrainConfig) -> dict[str, Any]:
     """What a finished training's metrics.jsonl comes to, and the memory it took."""
-    steps = list(store.read_rows(log))
+    steps = list(read_rows(log))
     seconds = sum(s["seconds"] for s in steps)
     return {
         "steps": len(steps),
@@ -107,7 +121,7 @@ def fit(
     if config.update_in_backward:
         optimiser.update_in_backward()
     bar = progress.bar(total=len(plan), initial=done, unit="step", desc="train")
-    with store.Rows(log, "step") as metrics, bar:
+    with Rows(log, "step") as metrics, bar:
         for step, (epoch, batch) in enumerate(plan[done:], done):
             begun = time.perf_counter()
             torch.manual_seed(seed_for(seed, "train", step))  # for a model with dropout: a resumed step draws the same

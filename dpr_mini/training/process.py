@@ -18,7 +18,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import recipe, store
+from dpr_mini import recipe
+from dpr_mini.files.rows import read_json, write_json
 from dpr_mini.machine import gpus, guard
 from dpr_mini.training import TrainError
 
@@ -58,7 +59,7 @@ def train(
 def run(folder: Path, job: dict[str, Any], config: recipe.TrainConfig, gpu: bool) -> dict[str, Any]:
     """Run `job` for `folder` in the interpreter that `config` asks for; what the child returns. Raises TrainError."""
     python, environment = _interpreter(config, folder)
-    store.write_json(folder / JOB, job | {"folder": str(folder), "gpu": gpu})
+    write_json(folder / JOB, job | {"folder": str(folder), "gpu": gpu})
     (folder / RESULT).unlink(missing_ok=True)
     command = [sys.executable, "-I", guard.__file__, python, "-m", "dpr_mini.training.child", str(folder / JOB)]
     # a session of its own: Ctrl-C is the parent's to pass on, once
@@ -69,9 +70,9 @@ def run(folder: Path, job: dict[str, Any], config: recipe.TrainConfig, gpu: bool
     finally:
         child.stdin.close()  # the guard ends what is still there: first politely, then for good
         child.wait()
-    result = store.read_json(folder / RESULT) if (folder / RESULT).exists() else {}
+    result = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
     if "errno" in result:
-        raise OSError(result["errno"], result["error"])
+        raise OSError(result["errno"], result["error"], result.get("file"))
     if code or "metrics" not in result:
         raise TrainError(result.get("error") or _ended(code))
     return result["metrics"]

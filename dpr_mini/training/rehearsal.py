@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import store
+from dpr_mini.files.rows import write_rows
 from dpr_mini.models.resolve import EMBEDDED, local_folder
 from dpr_mini.models.shapes import config_for
 from dpr_mini.recipe import Recipe, TrainConfig
@@ -136,7 +136,7 @@ def steps(folder: Path, job: dict[str, Any], config: TrainConfig) -> dict[str, A
         model = _saved(folder / "start", shape, device, job)
         (folder / "packs").mkdir()
         rows = ({"id": f"row-{i}", **to_row(pack)} for i, pack in enumerate(packs))
-        store.write_rows(folder / "packs" / "rows.jsonl", rows)
+        write_rows(folder / "packs" / "rows.jsonl", rows)
         return train.run(folder, folder / "packs", model, config, job["seed"]) | layers
     dtype, reason = build.choose_dtype(config, device)
     print(f"train: {config.mode} on {config.backend}, {dtype} matmuls ({reason}), on {device}", flush=True)

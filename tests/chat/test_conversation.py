@@ -12,8 +12,8 @@ from scripted import ScriptedEngine, fan_out
 from dpr_mini.chat.conversation import FAILED, FAILURES, Conversation, Failure, converse, run_dialogues, usage
 from dpr_mini.chat.template import Template, attempts, first_attempt, join_text, spelled, to_sample
 from dpr_mini.engines.base import EngineError, RequestError, SamplingParams
+from dpr_mini.files.rows import read_rows
 from dpr_mini.stages import dialogue as stage
-from dpr_mini.store import read_rows
 from dpr_mini.types import Dialogue, Problem, Turn, UserError
 
 SAMPLING = SamplingParams(40)

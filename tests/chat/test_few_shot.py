@@ -10,11 +10,11 @@ from scripted import ScriptedEngine
 
 from dpr_mini.chat.conversation import examples
 from dpr_mini.chat.template import Template, to_sample
+from dpr_mini.files.rows import read_rows
 from dpr_mini.grading.grader import Grader
 from dpr_mini.pipeline import build
 from dpr_mini.planning.capacity import shown
 from dpr_mini.recipe import DialogueConfig, EvaluateConfig, Example, RecipeError, load, prompts
-from dpr_mini.store import read_rows
 from dpr_mini.types import Dialogue, Problem, from_row, identity
 
 EASY, HARD = Problem("p0", "t", "the cat?", "1", "easy"), Problem("p1", "t", "the mat?", "2", "hard")

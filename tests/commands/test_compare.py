@@ -15,13 +15,13 @@ from experiment import PROBLEMS, answers, graded, make
 from places import ROOT
 
 from dpr_mini.commands.compare import compare
+from dpr_mini.files.rows import append_row, write_json
 from dpr_mini.recipe import Hypothesis
 from dpr_mini.reporting import comparison
 from dpr_mini.reporting.arms import EASY, HARD, arrange, collect
 from dpr_mini.reporting.hypotheses import examine
 from dpr_mini.reporting.numbers import summary
 from dpr_mini.runs import RunError
-from dpr_mini.store import append_row, write_json
 from dpr_mini.types import Graded, UserError
 
 

@@ -21,9 +21,10 @@ from dpr_mini import engines
 from dpr_mini.chat.template import Template
 from dpr_mini.cli import app
 from dpr_mini.commands import export as release
+from dpr_mini.files.rows import read_json, read_rows, write_json
 from dpr_mini.models.resolve import EMBEDDED
 from dpr_mini.reporting.cards import Lineage, model_card, without_paths
-from dpr_mini.store import read_json, read_rows, write_json
+from dpr_mini.store import write_manifest
 from dpr_mini.training import process
 from dpr_mini.types import UserError
 
@@ -173,7 +174,7 @@ def test_base_model_and_licence_where_they_are_known(copied):
     assert "base_model: HuggingFaceTB/SmolLM2-135M-Instruct" in embedded and "license: apache-2.0" in embedded
     manifest = read_json(folder_of(copied, "dialogue-1") / "stage.json")
     manifest["config"]["base"] = "org/model@abc"
-    write_json(folder_of(copied, "dialogue-1") / "stage.json", manifest)
+    write_manifest(folder_of(copied, "dialogue-1"), manifest)
     hub = model_card(lineage(copied, name="org/model", revision="abc"), "transformers")
     assert "base_model: org/model" in hub and "license:" not in hub and "that of org/model at revision abc" in hub
 
@@ -192,7 +193,7 @@ def test_a_run_that_shares_its_store_with_others(copied, tmp_path):
     write_json(arm / "latest.json", latest | {"stages": {n: f"../../{f}" for n, f in latest["stages"].items()}})
     manifest = read_json(folder_of(copied, "filter-1") / "stage.json")
     manifest["inputs"]["like filter-1"] = "filter-1-0fthe0th"
-    write_json(folder_of(copied, "filter-1") / "stage.json", manifest)
+    write_manifest(folder_of(copied, "filter-1"), manifest)
     _, body = exported(arm, tmp_path / "out")
     assert "| benchmark | base | train-1 | train-2 |" in body and "0fthe0th" not in body
     exported(arm, tmp_path / "data", "--format", "data")

@@ -13,9 +13,9 @@ import staging
 
 from dpr_mini import recipe
 from dpr_mini.commands.filter import DEFAULT, filter_file
+from dpr_mini.files.rows import read_rows, write_rows
 from dpr_mini.recipe import prompts
 from dpr_mini.selection.rules import RULES
-from dpr_mini.store import read_rows, write_rows
 from dpr_mini.types import Dialogue, Problem, Turn, UserError
 
 PROBLEMS = [

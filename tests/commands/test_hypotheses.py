@@ -13,6 +13,7 @@ from experiment import PROBLEMS, answers, make
 
 from dpr_mini.cli import main
 from dpr_mini.commands.compare import compare
+from dpr_mini.files.rows import read_json, write_rows
 from dpr_mini.recipe import Hypothesis, RecipeError, load
 from dpr_mini.reporting import comparison, sides
 from dpr_mini.reporting.arms import arrange, collect, registered
@@ -20,7 +21,6 @@ from dpr_mini.reporting.hypotheses import examine
 from dpr_mini.reporting.numbers import summary
 from dpr_mini.runs import RunError
 from dpr_mini.scoring.measures import first, majority_of, mended
-from dpr_mini.store import read_json, write_rows
 from dpr_mini.types import Graded, Traced
 
 SEEDS = (1, 2, 3, 4)

@@ -15,6 +15,7 @@ from dpr_mini.commands import run as runner
 from dpr_mini.engines.sglang import launch
 from dpr_mini.machine import gpus, requirements
 from dpr_mini.planning import disk
+from dpr_mini.store import describe, write_manifest
 from dpr_mini.training import TrainError, rehearsal
 from dpr_mini.types import UserError
 
@@ -195,7 +196,7 @@ def test_a_recipe_for_a_cpu_and_a_finished_run_are_not_looked_at(tmp_path, monke
     stages = runner.pipeline.build(large, RECIPES)
     for stage in stages.values():
         stage.folder(tmp_path).mkdir()
-        (stage.folder(tmp_path) / "stage.json").write_text("{}")
+        write_manifest(stage.folder(tmp_path), {**describe(stage), "metrics": {}})
     runner.check(large, RECIPES, tmp_path, stages)
 
 

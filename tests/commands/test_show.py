@@ -4,8 +4,8 @@ import pytest
 from rows import RIGHT, WRONG, kept
 
 from dpr_mini.commands.show import show_run, show_stage
+from dpr_mini.files.rows import write_json, write_rows
 from dpr_mini.runs import RunError
-from dpr_mini.store import write_json, write_rows
 from dpr_mini.types import Dialogue, Turn, to_row
 
 TURNS = (Turn("solve", "6 * 3?", (1, 2), "= 19", "stop"), Turn("verify", "Check.", (3,), "= 18", "length"))

@@ -24,6 +24,7 @@ from dpr_mini.engines.base import EngineError, Request, SamplingParams, generate
 from dpr_mini.engines.hf import HfEngine
 from dpr_mini.engines.sglang.engine import SglangEngine
 from dpr_mini.engines.sglang.process import title
+from dpr_mini.files.rows import read_json, read_rows
 from dpr_mini.machine import guard
 from dpr_mini.recipe import ServerConfig
 from dpr_mini.types import GREEDY
@@ -53,14 +54,14 @@ class Run:
         return (self.runs.parent / f"{self.runs.name}.log").read_text()[-3000:]
 
     def folder(self, stage: str) -> Path:
-        return self.root / store.read_json(self.root / "latest.json")["stages"][stage]
+        return self.root / read_json(self.root / "latest.json")["stages"][stage]
 
     def manifest(self, stage: str) -> dict:
-        return store.read_json(self.folder(stage) / store.MANIFEST)
+        return store.read_manifest(self.folder(stage))
 
     def rows(self, stage: str = "dialogue-1") -> list[dict]:
         path = next(self.root.glob(f"{stage}-*/rows.jsonl"), None)
-        return list(store.read_rows(path)) if path else []
+        return list(read_rows(path)) if path else []
 
     def wait_for_rows(self, client: subprocess.Popen, n: int) -> None:
         """Until n dialogues are there: others are under way then. Remembers the processes that the run has."""
@@ -102,7 +103,7 @@ def whole(sglang_python: str, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.timeout(600)
 def test_the_smoke_recipe_runs_end_to_end(whole):
-    stages = store.read_json(whole.root / "latest.json")["stages"]
+    stages = read_json(whole.root / "latest.json")["stages"]
     assert all((whole.root / folder / store.MANIFEST).exists() for folder in stages.values())
     assert (whole.root / "report.html").exists()
     for stage in ("eval-0-answers", "dialogue-1", "eval-1-answers", "probe-2", "sample-2", "eval-2-answers"):
@@ -156,7 +157,7 @@ def long_run(python: str, runs: Path) -> Run:
 
 def all_there(run: Run) -> None:
     """No sample lost, none doubled, none failed."""
-    problems = [p["id"] for p in store.read_rows(run.folder("problems") / "rows.jsonl")]
+    problems = [p["id"] for p in read_rows(run.folder("problems") / "rows.jsonl")]
     assert sorted(d["id"] for d in run.rows()) == sorted(f"{p}#{i}" for p in problems for i in range(3))
     metrics = run.manifest("dialogue-1")["metrics"]
     assert metrics["dialogues"] == len(problems) * 3 and metrics["failed"] == 0

@@ -8,9 +8,9 @@ from decimal import Decimal
 import pytest
 
 from dpr_mini.commands.grade import grade_file, read_cases
+from dpr_mini.files.foreign import Numeral, foreign_rows
 from dpr_mini.grading.golds import FieldError, gold_text, mended, opened, optional, row_id
 from dpr_mini.grading.grader import Grader
-from dpr_mini.store import Numeral, foreign_rows
 from dpr_mini.types import UserError
 
 

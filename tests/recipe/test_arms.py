@@ -13,9 +13,10 @@ from rows import RIGHT, graded, kept
 from scripted import ScriptedEngine
 from staging import OneEngine, plain_stage
 
-from dpr_mini import pipeline, recipe, runs, store
+from dpr_mini import pipeline, recipe, runs
 from dpr_mini.chat.template import Template
 from dpr_mini.commands import run as runner
+from dpr_mini.files.rows import StoreError, read_rows, write_rows
 from dpr_mini.pipeline import build
 from dpr_mini.recipe import RecipeError, load
 from dpr_mini.scoring.card import score
@@ -234,7 +235,7 @@ def test_pack_spends_its_budget_and_says_how_many_samples_that_are(tmp_path):
     rows = [to_row(kept(Dialogue(n, "p", 0, (turn,), "e", 0), RIGHT)) for n in "xy"]
     (tmp_path / "kept").mkdir()
     (tmp_path / "out").mkdir()
-    store.write_rows(tmp_path / "kept" / "rows.jsonl", rows)
+    write_rows(tmp_path / "kept" / "rows.jsonl", rows)
     settings = recipe.PackConfig(tokens_per_row=50)
     metrics = staging.pack(tmp_path / "out", tmp_path / "kept", settings, Letters(), {}, budget=20)
     assert (metrics["samples"], metrics["distinct_samples"], metrics["trained_tokens"]) == (5, 2, 20)
@@ -326,7 +327,7 @@ def test_one_arm_that_fails_does_not_stop_the_others(arms, tmp_path, monkeypatch
 
     def build(asked, folder, test=False):
         if asked.name == "a":
-            raise store.StoreError("no dialogue was kept")
+            raise StoreError("no dialogue was kept")
         return good(asked, folder)
 
     monkeypatch.setattr(pipeline, "build", build)
@@ -334,7 +335,7 @@ def test_one_arm_that_fails_does_not_stop_the_others(arms, tmp_path, monkeypatch
         runner.run([a, b], [], tmp_path / "runs")
     assert "a, seed 0: no dialogue was kept" in capsys.readouterr().out
     assert log == ["problems", "report"]
-    with pytest.raises(store.StoreError, match="no dialogue was kept"):
+    with pytest.raises(StoreError, match="no dialogue was kept"):
         runner.run([a], [], tmp_path / "runs")
 
 
@@ -373,10 +374,10 @@ def test_an_evaluation_can_hold_a_dialogue_and_scores_its_last_turn(tmp_path):
     with ScriptedEngine(answer, template.tokenizer) as engine:
         staging.answers(tmp_path, problems, engine, template, settings, templates, 0)
     metrics = staging.cards(tmp_path, tmp_path, problems, {}, settings.grader)
-    rows = list(store.read_rows(tmp_path / "graded.jsonl"))
+    rows = list(read_rows(tmp_path / "graded.jsonl"))
     assert {r["problem_id"]: r["status"] for r in rows} == {"a": "correct", "b": "wrong"}
     assert all(r["attempt_ok"] is False for r in rows)
-    answers = {r["id"]: r for r in store.read_rows(tmp_path / "rows.jsonl")}
+    answers = {r["id"]: r for r in read_rows(tmp_path / "rows.jsonl")}
     for row in rows:
         turns = answers[row["id"]]["turns"]
         assert row["tokens"] == sum(len(t["ids"]) for t in turns) and len(turns) == 2

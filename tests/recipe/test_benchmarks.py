@@ -8,9 +8,9 @@ from places import SHARED_DATA, SMOKE_MODEL
 
 from dpr_mini import pipeline
 from dpr_mini.commands.eval import held_out
+from dpr_mini.files.rows import read_rows
 from dpr_mini.recipe import EvaluateConfig, ProblemsConfig, RecipeError, load, parse, prompts
 from dpr_mini.recipe.benchmarks import BENCHMARKS, BOXED, PRESETS
-from dpr_mini.store import read_rows
 from dpr_mini.types import UserError
 
 SIZES = {"gsm8k": 1319, "math500": 500, "aime24": 30, "aime25": 30, "olymmath": 200}

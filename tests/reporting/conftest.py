@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from run_by_hand import make
 
+from dpr_mini.files.rows import read_json
 from dpr_mini.stages import report
-from dpr_mini.store import read_json
 
 
 @pytest.fixture

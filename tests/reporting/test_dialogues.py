@@ -7,10 +7,10 @@ from typing import Any
 
 from run_by_hand import kept, make
 
+from dpr_mini.files.rows import read_json, write_json, write_rows
 from dpr_mini.reporting import data, dialogues, samples
 from dpr_mini.reporting.results import Results
 from dpr_mini.reporting.samples import by_hash
-from dpr_mini.store import read_json, write_json, write_rows
 
 Made = tuple[dict[str, Path], dict[str, Any]]
 

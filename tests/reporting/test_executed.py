@@ -3,9 +3,9 @@
 import pytest
 from run_by_hand import dialogue, make
 
+from dpr_mini.files.rows import write_rows
 from dpr_mini.reporting import answers, executed
 from dpr_mini.reporting.results import Results
-from dpr_mini.store import write_rows
 
 
 @pytest.fixture

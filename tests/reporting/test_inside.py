@@ -10,11 +10,11 @@ from experiment import stage
 from published import SEEDS, SETS, publishable
 from rows import graded
 
+from dpr_mini.files.rows import read_json, write_json
 from dpr_mini.reporting import comparison as words
 from dpr_mini.reporting.arms import arrange, collect
 from dpr_mini.reporting.inside import inside, repeats, tables
 from dpr_mini.reporting.numbers import summary
-from dpr_mini.store import read_json, write_json
 from dpr_mini.types import Graded, Traced
 
 PLANTED = {"countdown": {"wrong": {"ends_right": (3, 8), "goes_on": (6, 8), "without": (4, 12)}}}

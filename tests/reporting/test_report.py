@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from run_by_hand import filtering, graded
 
+from dpr_mini.files.rows import write_rows
 from dpr_mini.reporting import answers
 from dpr_mini.reporting.results import Results, inside_bin, verdict
 from dpr_mini.scoring.stats import Difference
 from dpr_mini.stages import report
 from dpr_mini.stages.filter import metrics as filter_metrics
-from dpr_mini.store import write_rows
 from dpr_mini.types import UserError
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from run_by_hand import graded
 
+from dpr_mini.files.rows import StoreError, write_rows
 from dpr_mini.reporting import samples
 from dpr_mini.reporting.results import Results
 from dpr_mini.stages import report
-from dpr_mini.store import StoreError, write_rows
 
 
 def test_every_bar_and_number_leads_to_its_dialogues(written: tuple[str, str, dict[str, Any]]) -> None:

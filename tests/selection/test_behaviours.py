@@ -22,11 +22,11 @@ from pathlib import Path
 import pytest
 from places import BENCH, TEST_DATA
 
-from dpr_mini import store
+from dpr_mini.files.rows import read_rows
 from dpr_mini.selection import behaviours
 
-ROWS = list(store.read_rows(TEST_DATA / "behaviours.jsonl"))
-MORE = list(store.read_rows(Path(__file__).parent / "held_back.jsonl"))
+ROWS = list(read_rows(TEST_DATA / "behaviours.jsonl"))
+MORE = list(read_rows(Path(__file__).parent / "held_back.jsonl"))
 SHOWN = {
     "verification": [
         "Let me verify this: 4 * 6 = 24.",

@@ -10,12 +10,12 @@ from chains import BRIDGES, PROBLEM, RIGHT, talk
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpr_mini.files.rows import StoreError
 from dpr_mini.recipe import FilterConfig
 from dpr_mini.recipe.data import Trajectory
 from dpr_mini.selection.case import KINDS
 from dpr_mini.selection.judging import judge
 from dpr_mini.selection.mix import draw, largest, quotas
-from dpr_mini.store import StoreError
 
 SHARES = {"corrected": 0.4, "confirmed": 0.4, "single_right": 0.2}
 (ONE,) = judge([talk(RIGHT)], {PROBLEM.id: PROBLEM}, BRIDGES)

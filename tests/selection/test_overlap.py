@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import SHARED_DATA
 
+from dpr_mini.files.rows import read_rows
 from dpr_mini.recipe import ProblemsConfig
 from dpr_mini.selection.overlap import (
     NearDuplicates,
@@ -25,7 +26,6 @@ from dpr_mini.selection.overlap import (
     tokens,
 )
 from dpr_mini.stages import problems
-from dpr_mini.store import read_rows
 
 TRAIN = (
     "A gardener plants tulips in 12 rows of 7, gives away every third tulip to a neighbour, and then sells the rest "

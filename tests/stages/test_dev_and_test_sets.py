@@ -12,9 +12,9 @@ from scripted import ScriptedEngine
 from dpr_mini import engines, pipeline
 from dpr_mini.chat.template import Template
 from dpr_mini.commands.run import run
+from dpr_mini.files.rows import read_json, read_rows
 from dpr_mini.recipe import RecipeError, load, parse
 from dpr_mini.runs import RunError, evaluations
-from dpr_mini.store import read_json, read_rows
 
 TASK = {"task": "missing_factor", "count": 5}
 RECIPE = {

@@ -9,10 +9,11 @@ from places import RECIPES, SMOKE_MODEL
 from scripted import ScriptedEngine
 
 from dpr_mini.chat.template import Template
+from dpr_mini.files.rows import read_rows
 from dpr_mini.grading.grader import Grader
 from dpr_mini.recipe import AskedTurn, DialogueConfig, EvaluateConfig, load, prompts
 from dpr_mini.stages import dialogue as stage
-from dpr_mini.store import Work, read_rows
+from dpr_mini.store import Work
 from dpr_mini.types import Dialogue, Problem, from_row, seed_for
 
 TASKS = [

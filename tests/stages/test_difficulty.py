@@ -9,11 +9,11 @@ from scripted import ScriptedEngine
 from dpr_mini.chat import conversation
 from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import EngineError
+from dpr_mini.files.rows import read_rows
 from dpr_mini.grading.grader import Grader
 from dpr_mini.recipe import GraderConfig, ProbeConfig, SamplingConfig
 from dpr_mini.sampling.budgets import TARGETS, BudgetError
 from dpr_mini.stages import difficulty
-from dpr_mini.store import read_rows
 from dpr_mini.types import Difficulty, Problem, Verdict, seed_for
 
 
@@ -150,6 +150,7 @@ def test_a_partial_sampling_resumes_to_the_same_samples(template, tmp_path, name
     rows = tmp_path / "partial/sample/rows.jsonl"
     lines = rows.read_text().splitlines(keepends=True)
     rows.write_text("".join(lines[: len(lines) // 3]) + lines[-1][:30])
+    rows.with_name("rows.jsonl.sum").unlink()  # as if the cut had come before the first sync
     (tmp_path / "partial/sample/budgets.jsonl").unlink()
     again, same = go(tmp_path / "partial", template, engine_seed=9, **RESUMED[name])
     assert same == budgets and again["bins"] == told["bins"] and again["unplanned"] == 0

@@ -14,12 +14,12 @@ from scripted import ScriptedEngine
 from dpr_mini import engines, pipeline
 from dpr_mini.chat.template import Template
 from dpr_mini.commands import eval as evaluation
+from dpr_mini.files.rows import StoreError, read_json, read_rows
 from dpr_mini.grading.grader import Grader
 from dpr_mini.recipe import EvaluateConfig, GraderConfig, prompts
 from dpr_mini.scoring import graded
 from dpr_mini.scoring.card import score, score_all
 from dpr_mini.stages import evaluate
-from dpr_mini.store import StoreError, read_json, read_rows
 from dpr_mini.types import ALL, GREEDY, Dialogue, Problem, Turn, UserError, Verdict
 
 PROBLEMS = [Problem(f"p{i}", "made", f"{i} + {i}?", str(2 * i), ("easy", "hard")[i % 2], "bench") for i in range(6)]

@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 import pytest
 import staging
 
+from dpr_mini.files.rows import StoreError, read_rows, write_rows
 from dpr_mini.recipe import FilterConfig, RecipeError
 from dpr_mini.selection import behaviours, judging, task_rules
 from dpr_mini.selection.arithmetic import false_equations
 from dpr_mini.selection.case import Case, kind_of
 from dpr_mini.selection.rules import RULES, build_rules
 from dpr_mini.stages import filter as filters
-from dpr_mini.store import StoreError, read_rows, write_rows
 from dpr_mini.types import Dialogue, Problem, Turn, Verdict
 
 BRIDGES = {"verify": "\n\nLet me verify this.\n"}

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rows import kept as kept_dialogue
 
-from dpr_mini import recipe, store
+from dpr_mini import recipe
+from dpr_mini.files.rows import StoreError, read_rows, write_rows
 from dpr_mini.stages import pack
 from dpr_mini.types import Dialogue, Pack, Sample, Turn, Verdict, from_row, to_row
 
@@ -87,7 +88,7 @@ def kept(folder: Path, *dialogues: tuple[str, list[tuple[str, str]], str]) -> Pa
         verdicts = (Verdict(status, "", "") for _, status in turns)
         rows.append(to_row(kept_dialogue(Dialogue(name, "p", 0, done, "scripted", 0), *verdicts)))
     folder.mkdir()
-    store.write_rows(folder / "rows.jsonl", rows)
+    write_rows(folder / "rows.jsonl", rows)
     return folder
 
 
@@ -100,8 +101,8 @@ def run(tmp_path, *dialogues, **config):
     folder.mkdir()
     settings = recipe.PackConfig(**{"tokens_per_row": ROOM, **config})
     metrics = staging.pack(folder, kept(tmp_path / "kept", *dialogues), settings, Letters(), {"verify": "|"})
-    rows = list(store.read_rows(folder / "rows.jsonl"))
-    return metrics, rows, list(store.read_rows(folder / "drops.jsonl"))
+    rows = list(read_rows(folder / "rows.jsonl"))
+    return metrics, rows, list(read_rows(folder / "drops.jsonl"))
 
 
 def test_run_masks_a_wrong_first_attempt(tmp_path):
@@ -139,7 +140,7 @@ def test_run_writes_a_log_line_for_every_sample_left_out(tmp_path):
 
 
 def test_run_with_nothing_left_says_why_and_keeps_the_log(tmp_path):
-    with pytest.raises(store.StoreError, match=r"no sample left to train on.*longest 54.*40"):
+    with pytest.raises(StoreError, match=r"no sample left to train on.*longest 54.*40"):
         run(tmp_path, ("long", [("x" * 50, "correct")], "stop"))
     assert json.loads((tmp_path / "pack" / "drops.jsonl").read_text())["dialogue_id"] == "long"
     assert not (tmp_path / "pack" / "rows.jsonl").exists()
@@ -166,7 +167,7 @@ def chain(folder: Path, text: str, attempt: str | None, ids=None, turns=1) -> Pa
     case = kept_dialogue(Dialogue("a", "p", 0, (made,) * turns, "scripted", 0), *[Verdict("correct", "", "")] * turns)
     folder.mkdir()
     verdict = Verdict(attempt, "", "") if attempt else None
-    store.write_rows(folder / "rows.jsonl", [to_row(replace(case, attempt=verdict))])
+    write_rows(folder / "rows.jsonl", [to_row(replace(case, attempt=verdict))])
     return folder
 
 
@@ -176,7 +177,7 @@ def packed_chain(tmp_path, text, attempt, ids=None, turns=1, bridge="\nCheck: ",
     source = chain(tmp_path / "kept", text, attempt, ids, turns)
     settings = recipe.PackConfig(tokens_per_row=200, **config)
     staging.pack(folder, source, settings, Spelled(), {"verify": bridge})
-    row = from_row(Pack, next(iter(store.read_rows(folder / "rows.jsonl"))))
+    row = from_row(Pack, next(iter(read_rows(folder / "rows.jsonl"))))
     trained = [i for i, t in zip(row.ids, row.trained, strict=True) if t]
     return Spelled().decode([i for i in trained if i]), row
 
@@ -205,9 +206,9 @@ def test_the_wrong_start_of_a_right_first_turn_is_masked(tmp_path):
 
 
 def test_tokens_that_do_not_spell_what_is_masked_are_dropped_with_a_line(tmp_path):
-    with pytest.raises(store.StoreError, match="no sample left to train on"):
+    with pytest.raises(StoreError, match="no sample left to train on"):
         packed_chain(tmp_path, "12\nCheck: 13", "wrong", ids=tuple(map(ord, "twelve\nCheck: 13")))
-    (drop,) = store.read_rows(tmp_path / "pack" / "drops.jsonl")
+    (drop,) = read_rows(tmp_path / "pack" / "drops.jsonl")
     assert drop["rule"] == "mask" and "'12'" in drop["evidence"]
 
 

@@ -12,12 +12,13 @@ from staging import OneEngine
 from dpr_mini import tasks
 from dpr_mini.chat.asking import Asking
 from dpr_mini.chat.template import Template
+from dpr_mini.files.rows import read_rows, write_rows
 from dpr_mini.recipe import EvaluateConfig, GraderConfig, PlantedConfig, RedrawConfig, prompts
 from dpr_mini.scoring.graded import grade
 from dpr_mini.scoring.redraw import Check, read_check, redraw
 from dpr_mini.stages import checks, planted, redrawn
 from dpr_mini.stages.evaluate import CardsSettings, cards
-from dpr_mini.store import Work, read_rows, write_rows
+from dpr_mini.store import Work
 from dpr_mini.types import Dialogue, Graded, Problem, Turn, UserError, from_row, to_row
 
 BRIDGES = {"verify": " Check: "}

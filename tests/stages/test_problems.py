@@ -9,10 +9,11 @@ import staging
 from places import ROOT
 
 from dpr_mini import tasks
+from dpr_mini.files.rows import StoreError, read_rows
 from dpr_mini.recipe import ProblemsConfig, RecipeError, parse
 from dpr_mini.recipe import load as load_recipe
 from dpr_mini.stages.problems import PROBLEMS, ProblemsSettings, identity
-from dpr_mini.store import StoreError, Work, read_rows
+from dpr_mini.store import Work
 from dpr_mini.types import Executed, Problem, UserError, from_row
 
 

@@ -10,9 +10,9 @@ from chains import BRIDGES, CONFIRMED, CORRECTED, MENDS, ONE_TURN, PROBLEM, RIGH
 from places import RECIPES, SMOKE_MODEL
 
 from dpr_mini.chat.template import Template
+from dpr_mini.files.rows import StoreError, read_rows, write_rows
 from dpr_mini.pipeline import build
 from dpr_mini.recipe import FilterConfig, PackConfig, RecipeError, load
-from dpr_mini.store import StoreError, read_rows, write_rows
 from dpr_mini.types import Kept, Problem, UserError, from_row, to_row
 
 RULES = ("answer_correct", "not_truncated", {"verdict_true": {"at_least": 1}}, "check_true", "changed_answer")

@@ -7,8 +7,8 @@ from pathlib import Path
 import rows
 
 from dpr_mini import recipe as recipes
+from dpr_mini.files.rows import write_json, write_rows
 from dpr_mini.scoring.card import score_all
-from dpr_mini.store import write_json, write_rows
 from dpr_mini.types import Dialogue, Graded, Kept, Turn, to_row
 
 PROBLEMS = [f"{b}{i:02d}" for b in ("one", "two") for i in range(10)]

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from dpr_mini.store import read_rows
+from dpr_mini.files.rows import read_rows
 
 # what belongs to a moment, not to the work
 MOMENTARY = ("seconds", "cached_tokens", "tokens_per_second", "mfu", "matmul_flop_per_s")

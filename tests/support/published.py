@@ -9,8 +9,8 @@ import rows
 from experiment import make
 from places import RECIPES
 
+from dpr_mini.files.rows import append_row, read_json, write_rows
 from dpr_mini.recipe import load
-from dpr_mini.store import append_row, read_json, write_rows
 from dpr_mini.types import Graded, Traced, Verdict
 
 SETS = {"countdown-dev": 4, "countdown": 12, "sums": 6}

@@ -10,8 +10,8 @@ from typing import Any
 from rows import graded as answer
 
 from dpr_mini import recipe as recipes
+from dpr_mini.files.rows import write_json, write_rows
 from dpr_mini.scoring.card import score_all
-from dpr_mini.store import write_json, write_rows
 from dpr_mini.types import Graded
 
 EVIL = "<script>alert('x')</script> & ```` | \\boxed{7} <img src=x onerror=y>"

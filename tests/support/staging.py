@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from dpr_mini import recipe, store
+from dpr_mini import recipe
 from dpr_mini.chat.asking import Asking
 from dpr_mini.chat.conversation import Generation
+from dpr_mini.files.rows import write_rows
 from dpr_mini.stages import dialogue as dialogue_stage
 from dpr_mini.stages import difficulty, evaluate
 from dpr_mini.stages import filter as filter_stage
@@ -63,7 +64,7 @@ def problems_folder(beside: Path, problems: Sequence[Problem]) -> Path:
     """A `problems` stage's folder with these, beside a stage's folder."""
     folder = beside.with_name(f"{beside.name}-problems")
     folder.mkdir(parents=True, exist_ok=True)
-    store.write_rows(folder / "rows.jsonl", map(to_row, problems))
+    write_rows(folder / "rows.jsonl", map(to_row, problems))
     return folder
 
 

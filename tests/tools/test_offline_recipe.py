@@ -11,8 +11,8 @@ import staging
 from places import ROOT
 
 from dpr_mini import recipe
+from dpr_mini.files.rows import read_rows
 from dpr_mini.models.resolve import identity
-from dpr_mini.store import read_rows
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ from places import ROOT
 from rows import RIGHT, WRONG, graded, kept
 
 from dpr_mini import recipe as recipes
+from dpr_mini.files.rows import read_json, write_json, write_rows
 from dpr_mini.reporting.samples import by_hash
 from dpr_mini.scoring.card import score_all
-from dpr_mini.store import read_json, write_json, write_rows
 from dpr_mini.types import Dialogue, Turn, to_row
 
 PAGE = """# Results

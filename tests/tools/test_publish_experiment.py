@@ -15,10 +15,10 @@ from places import ROOT
 from published import SEEDS, publishable
 
 from dpr_mini.commands.compare import compare
+from dpr_mini.files.rows import read_json, read_rows, write_json
 from dpr_mini.reporting import published as codec
 from dpr_mini.reporting.arms import arrange, collect
 from dpr_mini.scoring.measures import MEASURES, first
-from dpr_mini.store import read_json, read_rows, write_json
 from dpr_mini.types import UserError
 
 pytestmark = pytest.mark.slow  # figures are drawn

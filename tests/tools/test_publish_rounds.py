@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-from dpr_mini.store import read_json, write_json
+from dpr_mini.files.rows import read_json, write_json
 from dpr_mini.types import UserError
 
 

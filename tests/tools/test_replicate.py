@@ -15,10 +15,10 @@ import pytest
 from places import ROOT
 from published import publishable
 
+from dpr_mini.files.rows import read_json, read_rows, write_json, write_rows
 from dpr_mini.reporting import published
 from dpr_mini.reporting.arms import arrange, collect
 from dpr_mini.reporting.numbers import summary
-from dpr_mini.store import read_json, read_rows, write_json, write_rows
 from dpr_mini.types import UserError
 
 ARM = "countdown-dialogue"

@@ -8,7 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from dpr_mini import recipe, store
+from dpr_mini import recipe
+from dpr_mini.files.rows import read_rows, write_rows
 from dpr_mini.training import flops, loop
 from dpr_mini.training.flops import Ceiling, matmul_rate, overall
 from dpr_mini.types import Pack
@@ -72,7 +73,7 @@ def test_no_row_and_no_training_reads_over_100_percent_also_when_it_is_resumed(m
     packs.mkdir(), out.mkdir()
     ids = tuple(range(16))
     rows = (Pack((f"s{i}",), ids, (True,) * 16, (0,)) for i in range(6))
-    store.write_rows(packs / "rows.jsonl", ({"id": f"row-{i}", **asdict(r)} for i, r in enumerate(rows)))
+    write_rows(packs / "rows.jsonl", ({"id": f"row-{i}", **asdict(r)} for i, r in enumerate(rows)))
     config = recipe.TrainConfig(epochs=1, save_steps=3, dtype="float32")
     real = loop.learning_rate
 
@@ -85,10 +86,10 @@ def test_no_row_and_no_training_reads_over_100_percent_also_when_it_is_resumed(m
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(loop, "learning_rate", dies)
         loop.run(out, packs, model, config, 0)
-    first = list(store.read_rows(out / "metrics.jsonl"))
+    first = list(read_rows(out / "metrics.jsonl"))
     assert len(first) == 3 and all(0 < r["mfu"] <= 1 for r in first) and first[0]["mfu"] == 1
     rates(monkeypatch, 1e15)  # the process that goes on measures a good one
     metrics = loop.run(out, packs, model, config, 0)
-    steps = list(store.read_rows(out / "metrics.jsonl"))
+    steps = list(read_rows(out / "metrics.jsonl"))
     assert len(steps) == 6 and all(r["mfu"] <= 1 for r in steps) and steps[:3] == first
     assert metrics["mfu"] < 0.01, "the first three rows' 100 % were of a ceiling that was none"

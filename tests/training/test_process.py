@@ -15,7 +15,8 @@ import stand_in
 import torch
 from safetensors.torch import load_file
 
-from dpr_mini import recipe, store
+from dpr_mini import recipe
+from dpr_mini.files.rows import write_json
 from dpr_mini.machine import gpus
 from dpr_mini.training import TrainError, loop, process
 from dpr_mini.training import child as train_process
@@ -151,7 +152,7 @@ def test_the_childs_settings_are_the_childs_alone(small_model, out, monkeypatch)
 
 def test_a_full_disk_is_told_as_one(small_model, out, monkeypatch):
     def leaves(command, **keys):
-        store.write_json(out / process.RESULT, {"error": "No space left on device", "errno": 28})
+        write_json(out / process.RESULT, {"error": "No space left on device", "errno": 28})
         return subprocess.Popen(["false"], stdin=subprocess.PIPE)
 
     monkeypatch.setattr(process, "subprocess", type("S", (), {"Popen": staticmethod(leaves), "PIPE": subprocess.PIPE}))

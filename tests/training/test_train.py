@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from dpr_mini import recipe, store
+from dpr_mini import recipe
+from dpr_mini.files.rows import read_rows, write_rows
 from dpr_mini.training import build, loop
 from dpr_mini.types import Pack
 
@@ -67,7 +68,7 @@ def rows_of(count, per_row=3, seed=0):
 
 def write(folder, rows):
     folder.mkdir(parents=True, exist_ok=True)
-    store.write_rows(folder / "rows.jsonl", ({"id": f"row-{i}", **asdict(r)} for i, r in enumerate(rows)))
+    write_rows(folder / "rows.jsonl", ({"id": f"row-{i}", **asdict(r)} for i, r in enumerate(rows)))
     return folder
 
 
@@ -87,7 +88,7 @@ def weights(folder):
 
 
 def losses(folder):
-    return [r["loss"] for r in store.read_rows(folder / "metrics.jsonl")]
+    return [r["loss"] for r in read_rows(folder / "metrics.jsonl")]
 
 
 def same(a, b):
@@ -141,7 +142,7 @@ def test_accumulated_rows_equal_one_row(llama, tmp_path, dtype):
     one = go(tmp_path / "one", llama, [whole], rows_per_step=1, **keys)
     assert two["steps"] == one["steps"] == 1 and two["trained_tokens"] == one["trained_tokens"]
     tight = 1e-5 if dtype == "float32" else 2e-2
-    first, second = (next(iter(store.read_rows(tmp_path / k / "metrics.jsonl"))) for k in ("two", "one"))
+    first, second = (next(iter(read_rows(tmp_path / k / "metrics.jsonl"))) for k in ("two", "one"))
     assert first["loss"] == pytest.approx(second["loss"], rel=tight)
     assert first["grad_norm"] == pytest.approx(second["grad_norm"], rel=tight)
     if dtype == "float32":

@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
 
-from dpr_mini import recipe, store
+from dpr_mini import recipe
+from dpr_mini.files.rows import read_rows, write_rows
 from dpr_mini.training import TrainError, build, loop, optimiser
 from dpr_mini.training.checkpoints import checkpoints
 from dpr_mini.training.flops import Flops
@@ -85,7 +86,7 @@ def go(folder, model, packs, **keys):
     folder.mkdir(exist_ok=True)
     written = folder.parent / "packs"
     written.mkdir(exist_ok=True)
-    store.write_rows(written / "rows.jsonl", ({"id": f"row-{i}", **asdict(r)} for i, r in enumerate(packs)))
+    write_rows(written / "rows.jsonl", ({"id": f"row-{i}", **asdict(r)} for i, r in enumerate(packs)))
     return loop.run(folder, written, model, settings(**keys), seed=7)
 
 
@@ -94,7 +95,7 @@ def weights(folder):
 
 
 def log(folder, key="loss"):
-    return [r[key] for r in store.read_rows(folder / "metrics.jsonl")]
+    return [r[key] for r in read_rows(folder / "metrics.jsonl")]
 
 
 def loss_and_gradients(model_dir, **keys):

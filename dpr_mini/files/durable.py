@@ -1,0 +1,104 @@
+"""What is declared done survives a power cut, and can be told from what was damaged since.
+
+A disk keeps the order of writes only where it is asked to: a file's content is synced before the name that declares it
+done appears, and the folder after it. `seal` does so for a folder and lists its files with size and sha256; `damage`
+holds a folder against such a list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+Listing = dict[str, list[Any]]  # {name below the folder: [bytes, sha256 in hex]}
+TEMPORARY = re.compile(r"\..+\.\d+")  # as `replace` names them: .NAME.PID
+
+_unchanged: set[tuple[Any, ...]] = set()  # files whose digest this process has compared, as the system describes them
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold a file's content, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: Path, write: Callable[[IO[str]], None]) -> None:
+    """Write a text file atomically and durably: there is the old one or the new one, never half. No temporary stays."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def files_of(folder: Path) -> Iterator[Path]:
+    """Regular files below a folder, sorted; links are not followed."""
+    for home, folders, names in os.walk(folder):
+        folders.sort()
+        for path in (Path(home, name) for name in sorted(names)):
+            if path.is_file() and not path.is_symlink():
+                yield path
+
+
+def seal(folder: Path, *, without: str = "") -> Listing:
+    """Sync every file of a folder, then its folders and its own name. The listing of all files but `without`."""
+    listing: Listing = {}
+    for path in files_of(folder):
+        sync(path)
+        if (name := path.relative_to(folder).as_posix()) != without:
+            listing[name] = [path.stat().st_size, sha256(path)]
+    for home, _, _ in os.walk(folder, topdown=False):
+        sync(Path(home))
+    sync(folder.parent)
+    return listing
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def damage(
+    folder: Path, listing: Mapping[str, Any], *, content: Callable[[str], bool] = lambda name: False
+) -> tuple[Path, str] | None:
+    """The first file that is not as listed, and how it differs; None where all are.
+
+    Sizes are always compared, digests of the files that `content` names. A digest is computed once in a process as
+    long as the file's size, times and inode stay the same.
+    """
+    for name, (size, digest) in listing.items():
+        path = folder / name
+        try:
+            found = path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return path, "is gone"
+        if found.st_size != size:
+            return path, f"has {found.st_size:,} bytes, {size:,} when it was complete"
+        if not content(name):
+            continue
+        now = (str(path), digest, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        if now not in _unchanged:
+            if sha256(path) != digest:
+                return path, "has another content than when it was complete"
+            _unchanged.add(now)
+    return None
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed runs left of files they were writing. Only while nobody else writes there."""
+    for path in folder.iterdir():
+        if TEMPORARY.fullmatch(path.name) and path.is_file():
+            path.unlink()

@@ -1,0 +1,212 @@
+"""Files that this project writes: JSON, and JSONL of rows that are appended as they arrive."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Self, TypeVar
+
+from dpr_mini.files import durable
+from dpr_mini.types import UserError, from_row
+
+T = TypeVar("T")
+SUM = ".sum"  # behind a row file's name: how many of its bytes are on the disk, and their digest
+EVERY = 5.0  # seconds between two syncs of a file of rows
+REDO = "delete the folder to redo the stage"
+
+
+class StoreError(UserError, RuntimeError):
+    """Something on disk is not as it should be: one line that says what and how to fix it."""
+
+
+def dumps(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False)
+
+
+class Rows:
+    """An append-only JSONL file of rows with unique ids. Opening it cuts the partial last line of a killed run.
+
+    with Rows(path) as rows:
+        for item in rows.todo(items, key=lambda x: x.id): rows.add({"id": item.id, ...})
+
+    Rows are synced every few seconds and at the end; `path`.sum then notes how many bytes that are, and their sha256.
+    Opening compares them: what was synced must still be there, unchanged.
+    """
+
+    def __init__(self, path: Path, id_key: str = "id") -> None:
+        self.path, self.id_key = path, id_key
+        self.ids: set[str] = set()
+
+    def __enter__(self) -> Self:
+        """Raises StoreError, naming the file, for rows that are not those that were written."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._hash, self._size, self._synced = hashlib.sha256(), 0, -1
+        if self.path.exists():
+            _cut_partial_line(self.path)
+            self._read()
+        self._file = self.path.open("ab")
+        self._last = time.monotonic()
+        return self
+
+    def _read(self) -> None:
+        """Ids of the rows that are there, which are held against the note of what was synced."""
+        note = _read_sum(self.path)
+        synced, digest = note if note else (0, "")
+        if note and self.path.stat().st_size < synced:
+            raise self._changed(f"has {self.path.stat().st_size:,} bytes of {synced:,} that were on the disk")
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                row = _parsed(line)
+                known = isinstance(row, dict) and isinstance(row.get(self.id_key), str | int)
+                if not known and note and self._size >= synced:
+                    print(f"{self.path}:{number}: not a whole row, after a crash; it and what follows is done again")
+                    break
+                if not known:
+                    raise StoreError(f"{self.path}:{number}: not a row with {self.id_key!r}; {REDO}")
+                self.ids.add(row[self.id_key])
+                self._hash.update(line)
+                self._size += len(line)
+                if self._size == synced and self._hash.hexdigest() != digest:
+                    raise self._changed("is not what was written")
+        if self._size < synced:
+            raise self._changed("is not what was written")
+        os.truncate(self.path, self._size)
+
+    def _changed(self, how: str) -> StoreError:
+        return StoreError(f"{self.path}: {how}: damaged since; {REDO}")
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            self._sync()
+        finally:
+            self._file.close()
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append and flush one row. Raises StoreError for an id that is there already."""
+        if row[self.id_key] in self.ids:
+            raise StoreError(f"{self.path}: row {row[self.id_key]!r} is there already")
+        line = (dumps(row) + "\n").encode()
+        self._file.write(line)
+        self._file.flush()
+        self._hash.update(line)
+        self._size += len(line)
+        self.ids.add(row[self.id_key])
+        if time.monotonic() - self._last > EVERY:
+            self._sync()
+
+    def _sync(self) -> None:
+        if self._size == self._synced:
+            return
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        write_json(_sum(self.path), {"bytes": self._size, "sha256": self._hash.hexdigest()})
+        self._synced, self._last = self._size, time.monotonic()
+
+    def todo(self, items: Iterable[T], key: Callable[[T], str]) -> Iterator[T]:
+        return (item for item in items if key(item) not in self.ids)
+
+
+def _sum(path: Path) -> Path:
+    return path.with_name(path.name + SUM)
+
+
+def _read_sum(path: Path) -> tuple[int, str] | None:
+    if not _sum(path).exists():  # nothing was synced, or an older version wrote it
+        return None
+    note = read_json(_sum(path))
+    size, digest = note.get("bytes"), note.get("sha256")
+    if type(size) is not int or not isinstance(digest, str):
+        raise StoreError(f"{_sum(path)}: not a note of synced rows; delete it to take {path.name} as it is")
+    return size, digest
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add a line to a log: rows without ids, which may repeat."""
+    if path.exists():
+        _cut_partial_line(path)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(dumps(row) + "\n")
+
+
+def _cut_partial_line(path: Path) -> None:
+    with path.open("rb+") as file:
+        size = file.seek(0, os.SEEK_END)
+        keep = size
+        while keep:
+            step = min(keep, 1 << 16)
+            file.seek(keep - step)
+            newline = file.read(step).rfind(b"\n")
+            if newline >= 0:
+                keep = keep - step + newline + 1
+                break
+            keep -= step
+        if keep < size:
+            file.truncate(keep)
+
+
+def _parsed(line: bytes) -> Any:
+    """A line's JSON; None for what is none."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):  # also what is not UTF-8, and a number of too many digits
+        return None
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a file that this project wrote. Raises StoreError, naming the line, for one that is not a JSON object."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                row = _parsed(line)
+                if not isinstance(row, dict):
+                    raise StoreError(f"{path}:{number}: not a JSON object; {REDO}")
+                yield row
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise StoreError(f"{path}: no such file; {REDO}") from None
+
+
+def read_as(cls: type[T], path: Path) -> Iterator[T]:
+    """Rows of a file of ours as what they were before. Raises StoreError for a row that is none of that kind."""
+    for number, row in enumerate(read_rows(path), 1):
+        try:
+            yield cls.from_row(row) if hasattr(cls, "from_row") else from_row(cls, row)
+        except (TypeError, KeyError, ValueError, AttributeError, LookupError) as error:
+            raise StoreError(f"{path}:{number}: not a row of this kind ({error}); {REDO}") from None
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a whole file atomically, row by row: there is the old one or the new one, never half."""
+
+    def write(file: IO[str]) -> None:
+        for row in rows:
+            file.write(dumps(row) + "\n")
+
+    _sum(path).unlink(missing_ok=True)
+    durable.replace(path, write)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    durable.replace(path, lambda file: file.write(text) and None)
+
+
+def read_json(path: Path, fix: str = REDO) -> dict[str, Any]:
+    """A JSON object that this project wrote. Raises StoreError, naming the file and `fix`, for what is none."""
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise StoreError(f"{path}: no such file; {fix}") from None
+    except json.JSONDecodeError as error:
+        raise StoreError(f"{path}:{error.lineno}: not JSON ({error.msg}); {fix}") from None
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: not JSON ({error}); {fix}") from None
+    if not isinstance(value, dict):
+        raise StoreError(f"{path}: not a JSON object; {fix}")
+    return value
