@@ -64,7 +64,9 @@ def read_latest(root: Path) -> dict[str, Any]:
 def publish(root: Path, folder: Path) -> None:
     """Put the newest report where it is easy to find, and say where."""
     for name in ("report.html", "report.md", "scorecards.json"):
-        write_text(root / name, (folder / name).read_text(encoding="utf-8"))
+        text = (folder / name).read_text(encoding="utf-8")
+        if not (root / name).exists() or (root / name).read_text(encoding="utf-8", errors="replace") != text:
+            write_text(root / name, text)
     print(f"report: {root / 'report.html'} (also report.md, scorecards.json)")
 
 
