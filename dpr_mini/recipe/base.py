@@ -20,6 +20,7 @@ LONGEST_NAME = 64  # of a run, a held-out set, a template: names of files are ma
 LONGEST_FILE = 1_024  # of a file's name with its folders
 LONGEST_PART = 255  # bytes of one part of it: file systems take no more
 LONGEST_CONTEXT = 1 << 20  # tokens of a row or an answer
+MOST_DRAWS = 10_000  # samples a problem
 
 
 def whole(least: int, most: int) -> Any:
@@ -40,8 +41,9 @@ def above(low: float, most: float) -> Any:
 Switch = Annotated[bool, Field(strict=True)]
 Seed = whole(-(2**63), 2**63 - 1)  # what torch takes
 Problems = whole(1, 10_000_000)  # problems, training rows, samples kept
-Draws = whole(1, 10_000)  # samples a problem
-NotNegative = whole(0, 10_000)  # the same, or none
+Draws = whole(1, MOST_DRAWS)  # samples a problem
+NotNegative = whole(0, MOST_DRAWS)  # the same, or none
+Tries = whole(1, 100_000)  # draws a problem before it is left, correct answers of it that are wanted
 Tokens = whole(1, LONGEST_CONTEXT)
 Total = whole(1, 10_000_000_000)  # draws or trained tokens of a whole run
 Epochs = whole(1, 1_000)
@@ -162,7 +164,7 @@ def _bounded(value: Any) -> Any:
     return value
 
 
-Options = Annotated[dict[str, Any], BeforeValidator(_bounded)]
+Options = Annotated[dict[Annotated[str, Field(strict=True)], Any], BeforeValidator(_bounded)]
 
 
 class RecipeError(UserError, ValueError):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_serializer, model_validator
 
 from dpr_mini.recipe import prompts, turns
-from dpr_mini.recipe.base import Draws, Line, Name, Section, SomeText, Temperature, Text, Tokens, TopP
+from dpr_mini.recipe.base import MOST_DRAWS, Draws, Line, Name, Section, SomeText, Temperature, Text, Tokens, TopP
 from dpr_mini.recipe.prompts import Words
 from dpr_mini.recipe.turns import MOST, TurnSpec
 
@@ -54,6 +54,8 @@ class DialogueConfig(Section):
     @model_validator(mode="after")
     def _turns_fit(self) -> DialogueConfig:
         turns.check(self.turns)
+        if self.branches and self.most_dialogues > MOST_DRAWS:
+            raise ValueError(f"samples x branches are {self.most_dialogues} dialogues a problem; at most {MOST_DRAWS}")
         if self.branches and len(self.turns) < 2:
             raise ValueError("branches continue a first turn: give turns two or more")
         return self

@@ -144,7 +144,7 @@ class _Reader:
         self.number, self.depth = self.number + 1, self.depth + 1
         if self.number > VALUES or self.depth > DEPTH:
             grown = f"aliases (*name) grow beyond {VALUES:,} values or {DEPTH} levels; write them out"
-            raise self.refuse(node, at, grown)
+            raise self.refuse(node, at[:2], grown)
         self.lines[at] = node.start_mark.line + 1
         if isinstance(node, yaml.ScalarNode):
             value = self.scalar(node, at)

@@ -21,13 +21,14 @@ WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "string_too_short": lambda c: "must not be empty",
     "string_too_long": lambda c: f"must have at most {c['max_length']} characters",
     "string_unicode": lambda c: "must be text without halves of surrogate pairs",
-    "greater_than": lambda c: f"must be above {c['gt']:g}",
+    "greater_than": lambda c: f"must be above {_number(c['gt'])}",
     "greater_than_equal": lambda c: f"must be at least {_number(c['ge'])}",
-    "less_than": lambda c: f"must be below {c['lt']:g}",
+    "less_than": lambda c: f"must be below {_number(c['lt'])}",
     "less_than_equal": lambda c: f"must be at most {_number(c['le'])}",
     "literal_error": lambda c: f"must be {c['expected']}",
     "none_required": lambda c: "must be null",
     "tuple_type": lambda c: LIST,
+    "list_type": lambda c: LIST,
     "dict_type": lambda c: MAPPING,
     "model_type": lambda c: MAPPING,
     "model_attributes_type": lambda c: MAPPING,
@@ -45,7 +46,7 @@ EXPONENT = re.compile(r"([-+]?[0-9]+)[eE]([0-9]+)")
 
 
 def in_words(errors: Sequence[ErrorDetails]) -> str:
-    """What the errors of one value say, one for each kind that it may be, how to write what was meant, what was seen."""
+    """What the errors of one value say, one for each kind that it may be; what to write, and what was seen."""
     said = list(dict.fromkeys(_said(error) for error in errors))
     if all(words.startswith("must be ") for words in said):
         said[1:] = [words.removeprefix("must be ") for words in said[1:]]
@@ -92,5 +93,4 @@ def _fix(kind: str, value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    """10000000 as it is written, 1e-12 as YAML reads it."""
-    return f"{value:.1e}" if isinstance(value, float) and 0 < abs(value) < 1e-4 else f"{value:.15g}"
+    return str(value) if isinstance(value, int) else f"{value:.15g}"

@@ -174,7 +174,8 @@ def _explain(error: ValidationError, raw: Mapping[str, Any], origin: Origin, rec
 
 def _inherited(loc: tuple[Any, ...], origin: Origin) -> tuple[Any, ...]:
     """A section inherited by phase 2 repeats its parent's mistake: point at the parent's line."""
-    return (INHERIT[loc[0]], *loc[1:]) if loc and loc not in origin and loc[0] in INHERIT else loc
+    own = any(key[: len(loc)] == loc for key in origin)
+    return loc if own or not loc or loc[0] not in INHERIT else (INHERIT[loc[0]], *loc[1:])
 
 
 def _path_of(error: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[Any, ...]:

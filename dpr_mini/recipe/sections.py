@@ -40,6 +40,7 @@ from dpr_mini.recipe.base import (
     Tokens,
     TopP,
     Total,
+    Tries,
     WeightDecay,
     Window,
     literal,
@@ -172,8 +173,8 @@ class SamplingConfig(Section):
     """Phase 2: how many correct samples each problem should end up with. Formulas and sources: budgets.py."""
 
     target: Literal["prop2diff", "uniform", "vrt", "cap", "boundary", "gvm"] = "prop2diff"
-    quota: Draws = 8  # correct samples: of the hardest problem (prop2diff), of each (uniform), at most (cap)
-    max_tries: Draws = 64  # draws a problem, the probe's included
+    quota: Tries = 8  # correct samples: of the hardest problem (prop2diff), of each (uniform), at most (cap)
+    max_tries: Tries = 64  # draws a problem, the probe's included
     budget: Total | None = None  # draws in all, the probe's included (times `scale`); null: no such limit
     dynamic: Switch = True  # pass rates, and so targets, estimated anew every round (our reading); false: the probe's
     give_up: Probability | None = None  # stop where one more right answer is less likely (ours)

@@ -83,14 +83,14 @@ def test_a_key_that_is_there_twice_is_refused_where_it_stands(tmp_path):
     with pytest.raises(RecipeError, match=r"twice\.yaml:5: 'pack' is there twice"):
         load(path)
     path.write_text("name: a\nproblems:\n  train:\n    - {task: sums, count: 3, count: 5}\n")
-    with pytest.raises(RecipeError, match=r"twice\.yaml:4: 'count' is there twice"):
+    with pytest.raises(RecipeError, match=r"twice\.yaml:4: problems\.train\.0: 'count' is there twice"):
         load(path)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name: a\nproblems: &x [*x]\n", r":2: aliases .* grow beyond"),
+        ("name: a\nproblems: &x [*x]\n", r":2: problems\.0: aliases .* grow beyond"),
         (
             "a: &a0 [1]\n" + "".join(f"b{i}: &a{i + 1} [{', '.join([f'*a{i}'] * 10)}]\n" for i in range(9)),
             "write them out",

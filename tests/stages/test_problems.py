@@ -94,7 +94,7 @@ def test_near_duplicates_are_dropped_on_request(tmp_path):
         ("problems: {decontaminate: {shares: 1}, train: [{file: a}]}", "'problems.decontaminate.shares'.*'share'"),
         ("problems: {decontaminate: {share: 0}, train: [{file: a}]}", "problems.decontaminate.share: must be above 0"),
         ("problems: {near_duplicates: 2, train: [{file: a}]}", "problems.near_duplicates: must be at most 1"),
-        ("problems: {decontaminate: yes, train: [{file: a}]}", "problems.decontaminate: "),
+        ("problems: {decontaminate: 5, train: [{file: a}]}", "problems.decontaminate: "),
     ],
 )
 def test_wrong_settings_are_named(tmp_path, settings, message):
