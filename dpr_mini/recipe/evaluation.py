@@ -10,8 +10,10 @@ from dpr_mini.recipe import benchmarks, turns
 from dpr_mini.recipe.base import (
     Draws,
     Memory,
+    Misplaced,
     Name,
     NotNegative,
+    RecipeError,
     Seconds,
     Section,
     Switch,
@@ -100,7 +102,10 @@ class EvaluateConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, value: Any) -> Any:
-        return benchmarks.preset(value) if isinstance(value, dict) else value
+        try:
+            return benchmarks.preset(value) if isinstance(value, dict) else value
+        except RecipeError as error:
+            raise Misplaced(str(error), "evaluate", "preset") from None
 
     @field_validator("turns")
     @classmethod

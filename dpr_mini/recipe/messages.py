@@ -62,7 +62,7 @@ def _got(error: ErrorDetails) -> str:
     """What was seen, where it helps: a mapping has its place in the file."""
     value = error.get("input")
     if isinstance(value, dict | BaseModel):
-        return ", not a mapping" if error["type"].removesuffix("_type") in ("int", "float", "bool", "string") else ""
+        return ", not a mapping" if error["type"] in ("int_type", "float_type", "bool_type") else ""
     return f" (got {_shown(value)})"
 
 
@@ -81,12 +81,16 @@ def _fix(kind: str, value: Any) -> str:
         return f": write {value:.0f}"
     if kind in ("int_type", "float_type") and isinstance(value, str):
         if match := EXPONENT.fullmatch(value):
-            return f"; YAML reads {value:.40} as text: write {match[1]:.20}.0e+{match[2]:.20}"
+            short = kind == "int_type" and len(match[2]) == 1
+            digits = match[1] + "0" * int(match[2]) if short else f"{match[1]:.20}.0e+{match[2]:.20}"
+            return f"; YAML reads {value:.40} as text: write {digits}"
         return "; take it out of the quotes" if NUMBER.fullmatch(value) else ""
     if kind == "bool_type" and str(value).lower() in ("true", "false", "yes", "no", "on", "off", "0", "1"):
         return ", without quotes" if isinstance(value, str) else ""
     if kind == "string_type" and isinstance(value, bool | int | float):
         return f'; put it in quotes: "{_shown(value)}"'
+    if kind == "string_type" and isinstance(value, dict):
+        return "; to YAML { begins a mapping: put it in quotes"
     if kind == "tuple_type" and isinstance(value, dict) and value and all(str(key).isdigit() for key in value):
         return "; there is none yet whose elements could be changed: give the whole list"
     return ""
