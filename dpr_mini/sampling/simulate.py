@@ -31,7 +31,7 @@ GRID = np.sin(np.linspace(0, np.pi / 2, 101)) ** 2  # pass rates: equal weights 
 ROUNDS, RESAMPLES = 300, 40  # of EM, and of problems; how often 95 % intervals then hold: the tests and bench/LOG.md
 REPLICAS = (20, 100)  # fewest and most; PROBLEMS says where between
 PROBLEMS = 40_000  # problems played in all replicas of one strategy
-MOST = 20_000  # problems that `planned` simulates; of more a part, so that it takes seconds
+MOST = 10_000  # problems that `planned` simulates; of more a part, so that it takes seconds
 HARD = ("0", "0-0.25")  # the hardest bins
 
 

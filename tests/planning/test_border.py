@@ -48,7 +48,7 @@ LIMITS = [
 def test_values_at_their_bounds_are_planned_in_seconds(tmp_path, capsys, values):
     begun = time.process_time()
     planned(tmp_path, *values)
-    assert time.process_time() - begun < 10
+    assert time.process_time() - begun < 30
     assert "nan" not in capsys.readouterr().out
 
 
