@@ -13,7 +13,7 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -23,6 +23,7 @@ BYTES = 1 << 20  # of a file
 VALUES = 20_000  # of a document, what aliases stand for included
 DEPTH = 50  # levels of it
 DIGITS = 40  # of a number
+LONG = 100  # characters; what is longer is not looked at as a number, which takes time
 
 Where = Callable[[int], str]  # line, from 1 -> how a message begins
 Lines = dict[tuple[Any, ...], int]  # key path -> line, from 1
@@ -109,6 +110,8 @@ def read(text: str, where: Where, at: tuple[Any, ...] = ()) -> tuple[Any, Lines]
 class _Composer(yaml.SafeLoader):
     """YAML's nodes, no more of them and no deeper than may be; it reads only as far as that."""
 
+    yaml_implicit_resolvers: ClassVar = {}  # what plain text means is for `_Reader` to say
+
     def __init__(self, text: str, where: Where) -> None:
         super().__init__(text)
         self.where, self.number, self.depth = where, 0, 0
@@ -179,8 +182,7 @@ class _Reader:
     def key(self, node: yaml.Node, at: tuple[Any, ...]) -> str:
         if not isinstance(node, yaml.ScalarNode):
             raise self.refuse(node, at, "a key must be text, not a list or a mapping")
-        odd = node.style is None and any(form.fullmatch(node.value) for form, _ in SURPRISES)
-        if odd or not isinstance(key := self.scalar(node, at), str):
+        if (node.style is None and _surprise(node.value)) or not isinstance(key := self.scalar(node, at), str):
             why = "YAML reads on, off, yes, no, numbers, dates and null as something else"
             raise self.refuse(node, at, f"a key must be text; {why}: put it in quotes (got {node.value:.40})")
         return key
@@ -203,9 +205,14 @@ class _Reader:
             if not math.isfinite(number := float(text)):
                 raise self.refuse(node, at, f"{text:.40} is not a finite number")
             return number
-        if words := next((words for form, words in SURPRISES if form.fullmatch(text)), None):
+        if words := _surprise(text):
             raise self.refuse(node, at, f"{text:.40} {words.replace('{}', text[:40])}")
         return text
+
+
+def _surprise(text: str) -> str | None:
+    """What YAML 1.1 takes the plain text for; None for what is text to it, too. Long ones are nobody's numbers."""
+    return next((words for form, words in SURPRISES if form.fullmatch(text)), None) if len(text) <= LONG else None
 
 
 def _is_merge(key: yaml.Node) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any, get_args
 
@@ -153,7 +153,8 @@ def parse(raw: dict[str, Any], name: str, origin: Origin | None = None) -> Recip
 
 
 def _explain(error: ValidationError, raw: Mapping[str, Any], origin: Origin, recipe: str) -> str:
-    errors = [(_inherited(_path_of(e, raw), origin), e) for e in error.errors()]
+    places = {key[:n] for key in origin for n in range(len(key) + 1)}
+    errors = [(_inherited(_path_of(e, raw), places), e) for e in error.errors()]
     strange = (e for e in errors if e[1]["type"] == "extra_forbidden")  # a misspelt key explains one that is missing
     loc, first = next(strange, errors[0]) if errors[0][1]["type"] == "missing" else errors[0]
     more = len({p for p, _ in errors if p[: len(loc)] != loc})
@@ -172,10 +173,9 @@ def _explain(error: ValidationError, raw: Mapping[str, Any], origin: Origin, rec
     return f"{where}: {name or 'recipe'}: {in_words(kinds)}{rest}"
 
 
-def _inherited(loc: tuple[Any, ...], origin: Origin) -> tuple[Any, ...]:
+def _inherited(loc: tuple[Any, ...], places: Set[tuple[Any, ...]]) -> tuple[Any, ...]:
     """A section inherited by phase 2 repeats its parent's mistake: point at the parent's line."""
-    own = any(key[: len(loc)] == loc for key in origin)
-    return loc if own or not loc or loc[0] not in INHERIT else (INHERIT[loc[0]], *loc[1:])
+    return (INHERIT[loc[0]], *loc[1:]) if loc and loc[0] in INHERIT and loc not in places else loc
 
 
 def _path_of(error: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[Any, ...]:

