@@ -16,7 +16,8 @@ from dpr_mini.types import UserError
 
 LONGEST_TEXT = 100_000  # characters of a prompt, an example, any text
 LONGEST_LINE = 200  # of a label or a column's name
-LONGEST_NAME = 64  # of a run, a held-out set, a template: names of files are made of them
+LONGEST_NAME = 64  # of a held-out set, a template
+LONGEST_FOLDER = 200  # of a run: names of files and folders are made of it, and those may have 255
 LONGEST_FILE = 1_024  # of a file's name with its folders
 LONGEST_PART = 255  # bytes of one part of it: file systems take no more
 LONGEST_CONTEXT = 1 << 20  # tokens of a row or an answer
@@ -128,8 +129,8 @@ SomeLine = Annotated[Line, of_form(str.strip, "must not be empty")]
 Name = Annotated[str, Field(strict=True), of_form(is_name, NAME)]
 FileName = Annotated[str, Field(strict=True), of_form(_is_file, FILE)]
 FolderName = like(
-    rf"[A-Za-z0-9][A-Za-z0-9._-]{{,{LONGEST_NAME - 1}}}",
-    f"is the name of a folder: at most {LONGEST_NAME} of A-Z a-z 0-9 . _ -, a letter or digit first",
+    rf"[A-Za-z0-9][A-Za-z0-9._-]{{,{LONGEST_FOLDER - 1}}}",
+    f"is the name of a folder: at most {LONGEST_FOLDER} of A-Z a-z 0-9 . _ -, a letter or digit first",
 )
 HubName = like(
     r"(?!.*(?:--|\.\.))[A-Za-z0-9][\w.-]{,95}(?:/[A-Za-z0-9][\w.-]{,95})?", "must be a name of the hub, as owner/name"

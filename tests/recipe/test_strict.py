@@ -165,7 +165,7 @@ def refused(*overrides: str) -> str:
         ("dialogue.temperature=0.001", "must be 0, which is greedy, or at least 0.01"),
         ("dialogue.templates.solve=no place", "template 'solve' asks first and must hold the question: {problem}"),
         ("evaluate.template=verify", "template 'verify' asks first"),
-        ("name=" + "a" * 300, "name: is the name of a folder: at most 64"),
+        ("name=" + "a" * 300, "name: is the name of a folder: at most 200"),
         ('problems.train=[{hub: "--help"}]', "train.0.hub: must be a name of the hub"),
         ("problems.train=[{hub: ../data}]", "train.0.hub: must be a name of the hub"),
         ("problems.held_out.Train=[{generate: chain_sum, count: 2}]", "cannot be named 'Train', the split"),
