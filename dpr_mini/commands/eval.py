@@ -10,11 +10,12 @@ from typing import Any
 from dpr_mini import pipeline
 from dpr_mini import recipe as recipes
 from dpr_mini.recipe import reading
+from dpr_mini.recipe.base import LONGEST_FOLDER
 from dpr_mini.recipe.benchmarks import BENCHMARKS
 from dpr_mini.reporting.words import lines
 from dpr_mini.runs import lock
 from dpr_mini.scoring.scores import Card
-from dpr_mini.types import UserError
+from dpr_mini.types import UserError, digest
 
 
 def evaluate(
@@ -33,8 +34,11 @@ def evaluate(
     same command again resumes, or reuses every stage; with another `evaluate.grader` it re-grades the saved answers.
     Raises UserError for whatever the user can fix.
     """
+    name = "eval-" + re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.")
+    if len(name) > LONGEST_FOLDER:
+        name = f"{name[: LONGEST_FOLDER - 9]}-{digest(name)[:8]}"
     raw = {
-        "name": "eval-" + re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-."),
+        "name": name,
         "model": {"name": model},
         "engine": {"kind": engine},
         "phases": [],
