@@ -1,4 +1,4 @@
-"""A model folder's tokenizer: read once, bounded, and with nothing switched on that changes token ids behind our back."""
+"""A model folder's tokenizer and chat template: read once, bounded, with nothing on that changes ids in silence."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _load(folder: Path) -> tuple[Tokenizer, int, str]:
     _read[key] = tokenizer, last, token
     while len(_read) > KEPT:
         _read.popitem(last=False)
-    return tokenizer
+    return _read[key]
 
 
 def _parse(text: str, path: Path) -> Tokenizer:
