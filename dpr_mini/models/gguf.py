@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini.models import tokenizer as tokens
-from dpr_mini.models.check import HEAD, IGNORED, check
+from dpr_mini.models.check import HEAD, IGNORED, check, read_config
 from dpr_mini.models.files import ModelError, read_object, weight_files
 from dpr_mini.models.resolve import cache_dir, model_digest
 
@@ -35,14 +35,21 @@ class ExportError(ModelError):
 
 def why_not_exportable(model_dir: Path) -> str:
     """ "" when `write_gguf` can write this folder, else the reason in a few words. Reads headers and JSON files."""
-    model_dir = Path(model_dir)
     try:
-        check(model_dir)
-        _architecture(read_object(model_dir / "config.json"))
-        _pre_tokenizer(read_object(model_dir / tokens.FILE))
+        _exportable(Path(model_dir))
     except ModelError as error:
         return str(error)
     return ""
+
+
+def _exportable(model_dir: Path) -> dict[str, Any]:
+    """config.json of a folder that can be written. Raises ModelError, ExportError."""
+    config = read_config(model_dir)
+    _architecture(config)
+    tokens.load(model_dir)  # its file has the form that is read on
+    _pre_tokenizer(read_object(model_dir / tokens.FILE))
+    check(model_dir)
+    return config
 
 
 def gguf_for(model_dir: Path) -> Path:
@@ -93,8 +100,7 @@ def write_gguf(model_dir: Path, out: Path) -> Path:
         raise ExportError("writing a GGUF needs the gguf package; run: pip install 'dpr-mini[cpu]'") from error
 
     model_dir, out = Path(model_dir), Path(out)
-    check(model_dir)
-    config = read_object(model_dir / "config.json")
+    config = _exportable(model_dir)
     arch = _architecture(config)
     temp = out.with_name(f".{out.name}.{os.getpid()}")
     try:

@@ -135,19 +135,20 @@ def test_digest_follows_content_and_is_cached(tiny_model, tmp_path, cache, monke
     assert model_digest(b) == model_digest(folder)
 
 
-def test_folders_that_are_no_models(tmp_path, cache, monkeypatch):
+def test_folders_that_are_no_models(tiny_model, tmp_path, cache, monkeypatch):
     with pytest.raises(UserError, match="no model folder"):
         resolve_model(str(tmp_path / "nothing"))
     with pytest.raises(UserError, match=r"config\.json"):
         resolve_model(str(tmp_path))
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"no .*safetensors"):
-        resolve_model(str(tmp_path))
-    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    folder = tmp_path / "m"
+    shutil.copytree(tiny_model(), folder)
+    assert resolve_model(str(folder)) == folder
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no model\.safetensors"):
+        resolve_model(str(folder))
+    (folder / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(UserError, match="pickle"):
-        resolve_model(str(tmp_path))
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    assert resolve_model(str(tmp_path)) == tmp_path
+        resolve_model(str(folder))
 
     def missing(name):
         raise metadata.PackageNotFoundError(name)
