@@ -8,7 +8,7 @@ from pathlib import Path
 from dpr_mini.engines.base import EngineError, Request, RequestError
 from dpr_mini.models import tokenizer
 from dpr_mini.models.check import check, context, end_ids, read_config, vocabulary
-from dpr_mini.models.files import ModelError
+from dpr_mini.models.folder import ModelError
 
 
 class Decoder:

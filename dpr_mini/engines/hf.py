@@ -23,7 +23,7 @@ from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 from dpr_mini.engines.base import Completion, EngineError, Request
 from dpr_mini.engines.decode import Decoder
 from dpr_mini.machine import mkl, progress
-from dpr_mini.models.files import ModelError, weight_files
+from dpr_mini.models.folder import ModelError, weight_files
 from dpr_mini.models.loading import load_causal_lm
 
 NUCLEUS = 1024  # tokens looked at first for top-p; a flatter distribution is sorted whole

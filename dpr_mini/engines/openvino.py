@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from dpr_mini.engines.base import Completion, EngineError, Request, RequestError
 from dpr_mini.engines.decode import Decoder
-from dpr_mini.models.files import ModelError
+from dpr_mini.models.folder import ModelError
 from dpr_mini.models.gguf import gguf_for, why_not_exportable
 
 # `import openvino` reports itself to an analytics service and writes to the home folder, unasked; with this entry

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini.models import tokenizer
-from dpr_mini.models.files import AGAIN, ModelError, Tensor, equal_bytes, read_object, tensors, weight_files
+from dpr_mini.models.folder import AGAIN, ModelError, Tensor, equal_bytes, read_object, tensors, weight_files
 
 GENERATION = "generation_config.json"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"

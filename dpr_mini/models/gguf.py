@@ -15,9 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dpr_mini.files import durable
 from dpr_mini.models import tokenizer as tokens
 from dpr_mini.models.check import HEAD, IGNORED, check, read_config
-from dpr_mini.models.files import ModelError, read_object, weight_files
+from dpr_mini.models.folder import ModelError, read_object, weight_files
 from dpr_mini.models.resolve import cache_dir, model_digest
 
 NAME = "model-f16.gguf"
@@ -114,9 +115,9 @@ def write_gguf(model_dir: Path, out: Path) -> Path:
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        with temp.open("rb+") as file:
-            os.fsync(file.fileno())  # before the name: a power cut must not leave a whole file's name on half of one
+        durable.sync(temp)
         os.replace(temp, out)
+        durable.sync(out.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -20,6 +20,7 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from dpr_mini.files import durable
 from dpr_mini.models import tokenizer
 from dpr_mini.models.check import PICKLES, check, stamp
 from dpr_mini.types import UserError, one_line
@@ -148,16 +149,7 @@ def _write_book(fresh: Mapping[str, str]) -> None:
     book = cache_dir() / "digests.json"
     try:
         book.parent.mkdir(parents=True, exist_ok=True)
-        temp = book.with_name(f".digests-{os.getpid()}.json")
-        try:
-            with temp.open("w", encoding="utf-8") as file:
-                file.write(json.dumps({**_read_book(), **fresh}, indent=0))
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temp, book)
-        finally:
-            if temp.exists():
-                temp.unlink()
+        durable.replace(book, lambda file: json.dump({**_read_book(), **fresh}, file, indent=0))
     except OSError as error:
         why = error.strerror or error
         _say(f"the cache {book.parent} cannot be written ({why}); going on without it ($DPR_MINI_CACHE names another)")
@@ -210,7 +202,7 @@ def _embedded() -> Path:
     print(f"converting {gguf.name} to {folder} (once, about 20 s) ...", file=sys.stderr, flush=True)
     try:
         _convert_gguf(gguf, temp)
-        _sync(temp)
+        durable.seal(temp)
         try:
             os.replace(temp, folder)  # whole or not at all
         except OSError:
@@ -221,16 +213,6 @@ def _embedded() -> Path:
         shutil.rmtree(temp, ignore_errors=True)
     print(f"converted in {time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
     return folder
-
-
-def _sync(folder: Path) -> None:
-    """What is in the folder reaches the disk before the folder gets its name."""
-    for path in (*folder.iterdir(), folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _packaged_gguf() -> Path:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini.models.check import FAMILIES, LARGEST
-from dpr_mini.models.files import ModelError, read_text
+from dpr_mini.models.folder import ModelError, read_text
 
 OWNERS = ("HuggingFaceTB", "Qwen", "meta-llama")  # whose repositories of these names have these shapes
 VARIANTS = ("-instruct", "-base")  # the same shape as the name without

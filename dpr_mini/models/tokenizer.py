@@ -8,7 +8,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpr_mini.models.files import AGAIN, ModelError, read_object, read_text
+from dpr_mini.models.folder import AGAIN, ModelError, read_object, read_text
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -16,7 +16,7 @@ from typing import Any
 
 from dpr_mini import recipe
 from dpr_mini.models.check import check_weights
-from dpr_mini.models.files import ModelError, finite
+from dpr_mini.models.folder import ModelError, finite
 from dpr_mini.training import TrainError
 
 
