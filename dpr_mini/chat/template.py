@@ -98,6 +98,12 @@ class Template:
         return ids
 
     def encode(self, text: str) -> tuple[int, ...]:
+        """Raises UserError for half a surrogate pair, which no token is."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            seen = ascii(text[error.start])
+            raise UserError(f"{self.folder}: {seen} in a text to be tokenised is half a character") from None
         return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: tuple[int, ...] | list[int], *, special: bool = False) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini.models import tokenizer
-from dpr_mini.models.folder import AGAIN, ModelError, Tensor, equal_bytes, read_object, tensors, weight_files
+from dpr_mini.models.folder import AGAIN, ModelError, Tensor, equal_bytes, read_object, tensors, there, weight_files
 
 GENERATION = "generation_config.json"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -64,7 +64,7 @@ def stamp(path: Path) -> tuple[str, ...]:
 def _check_weights(folder: Path, at: tuple[tuple[str, ...], ...]) -> None:
     config = read_config(folder)
     _plain(folder, config)
-    if (path := folder / GENERATION).exists():
+    if there(path := folder / GENERATION):
         read_object(path)
     try:
         weight_files(folder)
@@ -162,7 +162,7 @@ def _plain(folder: Path, config: Mapping[str, Any]) -> None:
     """What makes a reader fetch, run or read something else than the folder's own weights."""
     path = folder / "config.json"
     for key, value in _pairs(config):
-        if key.endswith("_implementation") and any("/" in text or ":" in text for text in _texts(value)):
+        if "_implementation" in key and any("/" in text or ":" in text for text in _texts(value)):
             raise ModelError(
                 f"{path}: {key} names code from elsewhere ({_shown(value)}), which is never run; remove it"
             )
@@ -174,7 +174,7 @@ def _plain(folder: Path, config: Mapping[str, Any]) -> None:
             )
         if key == "transformers_weights" and value is not None:
             raise ModelError(f"{path}: {key} leads to other weights ({_shown(value)}); remove it")
-    if (folder / "adapter_config.json").exists():
+    if there(folder / "adapter_config.json"):
         raise ModelError(
             f"{folder / 'adapter_config.json'}: an adapter, which is read on top of another model; "
             "merge it into its base model and save that"
@@ -284,7 +284,7 @@ FAMILIES = ("llama", "qwen2", "qwen3")
 def end_ids(folder: Path, config: Mapping[str, Any]) -> tuple[int, ...]:
     """Ids of the tokens that end an answer, each in the vocabulary. Raises ModelError."""
     path = folder / GENERATION
-    told = read_object(path) if path.exists() else {}
+    told = read_object(path) if there(path) else {}
     source, ends = path, told.get("eos_token_id")
     if "eos_token_id" not in told:
         source, text = folder / "config.json", text_part(config, folder / "config.json")

@@ -28,6 +28,11 @@ class ModelError(UserError, ValueError):
     """A model folder that is not to be used: one line that names the file, what was seen there and what to do."""
 
 
+def there(path: Path) -> bool:
+    """Whether the folder has such a name: also one that leads nowhere, which is damage and not absence."""
+    return path.is_symlink() or path.exists()
+
+
 def read_text(path: Path, limit: int = JSON_BYTES) -> str:
     """A text file of at most `limit` bytes, without a byte order mark. Raises ModelError."""
     try:
@@ -83,10 +88,10 @@ def weight_files(folder: Path) -> list[Path]:
     That is model.safetensors, else what model.safetensors.index.json names: plain names of files in the folder.
     Raises ModelError where there are none, or where the index leads elsewhere.
     """
-    if (single := folder / WEIGHTS).exists():
+    if there(single := folder / WEIGHTS):
         return [single]
     index = folder / INDEX
-    if index.exists():
+    if there(index):
         return [folder / name for name in sorted(set(weight_map(index).values()))]
     found = sorted(p.name for p in folder.glob("*.safetensors"))
     seen = f" (but {found[0]})" if found else ""
@@ -118,7 +123,7 @@ def tensors(folder: Path) -> dict[str, tuple[Path, Tensor]]:
             if name in found:
                 raise ModelError(f"{path}: tensor {name} is also in {found[name][0].name}; {AGAIN}")
             found[name] = (path, tensor)
-    if not (folder / WEIGHTS).exists():
+    if not there(folder / WEIGHTS):
         for name, file in weight_map(folder / INDEX).items():
             if name not in found or found[name][0].name != file:
                 raise ModelError(f"{folder / INDEX}: tensor {name} is not in {file}, where it is said to be; {AGAIN}")

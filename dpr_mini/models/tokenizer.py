@@ -8,7 +8,7 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpr_mini.models.folder import AGAIN, ModelError, read_object, read_text
+from dpr_mini.models.folder import AGAIN, ModelError, read_object, read_text, there
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -39,12 +39,12 @@ def highest(folder: Path) -> tuple[int, str]:
 
 def _load(folder: Path) -> tuple[Tokenizer, int, str]:
     path = folder / FILE
-    if not path.exists() and (folder / "tokenizer.model").exists():
+    if not there(path) and (folder / "tokenizer.model").exists():
         raise ModelError(
             f"{path}: missing, there is only tokenizer.model; write it with "
             "AutoTokenizer.from_pretrained(folder).save_pretrained(folder)"
         )
-    if not path.exists():
+    if not there(path):
         raise ModelError(f"{path}: missing; dpr-mini needs a model with a fast tokenizer")
     text = read_text(path)
     key = hashlib.sha256(text.encode()).digest()
@@ -105,7 +105,7 @@ def options(folder: Path) -> dict[str, Any]:
     """tokenizer_config.json with its special tokens as text; those of special_tokens_map.json where transformers reads
     it. {} where there is neither. Raises ModelError."""
     path = folder / OPTIONS
-    told = read_object(path) if path.exists() else {}
+    told = read_object(path) if there(path) else {}
     sources = [(path, told)]
     if reads_map(folder):
         sources.append((folder / MAP, read_object(folder / MAP)))
@@ -123,7 +123,7 @@ def options(folder: Path) -> dict[str, Any]:
 def reads_map(folder: Path) -> bool:
     """Whether special_tokens_map.json counts: transformers reads it where tokenizer_config.json lists no tokens."""
     path = folder / OPTIONS
-    return (folder / MAP).exists() and not (path.exists() and "added_tokens_decoder" in read_object(path))
+    return there(folder / MAP) and not (there(path) and "added_tokens_decoder" in read_object(path))
 
 
 def chat_template(folder: Path) -> str:
@@ -133,15 +133,15 @@ def chat_template(folder: Path) -> str:
     text, or several by name, of which "default" is taken); last comes a processor's chat_template.json. Raises
     ModelError for what is no template, and for several without a default.
     """
-    files = {TEMPLATE: "default"} if (folder / TEMPLATE).exists() else {}
+    files = {TEMPLATE: "default"} if there(folder / TEMPLATE) else {}
     more = sorted((folder / ADDITIONAL).glob("*.jinja"))
     files |= {f"{ADDITIONAL}/{path.name}": path.stem for path in more}
     if files:
         where, told = folder, {name: _lines(folder / file) for file, name in files.items()}
     else:
         where = folder / OPTIONS
-        told = (read_object(where) if where.exists() else {}).get("chat_template")
-        if told is None and (legacy := folder / LEGACY).exists():
+        told = (read_object(where) if there(where) else {}).get("chat_template")
+        if told is None and there(legacy := folder / LEGACY):
             where, told = legacy, read_object(legacy).get("chat_template")
     return _default(told, where)
 
