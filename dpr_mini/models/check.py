@@ -15,7 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini.models import tokenizer
-from dpr_mini.models.folder import AGAIN, ModelError, Tensor, equal_bytes, read_object, tensors, there, weight_files
+from dpr_mini.models.folder import (
+    AGAIN,
+    INDEX,
+    WEIGHTS,
+    ModelError,
+    Tensor,
+    equal_bytes,
+    read_object,
+    tensors,
+    there,
+    weight_files,
+)
 
 GENERATION = "generation_config.json"
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -24,7 +35,10 @@ IGNORED = re.compile(r"rotary_emb\.inv_freq$|(^|\.)position_ids$")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.msgpack")
 SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 LAYERS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")  # what families call it
+# Keys of config.json that name code beside or outside the folder. It is never run, and must not be passed on.
+CODE = ("auto_map", "custom_pipelines")
 LARGEST = 2**31 - 1  # of a size in config.json: what a GGUF and an index of 32 bits hold
+UNREAD = ("*.safetensors", "*.gguf", "*.py")
 READ = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model", "additional_chat_templates/*.jinja")
 
 
@@ -85,6 +99,15 @@ def _check_tokens(folder: Path, at: tuple[tuple[str, ...], ...]) -> None:
     config = read_config(folder)
     end_ids(folder, config)
     token_ids(folder, config)
+
+
+def passed_on(folder: Path) -> list[Path]:
+    """The files that a reader by other rules may see: the weights, and all that is neither weights nor code."""
+    weights = set(weight_files(folder))
+    others = {p for pattern in (*PICKLES, *UNREAD) for p in folder.glob(pattern)} - weights
+    if folder / WEIGHTS in weights:
+        others.add(folder / INDEX)
+    return [p for p in sorted(folder.iterdir()) if p.is_file() and p not in others]
 
 
 # ---- config.json

@@ -9,12 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dpr_mini.models.check import check_weights, read_config
+from dpr_mini.models.check import CODE, check_weights, read_config
 from dpr_mini.models.folder import AGAIN, ModelError, finite
 from dpr_mini.types import UserError
-
-# Keys of config.json that name code beside or outside the folder. It is never run, and must not be passed on.
-CODE = ("auto_map", "custom_pipelines")
 
 
 def load_causal_lm(folder: Path, **options: Any) -> Any:

@@ -21,9 +21,9 @@ from dpr_mini import recipe
 from dpr_mini.files import durable
 from dpr_mini.files.rows import StoreError, read_json, write_json
 from dpr_mini.machine import progress
-from dpr_mini.models.check import check_weights
+from dpr_mini.models.check import CODE, check_weights
 from dpr_mini.models.folder import ModelError
-from dpr_mini.models.loading import CODE, load_causal_lm, not_finite
+from dpr_mini.models.loading import load_causal_lm, not_finite
 from dpr_mini.training import TrainError
 from dpr_mini.training.checkpoints import disk_errors
 

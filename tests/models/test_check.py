@@ -406,3 +406,14 @@ def test_a_gguf_that_is_none_has_no_digest(tmp_path):
     for content in (b"", b"dpr_mini.source_digest", b"dpr_mini.source_digest" + b"\xff" * 12, b"\xff" * 5000):
         path.write_bytes(content)
         assert len(gguf_digest(path)) < 4096
+
+
+def test_what_another_reader_may_see_is_the_model_and_no_more(model):
+    single = {p.name for p in model.iterdir()}
+    for name in ("consolidated.safetensors", "pytorch_model.bin", "evil.py", "m.gguf", "model.safetensors.index.json"):
+        (model / name).write_bytes(b"x")
+    assert {p.name for p in checking.passed_on(model)} == single
+    (model / "model.safetensors.index.json").unlink()
+    where = shards(model)
+    passed = {p.name for p in checking.passed_on(model)}
+    assert passed == single - {"model.safetensors"} | set(where.values()) | {"model.safetensors.index.json"}
