@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ def load(folder: Path) -> Tokenizer:
     """The tokenizer in `folder`/tokenizer.json, without the truncation and padding that the file may ask for.
 
     Shared between all who ask: not to be changed. Raises ModelError for a file that is missing or none, and for a
-    normaliser that makes more than GROWTH characters of one (it could take all memory, and end the process).
+    normaliser or decoder that makes more than GROWTH characters of one (it could take all memory, and end the process).
     """
     return _load(folder)[0]
 
@@ -54,10 +55,10 @@ def _load(folder: Path) -> tuple[Tokenizer, int, str]:
     tokenizer = _parse(text, path)
     tokenizer.no_truncation()  # as transformers does before each call
     tokenizer.no_padding()
-    if tokenizer.normalizer is not None:
-        grown = growth(json.loads(tokenizer.normalizer.__getstate__()))  # what the library has read, not the file
+    for what, part in (("normaliser", tokenizer.normalizer), ("decoder", tokenizer.decoder)):
+        grown = growth(json.loads(part.__getstate__())) if part is not None else 1.0  # what was read, not the file
         if grown > GROWTH:
-            raise ModelError(f"{path}: its normaliser makes {grown:.0e} characters of one; at most {GROWTH} are taken")
+            raise ModelError(f"{path}: its {what} makes {grown:.0e} characters of one; at most {GROWTH} are taken")
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     last, token = max(((i, token) for token, i in vocabulary.items()), default=(-1, ""))
     _read[key] = tokenizer, last, token
@@ -79,22 +80,19 @@ def _parse(text: str, path: Path) -> Tokenizer:
         raise ModelError(f"{path}: not a tokenizer that can be read ({error}); {AGAIN}") from None
 
 
-def growth(normaliser: Any) -> float:
-    """How many characters a normaliser can make of one, at most. `normaliser`: as the library serialises it."""
-    kind = normaliser.get("type")
+def growth(part: Any) -> float:
+    """How many characters a normaliser or decoder can make of one, at most. `part`: as the library serialises it."""
+    kind = part.get("type")
     if kind == "Sequence":
-        total = 1.0
-        for part in normaliser["normalizers"]:
-            total *= growth(part)
-        return total
+        return math.prod(map(growth, part.get("normalizers") or part.get("decoders") or ()))
     if kind == "Replace":
-        literal = normaliser["pattern"].get("String")
-        made = len(normaliser["content"])
+        literal = part["pattern"].get("String")
+        made = len(part["content"])
         return max(
             1.0, made / max(1, len(literal)) if literal else made + 1.0
         )  # a pattern also finds nothing, anywhere
     if kind == "Prepend":
-        return 1.0 + len(normaliser["prepend"])
+        return 1.0 + len(part["prepend"])
     return 1.0 if kind in ("Lowercase", "Strip", "StripAccents", "Nmt") else 18.0 if kind in FORMS else 4.0
 
 

@@ -220,6 +220,8 @@ def save_model(path: Path, model: nn.Module, source: Path, dtype: torch.dtype) -
             delattr(model.config, name)
     with disk_errors():
         model.save_pretrained(temporary)
+    for file in temporary.glob("*.safetensors"):  # written for nobody else to read, unlike all other files
+        file.chmod((temporary / "config.json").stat().st_mode)
     for pattern in TOKENIZER:
         for file in filter(Path.is_file, source.glob(pattern)):
             (temporary / file.relative_to(source)).parent.mkdir(exist_ok=True)

@@ -319,6 +319,21 @@ def test_a_normaliser_that_multiplies_text_is_refused_before_it_does(model, norm
     refused(model, "tokenizer.json", "normaliser")
 
 
+def test_a_decoder_that_multiplies_text_is_refused_before_it_does(model):
+    told = json.loads((model / "tokenizer.json").read_text())
+    one = {"type": "Replace", "pattern": {"Regex": "."}, "content": "a" * 1000}
+    for decoder in (one | {"content": "a" * 2000}, {"type": "Sequence", "decoders": [one, one]}):
+        (model / "tokenizer.json").write_text(json.dumps(told | {"decoder": decoder}))
+        refused(model, "tokenizer.json", "decoder")
+    for decoder in (
+        None,
+        {"type": "Fuse"},
+        {"type": "Sequence", "decoders": [{"type": "ByteFallback"}, {"type": "Fuse"}]},
+    ):
+        (model / "tokenizer.json").write_text(json.dumps(told | {"decoder": decoder}))
+        check(model)
+
+
 def test_the_usual_normalisers_pass(model):
     told = json.loads((model / "tokenizer.json").read_text())
     for kind in (

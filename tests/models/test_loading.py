@@ -140,6 +140,7 @@ def test_code_beside_the_weights_is_not_run_and_not_passed_on(copied, tmp_path):
     written = {p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*")}
     assert "additional_chat_templates/rag.jinja" in written and not {"evil.py", "tokenizer_more.pt"} & written
     check(tmp_path / "out")
+    assert len({p.stat().st_mode for p in (tmp_path / "out").iterdir() if p.suffix in (".json", ".safetensors")}) == 1
 
 
 def test_a_model_that_is_not_finite_is_not_saved(copied, tmp_path):
