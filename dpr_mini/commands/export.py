@@ -11,6 +11,7 @@ from typing import Any
 from dpr_mini import store
 from dpr_mini.chat.template import join_text
 from dpr_mini.files.rows import read_rows, write_rows, write_text
+from dpr_mini.models.check import check
 from dpr_mini.recipe.prompts import words
 from dpr_mini.reporting.cards import Lineage, data_card, model_card
 from dpr_mini.runs import read_latest
@@ -77,6 +78,7 @@ def _fill(lineage: Lineage, folder: Path, format: str) -> None:
         card = model_card(lineage, "gguf")
     else:
         model = lineage.folder(lineage.ends[0]) / "model"
+        check(model)
         shutil.copytree(model, folder, ignore=shutil.ignore_patterns("*.gguf"), dirs_exist_ok=True)
         card = model_card(lineage, "transformers")
     write_text(folder / "README.md", card)

@@ -18,6 +18,7 @@ from dpr_mini.engines.sglang import calls, launch, wire
 from dpr_mini.engines.sglang.calls import Absent, Lost, Refused
 from dpr_mini.engines.sglang.process import ServerProcess, free_port
 from dpr_mini.machine import gpus, requirements
+from dpr_mini.models.folder import ModelError, finite
 from dpr_mini.recipe import ServerConfig
 
 PROBE = "The cache keeps what it has read. A second turn begins where the first one ended. " * 6
@@ -138,6 +139,10 @@ class Fleet:
     async def _start(self, ports: int = 3) -> None:
         """Start our server, on a free port each time, and wait until it answers; `ports` are tried."""
         await self._room()
+        try:
+            finite(self.model_dir)
+        except ModelError as error:
+            raise EngineError(str(error)) from error
         folder = launch.serving_folder(self.model_dir, self.logs / "sglang-model")
         port = free_port()
         environment = {"HF_HUB_OFFLINE": "1"} | launch.LONGER_CONTEXT | ({} if self.gpu else launch.CPU_ENVIRONMENT)

@@ -18,6 +18,8 @@ from typing import Any
 
 from dpr_mini.engines.base import EngineError
 from dpr_mini.machine import requirements
+from dpr_mini.models.check import CODE, passed_on
+from dpr_mini.models.folder import read_object
 from dpr_mini.recipe import EngineConfig
 
 USUAL = (".sglang/bin/sglang-python", ".sglang/bin/python")  # where it is looked for if the recipe names none
@@ -178,10 +180,9 @@ def serving_folder(model: Path, into: Path) -> Path:
     """
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
-    for file in model.iterdir():
-        if file.is_file() and file.suffix != ".gguf":  # a GGUF beside the weights would be taken for the model
-            os.symlink(file.resolve(), into / file.name)
-    config = json.loads((model / "config.json").read_text())
+    for file in passed_on(model):  # what else lies there would be taken for the model, too
+        os.symlink(file.resolve(), into / file.name)
+    config = {key: value for key, value in read_object(model / "config.json").items() if key not in CODE}
     rope = config.get("rope_parameters") or {}
     if any(isinstance(value, dict) for value in rope.values()):
         raise EngineError(f"{model}: its rotary parameters differ by layer type, which cannot be told to SGLang 0.5.9")
@@ -194,7 +195,7 @@ def serving_folder(model: Path, into: Path) -> Path:
     _put(into / "config.json", config)
     options = model / "tokenizer_config.json"
     if options.is_file():
-        written = json.loads(options.read_text())
+        written = read_object(options)
         tokenizer = dict(written)
         if tokenizer.get("tokenizer_class") == "TokenizersBackend":
             tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
