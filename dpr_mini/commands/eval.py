@@ -15,7 +15,7 @@ from dpr_mini.recipe.benchmarks import BENCHMARKS
 from dpr_mini.reporting.words import lines
 from dpr_mini.runs import lock
 from dpr_mini.scoring.scores import Card
-from dpr_mini.types import UserError, digest
+from dpr_mini.types import UserError, digest, printable
 
 
 def evaluate(
@@ -54,7 +54,7 @@ def evaluate(
     with pipeline.Machine.of(recipe, Path(), root / "logs") as machine, lock(root):
         pipeline.run(stages, root, machine, until="eval-0")
     for card in stages["eval-0"].manifest(root)["metrics"]["cards"].values():
-        print("\n".join(lines(Card.from_row(card), recipe.evaluate)))
+        print(printable("\n".join(lines(Card.from_row(card), recipe.evaluate)), keep="\n"))
     for stage, file in (("eval-0-answers", "rows.jsonl"), ("eval-0", "graded.jsonl")):
         print(f"{'answers' if stage != 'eval-0' else 'grades'}: {stages[stage].folder(root) / file}")
 

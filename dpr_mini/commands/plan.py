@@ -14,7 +14,7 @@ from dpr_mini.planning import plan as planner
 from dpr_mini.recipe import RecipeError
 from dpr_mini.runs import RunError
 from dpr_mini.sampling import simulate
-from dpr_mini.types import UserError
+from dpr_mini.types import UserError, printable, redacted
 
 
 def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> None:
@@ -31,7 +31,7 @@ def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> N
         print(f"{state:7} {name:15} {stage.folder(root)}")
         if state != "reuse":
             for change in _readable(store.changes(stage, root)):
-                print(f"        {'':15} {change}")
+                print(printable(redacted(f"        {'':15} {change}")))
     waiting = {name: stage.folder(root).name for name, stage in stages.items() if stage.state(root) != "reuse"}
     print("\n".join(planned.lines(waiting)))
     for line in simulate.planned(recipe, stages, root):

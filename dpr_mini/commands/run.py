@@ -15,7 +15,7 @@ from dpr_mini.files import durable
 from dpr_mini.machine import requirements
 from dpr_mini.planning import disk
 from dpr_mini.recipe import Recipe
-from dpr_mini.runs import TEST, RunError, home, lock, open_test, publish, remember
+from dpr_mini.runs import TEST, RunError, home, lock, open_test, publish, refuse_ways_out, remember
 from dpr_mini.store import Stage
 from dpr_mini.training import rehearsal
 from dpr_mini.types import UserError
@@ -137,6 +137,7 @@ def _bring(path: Path, recipe: Recipe, root: Path, until: str | None, at: Path, 
 def _locked(root: Path, at: Path, stages: Iterable[Stage]) -> Iterator[None]:
     """The run's lock, and no temporary file of a killed run; a complete run that can only be read needs neither."""
     if root.exists() and not os.access(root, os.W_OK) and all(stage.state(root) == "reuse" for stage in stages):
+        refuse_ways_out(root, root)
         yield
         return
     with lock(root):

@@ -80,13 +80,21 @@ def damage(
     long as the file's size, times and inode stay the same.
     """
     found = {
-        name: how for name, listed in listing.items() if (how := _difference(folder / name, *listed, content(name)))
+        name: how
+        for name, listed in listing.items()
+        if (how := _elsewhere(name) or _difference(folder / name, *listed, content(name)))
     }
     if not found:
         return None
     (first, how), *others = found.items()
     more = f" (and {', '.join(name for name, _ in others[:4])}{' ...' if len(others) > 4 else ''})" if others else ""
     return folder / first, how + more
+
+
+def _elsewhere(name: str) -> str:
+    """Why a listed name is none that `seal` gives: it leads out of the folder, which may be somebody else's."""
+    path = Path(name)
+    return "is no name in this folder" if path.is_absolute() or ".." in path.parts else ""
 
 
 def _difference(path: Path, size: int, digest: str, content: bool) -> str:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from dpr_mini import tasks
-from dpr_mini.recipe import benchmarks
+from dpr_mini.recipe import benchmarks, serving
 from dpr_mini.recipe.base import (
     Decay,
     Draws,
@@ -67,7 +67,7 @@ class ModelConfig(Section):
 
 
 # SGLang's arguments that change what a model answers, beyond rounding
-NUMERIC = ("dtype", "quantization", "kv_cache_dtype", "torchao_config", "lora_paths", "json_model_override_args")
+NUMERIC = ("dtype", "quantization", "kv_cache_dtype", "torchao_config")
 
 
 class ServerConfig(Section):
@@ -75,7 +75,7 @@ class ServerConfig(Section):
 
     python: FileName | None = None  # interpreter of SGLang's environment; none = .sglang/bin/python
     urls: tuple[str, ...] = ()  # running servers instead: replicas of one model, or a router, whose workers are asked
-    arguments: dict[str, bool | int | float | str | None] = Field({})  # SGLang's own, e.g. mem_fraction_static: 0.85
+    arguments: dict[str, bool | int | float | str | None] = Field({})  # those of SGLang's in serving.ARGUMENTS
     deterministic: Switch = False  # seeds count; needs a GPU and costs speed
     check_cache: Switch = True  # prove at the start that a second turn is cached
     start_timeout: Seconds = 900  # seconds until the server must answer
@@ -87,6 +87,30 @@ class ServerConfig(Section):
     @classmethod
     def _one(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("arguments")
+    @classmethod
+    def _own_names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return serving.arguments(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, value: Any) -> Any:
+        """Looks at names and addresses before anything else does: messages about their types would repeat them."""
+        arguments, urls = (value.get(key) for key in ("arguments", "urls")) if isinstance(value, dict) else (None, None)
+        for name in arguments if isinstance(arguments, dict) else ():
+            if isinstance(name, str):
+                try:
+                    serving.arguments({name: None})
+                except ValueError as error:
+                    raise Misplaced(str(error), "engine", "arguments", *(() if "=" in name else (name,))) from None
+        for url in [urls] if isinstance(urls, str) else urls if isinstance(urls, list | tuple) else ():
+            if isinstance(url, str):
+                try:
+                    serving.address(url)
+                except ValueError as error:
+                    raise Misplaced(str(error), "engine", "urls") from None
+        return value
 
 
 class EngineConfig(ServerConfig):

@@ -25,7 +25,7 @@ from dpr_mini.recipe import ProblemsConfig, Recipe, Source
 from dpr_mini.recipe.problems import shrunk
 from dpr_mini.selection.overlap import NearDuplicates, NGram
 from dpr_mini.store import Kind, Settings, Work
-from dpr_mini.types import Drop, Problem, UserError, digest, identity, to_row
+from dpr_mini.types import Drop, Problem, UserError, digest, identity, printable, to_row
 
 _OVERDRAW = 20  # a generator may be asked for this many times its count before it counts as exhausted
 
@@ -91,9 +91,9 @@ def run(work: Work) -> dict[str, Any]:
         if s.count and sum(p.split == split and p.source == label(s) for p in kept_problems) < s.count
     }
     for name, (got, limit) in short.items():
-        print(f"problems: {name} has only {got} distinct problems of the {limit} asked for")
+        print(printable(f"problems: {name} has only {got} distinct problems of the {limit} asked for"))
     for name, (taken, of) in shares.items():
-        print(f"problems: {taken} of the {of} of {name}, chosen by hash (scale {scale:g})")
+        print(printable(f"problems: {taken} of the {of} of {name}, chosen by hash (scale {scale:g})"))
     return {
         "splits": dict(counts),
         "sources": dict(Counter(f"{p.split}/{p.source}" for p in kept_problems)),

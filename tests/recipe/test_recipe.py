@@ -68,10 +68,13 @@ def test_there_are_recipes():
         (GOOD + "train_2: {lr: 1}\n", r"r\.yaml:7: unknown key 'train_2.lr'"),
         (GOOD + "engine: {kind: sglangs}\n", r"r\.yaml:7: engine.kind: .*'sglang'.*'sglangs'"),
         (GOOD + "engine: {kind: sglang, pyton: x}\n", r"r\.yaml:7: unknown key 'engine.pyton'; did you mean 'python'"),
-        (GOOD + "engine: {kind: hf, urls: [x]}\n", r"r\.yaml:7: engine: .*urls is for kind: sglang, not hf"),
+        (GOOD + "engine: {kind: hf, urls: [http://x:1]}\n", r"r\.yaml:7: engine: .*urls is for kind: sglang, not hf"),
         (GOOD + "engine:\n  python: x\n", r"r\.yaml:7: engine: .*python is for kind: sglang, not auto"),
-        (GOOD + "engine: {kind: sglang, python: x, urls: y}\n", r"r\.yaml:7: engine: .*python or urls, not both"),
-        (GOOD + "engine: {kind: sglang, start_timeout: 0}\n", r"r\.yaml:7: engine.start_timeout: must be above 0"),
+        (
+            GOOD + "engine: {kind: sglang, python: x, urls: 'http://y:1'}\n",
+            r"r\.yaml:7: engine: .*python or urls, not both",
+        ),
+        (GOOD + "engine: {kind: sglang, start_timeout: 0}\n", r"r\.yaml:7: engine.start_timeout:  must be above 0"),
         (GOOD + "engine: {kind: sglang, arguments: {x: [1]}}\n", r"r\.yaml:7: engine.arguments.*"),
     ],
 )
