@@ -183,13 +183,23 @@ def system_error(what: str, error: OSError, root: Path | None = None) -> StoreEr
     return StoreError(f"{': '.join([*places, reason])}; what was done is kept: then run the same command")
 
 
+def verified(folder: Path, weights: bool = False) -> dict[str, Any]:
+    """The manifest of a complete stage whose rows, and with `weights` its model, are as it left them.
+
+    For what reads a run outside of `execute`. Raises StoreError.
+    """
+    manifest = read_manifest(folder)
+    check(folder, manifest, lambda name: weights or not name.startswith("model/"))
+    return manifest
+
+
 def _check_inputs(stage: Stage, root: Path) -> None:
     """Raises StoreError where a file that the stage will read is not what its own stage left."""
     for role, other in stage.inputs.items():
-        folder = other.folder(root)
-        reads = not role.startswith(MEASURED)
-        weights = role == "model"  # all else leaves a training's weights alone
-        check(folder, read_manifest(folder), lambda name: reads and (weights or not name.startswith("model/")))  # noqa: B023
+        if role.startswith(MEASURED):  # of these metrics alone are read
+            read_manifest(other.folder(root))
+        else:
+            verified(other.folder(root), weights=role == "model")
 
 
 def execute(stage: Stage, root: Path, machine: Machine, facts: Callable[[], Mapping[str, Any]] = dict) -> Path:

@@ -10,12 +10,12 @@ from typing import Any
 
 from dpr_mini import store
 from dpr_mini.chat.template import join_text
-from dpr_mini.files.rows import read_rows, write_rows, write_text
+from dpr_mini.files.rows import read_as, write_rows, write_text
 from dpr_mini.models.check import check
 from dpr_mini.recipe.prompts import words
 from dpr_mini.reporting.cards import Lineage, data_card, model_card
 from dpr_mini.runs import beside, foreign, read_latest
-from dpr_mini.types import HIDDEN, Kept, Problem, UserError, from_row, printable, redacted
+from dpr_mini.types import HIDDEN, Kept, Problem, UserError, printable, redacted
 
 FORMATS = {"hf": "train", "gguf": "train", "data": "filter"}  # format -> the stages that it exports
 # What a model's folder is made of; all else that lies in it, code and pickles among it, stays there.
@@ -85,7 +85,7 @@ def _fill(lineage: Lineage, folder: Path, format: str) -> None:
         _gguf(lineage, folder / f"{lineage.recipe['name']}-{lineage.ends[0]}-f16.gguf")
         card = model_card(lineage, "gguf")
     else:
-        model = lineage.folder(lineage.ends[0]) / "model"
+        model = _model(lineage)
         check(model)
         _copy_model(model, folder)
         card = model_card(lineage, "transformers")
@@ -107,18 +107,25 @@ def _copy_model(model: Path, folder: Path) -> None:
 def _gguf(lineage: Lineage, out: Path) -> None:
     from dpr_mini.models.gguf import write_gguf
 
-    write_gguf(lineage.folder(lineage.ends[0]) / "model", out)
+    write_gguf(_model(lineage), out)
+
+
+def _model(lineage: Lineage) -> Path:
+    """The model's folder, as its training left it."""
+    folder = lineage.folder(lineage.ends[0])
+    store.verified(folder, weights=True)
+    return folder / "model"
 
 
 def _dialogues(lineage: Lineage, stage: str) -> list[dict[str, Any]]:
     """Kept rows as a training set reads them: the question and the one joined answer. A card names the fields."""
     bridges = words({}, lineage.recipe["dialogue"]["bridges"]).bridges
     folder = lineage.folder(stage)
-    problems = beside(folder, store.read_manifest(folder)["inputs"]["problems"])
-    by_id = {p.id: p for row in read_rows(problems / "rows.jsonl") if (p := from_row(Problem, row))}
+    problems = beside(folder, store.verified(folder)["inputs"]["problems"])
+    store.verified(problems)
+    by_id = {p.id: p for p in read_as(Problem, problems / "rows.jsonl")}
     rows = []
-    for row in read_rows(folder / "rows.jsonl"):
-        case: Kept = from_row(Kept, row)
+    for case in read_as(Kept, folder / "rows.jsonl"):
         problem = by_id[case.problem_id]
         rows.append(
             {

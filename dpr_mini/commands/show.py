@@ -46,7 +46,7 @@ def show_stage(root: Path, name: str, count: int, seed: int | None) -> None:
 
 def _show(name: str, folder: Path, count: int, choose: random.Random) -> None:
     if (folder / store.MANIFEST).exists():
-        say(json.dumps(store.read_manifest(folder)["metrics"], indent=1, ensure_ascii=False))
+        say(json.dumps(store.verified(folder)["metrics"], indent=1, ensure_ascii=False))
     else:
         say(f"{name} is not complete")
     if (folder / "drops.jsonl").exists():

@@ -59,7 +59,7 @@ class Run:
         return name in self.stages and (self.stages[name] / store.MANIFEST).exists()
 
     def manifest(self, name: str) -> dict[str, Any]:
-        return store.read_manifest(self.stages[name])
+        return store.verified(self.stages[name])
 
 
 @dataclass(frozen=True)

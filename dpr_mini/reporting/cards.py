@@ -22,7 +22,7 @@ from dpr_mini.reporting.words import brackets, change, flat, full_cell, p_value,
 from dpr_mini.runs import beside
 from dpr_mini.scoring.scores import Card
 from dpr_mini.scoring.stats import compare, subset
-from dpr_mini.store import MANIFEST, read_manifest
+from dpr_mini.store import MANIFEST, read_manifest, verified
 from dpr_mini.types import ALL, Graded
 
 EMBEDDED_ON_HUB, EMBEDDED_LICENCE = "HuggingFaceTB/SmolLM2-135M-Instruct", "apache-2.0"
@@ -85,7 +85,7 @@ class Lineage:
         """ "base" or a training stage's name -> the folder of its evaluation, for what this lineage is made of."""
         folders = {}
         for path in (self.root / folder for folder in self.latest["stages"].values()):
-            if not (path / MANIFEST).exists() or "cards" not in (manifest := read_manifest(path))["metrics"]:
+            if not (path / MANIFEST).exists() or "cards" not in (manifest := verified(path))["metrics"]:
                 continue
             answers = read_manifest(beside(path, manifest["inputs"]["answers"]))
             model = answers["inputs"].get("model")

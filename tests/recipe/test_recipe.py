@@ -74,7 +74,7 @@ def test_there_are_recipes():
             GOOD + "engine: {kind: sglang, python: x, urls: 'http://y:1'}\n",
             r"r\.yaml:7: engine: .*python or urls, not both",
         ),
-        (GOOD + "engine: {kind: sglang, start_timeout: 0}\n", r"r\.yaml:7: engine.start_timeout:  must be above 0"),
+        (GOOD + "engine: {kind: sglang, start_timeout: 0}\n", r"r\.yaml:7: engine.start_timeout: must be above 0"),
         (GOOD + "engine: {kind: sglang, arguments: {x: [1]}}\n", r"r\.yaml:7: engine.arguments.*"),
     ],
 )
