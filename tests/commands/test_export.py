@@ -281,13 +281,12 @@ def test_a_model_is_copied_by_names_and_no_link_is_followed(copied, tmp_path):
     for name in ("modeling_x.py", "pytorch_model.bin", "notes.txt", "model.safetensors.bak", "tokenizer_x.pt"):
         (model / name).write_text("x")
     (model / "code").mkdir()
-    inside = model / "chat_template.jinja"
-    kept = Path(shutil.move(inside, folder_of(copied, "train-2") / "template"))
-    inside.symlink_to(kept)
+    inside = model / "vocab.txt"
+    inside.symlink_to(model / "chat_template.jinja")
     done = invoke("export", copied, "--out", tmp_path / "out")
     names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {p.name for p in SMOKE_MODEL.iterdir() if p.suffix != ".gguf"} - {inside.name} | {"README.md"}
-    left = ("chat_template.jinja", "code", "model.safetensors.bak", "modeling_x.py", "pytorch_model.bin")
+    assert names == {p.name for p in SMOKE_MODEL.iterdir() if p.suffix != ".gguf"} | {"README.md"}
+    left = ("vocab.txt", "code", "model.safetensors.bak", "modeling_x.py", "pytorch_model.bin")
     (said,) = re.findall(r"not exported, as no part of a model: (.*)", done.output)
     assert {*left, "notes.txt", "tokenizer_x.pt"} <= set(said.split(", "))
     (model / "tokenizer.model").symlink_to(secret)
@@ -296,6 +295,17 @@ def test_a_model_is_copied_by_names_and_no_link_is_followed(copied, tmp_path):
             "export", copied, "--out", tmp_path / format, "--format", format
         )
         assert not (tmp_path / format).exists()
+
+
+def test_a_damaged_model_or_row_is_not_exported(copied, tmp_path):
+    for path, format in (("train-2", "hf"), ("train-2", "gguf"), ("filter-2", "data")):
+        file = folder_of(copied, path) / ("model/model.safetensors" if path == "train-2" else "rows.jsonl")
+        data = file.read_bytes()
+        file.write_bytes(data[:-3] + bytes([data[-3] ^ 1]) + data[-2:])
+        line = refused("export", copied, "--out", tmp_path / format, "--format", format)
+        assert f"{file.name}: has another content than when it was complete" in line
+        assert not (tmp_path / format).exists()
+        file.write_bytes(data)
 
 
 def test_a_manifest_cannot_name_an_input_elsewhere(copied, tmp_path):
