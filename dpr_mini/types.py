@@ -341,7 +341,16 @@ def wilson(rate: float, n: float, z: float = 1.959964) -> tuple[float, float]:
 
 def digest(*parts: Any) -> str:
     """Hex sha256 of the parts' text, separated so that ("ab", "c") differs from ("a", "bc")."""
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
+    return _sha256(parts).hexdigest()
+
+
+def hashed(*parts: Any) -> bytes:
+    """The first 16 bytes of `digest`: a key of the same length whatever the parts."""
+    return _sha256(parts).digest()[:16]
+
+
+def _sha256(parts: Iterable[Any]) -> Any:
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode())
 
 
 def identity(text: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,10 +91,14 @@ class NGram:
 
 def shingles(text: str) -> frozenset[tuple[str, ...]]:
     """Distinct runs of SHINGLE pieces (words, numbers, operators); a shorter text is one shingle, an empty one none."""
-    words = formula(text)
-    if len(words) < SHINGLE:
-        return frozenset([words] if words else [])
-    return frozenset(words[i : i + SHINGLE] for i in range(len(words) - SHINGLE + 1))
+    return runs(formula(text))
+
+
+def runs(pieces: Sequence[str]) -> frozenset[tuple[str, ...]]:
+    """The same of a text's `formula`."""
+    if len(pieces) < SHINGLE:
+        return frozenset([tuple(pieces)] if pieces else [])
+    return frozenset(zip(*(pieces[i:] for i in range(SHINGLE)), strict=False))
 
 
 def jaccard(a: frozenset[Any], b: frozenset[Any]) -> float:
