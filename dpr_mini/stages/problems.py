@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dpr_mini import tasks
+from dpr_mini.files.aside import Sorted, Table, Texts
 from dpr_mini.files.foreign import Numeral, foreign_rows
-from dpr_mini.files.rows import StoreError, write_rows
+from dpr_mini.files.rows import StoreError, dumps, write_lines
 from dpr_mini.grading.golds import gold_text, optional, text_field
 from dpr_mini.models.resolve import file_digest
 from dpr_mini.recipe import ProblemsConfig, Recipe, Source
@@ -60,58 +61,75 @@ def run(work: Work) -> dict[str, Any]:
     settings: ProblemsSettings = work.settings
     folder, config, base, scale = work.folder, settings.sources, settings.base, settings.scale
     guard = _Guard(config)
-    kept_problems: list[Problem] = []
-    drops: list[Drop] = []
+    taken, dropped = Counter[tuple[str, str]](), Counter[str]()  # by split and source; by rule
     shares: dict[str, list[int]] = {}  # source -> taken, of how many
     groups = [*config.never_trained_on.items(), *([("train", config.train)] if config.train else [])]
-    for split, sources in groups:
-        for source in sources:
-            fresh = _fresh(_read(source, base), source, split, guard, drops)
-            if scale < 1 and split == "train" and source.count is None:
-                whole = list(fresh)
-                kept_problems += (chosen := share(whole, scale, source.seed))
-                shares[f"{split}/{label(source)}"] = [len(chosen), len(whole)]
-            else:
-                kept_problems += islice(fresh, source.count)
-    counts = Counter(p.split for p in kept_problems)
-    for split, _ in groups:
-        if not counts[split]:
-            rules = Counter(d.rule for d in drops)
-            reasons = f" ({', '.join(f'{name} {n}' for name, n in rules.items())})" if rules else ""
-            fix = "add a source" + ("; or set problems.decontaminate to null" if rules["decontaminated"] else "")
-            raise StoreError(
-                f"problems: nothing left in {split!r}: {len(drops)} dropped as repeated or held out{reasons}; {fix}"
-            )
-    write_rows(folder / "drops.jsonl", map(to_row, drops))
-    write_rows(folder / "rows.jsonl", map(to_row, kept_problems))
+    with Texts(folder) as drops:
+
+        def lines() -> Iterator[str | bytes]:
+            for split, sources in groups:
+                for source in sources:
+                    fresh = _fresh(_read(source, base), source, split, guard, drops, dropped)
+                    if scale < 1 and split == "train" and source.count is None:
+                        chosen = share(fresh, scale, source.seed, folder, told := [])
+                    else:
+                        chosen, told = (dumps(to_row(p)) for p in islice(fresh, source.count)), None
+                    for line in chosen:
+                        taken[split, label(source)] += 1
+                        yield line
+                    if told:
+                        shares[f"{split}/{label(source)}"] = told
+            _refuse_empty(dict(groups), taken, dropped)
+
+        write_lines(folder / "rows.jsonl", lines())
+        write_lines(folder / "drops.jsonl", drops)
     short = {
-        f"{split}/{label(s)}": [sum(p.split == split and p.source == label(s) for p in kept_problems), s.count]
+        f"{split}/{label(s)}": [taken[split, label(s)], s.count]
         for split, sources in groups
         for s in sources
-        if s.count and sum(p.split == split and p.source == label(s) for p in kept_problems) < s.count
+        if s.count and taken[split, label(s)] < s.count
     }
     for name, (got, limit) in short.items():
         print(f"problems: {name} has only {got} distinct problems of the {limit} asked for")
-    for name, (taken, of) in shares.items():
-        print(f"problems: {taken} of the {of} of {name}, chosen by hash (scale {scale:g})")
+    for name, (got, of) in shares.items():
+        print(f"problems: {got} of the {of} of {name}, chosen by hash (scale {scale:g})")
+    counts = Counter[str]()
+    for (split, _), n in taken.items():
+        counts[split] += n
     return {
         "splits": dict(counts),
-        "sources": dict(Counter(f"{p.split}/{p.source}" for p in kept_problems)),
-        "dropped": dict(Counter(d.rule for d in drops)),
+        "sources": {f"{split}/{name}": n for (split, name), n in taken.items()},
+        "dropped": dict(dropped),
         "short_of": short,
         **({"share_of": shares} if shares else {}),
     }
 
 
-def share(whole: Sequence[Problem], scale: float, seed: int) -> list[Problem]:
-    """`scale` of the problems, in their order, chosen by a hash of their text: data sets are sorted by subject.
+def _refuse_empty(groups: Iterable[str], taken: Mapping[tuple[str, str], int], dropped: Counter[str]) -> None:
+    """Raises StoreError where a split has no problem."""
+    if empty := next((split for split in groups if split not in {there for there, _ in taken}), None):
+        reasons = f" ({', '.join(f'{name} {n}' for name, n in dropped.items())})" if dropped else ""
+        fix = "add a source" + ("; or set problems.decontaminate to null" if dropped["decontaminated"] else "")
+        raise StoreError(
+            f"problems: nothing left in {empty!r}: {dropped.total()} dropped as repeated or held out{reasons}; {fix}"
+        )
+
+
+def share(fresh: Iterable[Problem], scale: float, seed: int, folder: Path, told: list[int]) -> Iterator[bytes]:
+    """`scale` of the problems, as rows in their order, chosen by a hash of their text: data sets are sorted by subject.
 
     A larger scale takes all that a smaller one does. What is not chosen was held against repetitions all the same, so
-    that what the choice is made from does not depend on the scale.
+    that what the choice is made from does not depend on the scale. `told` gets how many are taken, and of how many.
     """
-    ranked = sorted(whole, key=lambda p: digest(seed, p.id))
-    chosen = {p.id for p in ranked[: shrunk(len(whole), scale)]}
-    return [p for p in whole if p.id in chosen]
+    with Texts(folder) as rows, Sorted(folder) as ranked:
+        for number, problem in enumerate(fresh):
+            rows.add(dumps(to_row(problem)))
+            ranked.add(digest(seed, problem.id), str(number))
+        chosen = bytearray(len(ranked))
+        for number in islice(ranked, shrunk(len(ranked), scale)):
+            chosen[int(number)] = 1
+        told += [chosen.count(1), len(chosen)]
+        yield from compress(rows, chosen)
 
 
 def label(source: Source) -> str:
@@ -124,36 +142,46 @@ class _Guard:
     """What has been taken so far, and why a problem may not be: (rule, evidence)."""
 
     def __init__(self, config: ProblemsConfig) -> None:
-        self.seen: dict[str, str] = {}  # identity -> split
+        self.taken = Table()  # by identity: the split, and how the text begins, for evidence
         self.share = config.decontaminate.share if config.decontaminate else None
         self.held_out = NGram(config.decontaminate.ngram) if config.decontaminate else None
         self.near = NearDuplicates(config.near_duplicates) if config.near_duplicates else None
-        self.known: dict[str, str] = {}  # identity -> where it stands and what it says, for evidence
 
     def objection(self, key: str, text: str, split: str) -> tuple[str, str] | None:
-        if key in self.seen:
-            return "duplicate" if self.seen[key] == split else "held_out", f"already in {self.seen[key]}"
+        if taken := self.taken.get(key):
+            before, _, _ = taken.partition("\n")
+            return "duplicate" if before == split else "held_out", f"already in {before}"
         if split != "train":
             return None  # a benchmark stays whole
         if self.held_out and (hit := self.held_out.best(text)) and hit.share >= self.share:
-            return "decontaminated", f"{hit.share:.0%} of the {self.held_out.n}-grams of {self.known[hit.name]}"
+            return "decontaminated", f"{hit.share:.0%} of the {self.held_out.n}-grams of {self._known(hit.name)}"
         if self.near and (hit := self.near.find(text)):
-            return "near_duplicate", f"similarity {hit.share:.2f} to {self.known[hit.name]}"
+            return "near_duplicate", f"similarity {hit.share:.2f} to {self._known(hit.name)}"
         return None
 
     def take(self, key: str, text: str, split: str) -> None:
-        self.seen[key], self.known[key] = split, f"{split} {key} ({text[:80]!r})"
+        self.taken[key] = f"{split}\n{text[:80]}"
         if self.held_out and split != "train":
             self.held_out.add(key, text)
         if self.near:
             self.near.add(key, text)
 
+    def _known(self, key: str) -> str:
+        """Where a problem stands and what it says."""
+        split, _, text = self.taken[key].partition("\n")
+        return f"{split} {key} ({text!r})"
 
-def _fresh(raw: Iterable[_Raw], source: Source, split: str, guard: _Guard, drops: list[Drop]) -> Iterator[Problem]:
+
+def _fresh(
+    raw: Iterable[_Raw], source: Source, split: str, guard: _Guard, drops: Texts, dropped: Counter[str]
+) -> Iterator[Problem]:
+    """What may be taken of a source; why the rest may not goes to `drops`, and its rule is counted."""
     for r in raw:
         key = digest(r.verifier, r.key)[:16] if r.key else identity(r.text)
         if objection := guard.objection(key, r.text, split):
-            drops.append(Drop(key, objection[0], f"{label(source)} in {split}, {objection[1]}: {r.text[:120]}"))
+            evidence = f"{label(source)} in {split}, {objection[1]}: {r.text[:120]}"
+            drops.add(dumps(to_row(Drop(key, objection[0], evidence))))
+            dropped[objection[0]] += 1
             continue
         guard.take(key, r.text, split)
         level = source.level or r.level
