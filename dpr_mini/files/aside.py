@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 Key = str | bytes
-Value = str | bytes | int
+Value = str | int
 _TOGETHER = 512  # rows that are handed to SQLite, or asked of it, at once
 
 
@@ -74,18 +74,20 @@ class Table:
 
     def __setitem__(self, key: Key, value: Value) -> None:
         self._size += key not in self
-        self._database.run("INSERT OR REPLACE INTO kept VALUES (?, ?)", _bytes(key), value)
+        kept = value if isinstance(value, int) else _bytes(value)
+        self._database.run("INSERT OR REPLACE INTO kept VALUES (?, ?)", _bytes(key), kept)
 
     def get(self, key: Key, default: Any = None) -> Any:
         found = self._database.run("SELECT value FROM kept WHERE key = ?", _bytes(key)).fetchone()
-        return found[0] if found else default
+        if found is None:
+            return default
+        return found[0] if isinstance(found[0], int) else found[0].decode("utf-8", "surrogatepass")
 
     def __getitem__(self, key: Key) -> Any:
         """Raises KeyError for a key that is not there."""
-        found = self._database.run("SELECT value FROM kept WHERE key = ?", _bytes(key)).fetchone()
-        if not found:
+        if (value := self.get(key)) is None:
             raise KeyError(key)
-        return found[0]
+        return value
 
     def __contains__(self, key: Key) -> bool:
         return bool(self._database.run("SELECT 1 FROM kept WHERE key = ?", _bytes(key)).fetchone())

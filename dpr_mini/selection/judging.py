@@ -12,6 +12,7 @@ from dpr_mini.grading.grader import Grader
 from dpr_mini.machine import progress
 from dpr_mini.recipe import GraderConfig
 from dpr_mini.selection import behaviours
+from dpr_mini.selection.asked import Asked
 from dpr_mini.selection.case import Case, kind_of, task_kind
 from dpr_mini.selection.masking import wrong_first
 from dpr_mini.types import Dialogue, Executed, Problem, digest
@@ -33,7 +34,7 @@ def place_in_order(name: str) -> str:
 
 def judge(
     talks: Iterable[Dialogue],
-    problems: Mapping[str, Problem],
+    problems: Asked | Mapping[str, Problem],
     bridges: Mapping[str, str],
     masking: bool = True,
     limits: GraderConfig = GraderConfig(),  # noqa: B008  frozen
@@ -44,7 +45,7 @@ def judge(
 
 def judged(
     talks: Iterable[Dialogue],
-    problems: Mapping[str, Problem],
+    problems: Asked | Mapping[str, Problem],
     bridges: Mapping[str, str],
     masking: bool = True,
     limits: GraderConfig = GraderConfig(),  # noqa: B008  frozen

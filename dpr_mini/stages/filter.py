@@ -19,6 +19,7 @@ from dpr_mini.files.aside import Sorted, Table
 from dpr_mini.files.rows import REDO, StoreError, dumps, placed_rows, read_rows, row_as, row_at, write_lines
 from dpr_mini.recipe import FilterConfig, GraderConfig
 from dpr_mini.selection import mix
+from dpr_mini.selection.asked import Asked
 from dpr_mini.selection.case import Case
 from dpr_mini.selection.counts import Counts
 from dpr_mini.selection.deciding import decided
@@ -26,7 +27,7 @@ from dpr_mini.selection.judging import judged, place_in_order
 from dpr_mini.selection.masking import wrong_attempts
 from dpr_mini.selection.rules import build_rules, refuse
 from dpr_mini.store import Kind, Settings, Work, each_problem
-from dpr_mini.types import Dialogue, Drop, Kept, Problem, from_row, to_row
+from dpr_mini.types import Dialogue, Drop, Kept
 
 DRAWN = ("dialogues", "probed", "sampled")  # roles of the stages whose dialogues are filtered
 
@@ -59,7 +60,7 @@ def run(work: Work) -> dict[str, Any]:
     folder, config, bridges = work.folder, settings.config, settings.bridges
     rules = build_rules(config.rules)
     refuse(rules, each_problem(work.inputs["problems"], train=True))
-    problems = _Problems(work.inputs["problems"])
+    problems = Asked(each_problem(work.inputs["problems"], train=True))
     limit = work.measured("kept") if isinstance(config.limit, str) else config.limit
     most, masking = None if config.mix else limit, config.trained_turns is not False
     dialogues = [work.inputs[role] for role in DRAWN if role in work.inputs]
@@ -128,34 +129,13 @@ def _leave_out(mixed: mix.Mix, passed: Sorted, left_out: bytearray, drops: Sorte
                 drops.add(told["id"], dumps(asdict(Drop(told["id"], "mix", objection))))
 
 
-class _Problems(Mapping[str, Problem]):
-    """The training problems of a stage, by id, on disk."""
-
-    def __init__(self, folder: Path) -> None:
-        self._rows = Table()
-        for problem in each_problem(folder, train=True):
-            self._rows[problem.id] = dumps(to_row(problem))
-
-    def __getitem__(self, name: str) -> Problem:
-        return from_row(Problem, json.loads(self._rows[name]))
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._rows
-
-    def __iter__(self) -> Iterator[str]:
-        raise NotImplementedError("they are found by id alone")
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-
 class _Drawn:
     """The dialogues of some stages in the order in which they are judged, each read where it lies in its file.
 
     Raises StoreError where there are none, or one that is none, and for one whose problem is not there.
     """
 
-    def __init__(self, folders: Sequence[Path], aside: Path, problems: Mapping[str, Problem]) -> None:
+    def __init__(self, folders: Sequence[Path], aside: Path, problems: Asked) -> None:
         self._paths = [folder / "rows.jsonl" for folder in folders]
         self._places = Sorted(aside)
         for number, path in enumerate(self._paths):

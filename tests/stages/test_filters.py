@@ -6,14 +6,15 @@ from dataclasses import asdict, replace
 
 import pytest
 import staging
+from staging import apply
 
 from dpr_mini.files.rows import StoreError, read_rows, write_rows
 from dpr_mini.recipe import FilterConfig, RecipeError
-from dpr_mini.selection import behaviours, deciding, judging, task_rules
+from dpr_mini.selection import behaviours, judging, task_rules
 from dpr_mini.selection.arithmetic import false_equations
 from dpr_mini.selection.case import Case, kind_of
 from dpr_mini.selection.rules import RULES, build_rules
-from dpr_mini.types import Dialogue, Drop, Problem, Turn, Verdict
+from dpr_mini.types import Dialogue, Problem, Turn, Verdict
 
 BRIDGES = {"verify": "\n\nLet me verify this.\n"}
 PROBLEM = Problem("p1", "test", "What is 3 * 4?", "12")
@@ -33,14 +34,6 @@ def case(*texts: str, ok: tuple[bool, ...] | None = None, **options) -> Case:
     verdicts = tuple(Verdict("correct" if o else "wrong", "12" if o else "13", "phrase/exact") for o in ok)
     text = "\n".join(texts)
     return Case(d, PROBLEM, text, verdicts, verdicts[-1], behaviours.count(text), kind_of(verdicts))
-
-
-def apply(cases, rules, limit=None, quotas=None):
-    """(kept, dropped), both sorted by id."""
-    decided = list(deciding.decided(judging.in_order(cases), rules, limit, quotas))
-    kept = [c for c, objection in decided if objection is None]
-    drops = [Drop(c.dialogue.id, *objection) for c, objection in decided if objection]
-    return sorted(kept, key=lambda c: c.dialogue.id), sorted(drops, key=lambda d: d.dialogue_id)
 
 
 def unparsed(text: str) -> Case:
