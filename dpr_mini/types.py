@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -236,7 +236,7 @@ class Kept:
 
     def to_row(self) -> dict[str, Any]:
         """A line of a filter's rows.jsonl."""
-        return {k: v for k, v in asdict(self).items() if v or k not in ("verifier", "wrong")}
+        return {k: v for k, v in to_row(self).items() if v or k not in ("verifier", "wrong")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,14 +311,14 @@ class Graded:
             "sample": GREEDY if self.sample is None else self.sample,
             "tokens": self.tokens,
             "finish": self.finish,
-            **asdict(self.verdict),
+            **to_row(self.verdict),
             "first_ok": self.first,
             "last_ok": self.last,
             "attempt_ok": self.attempt,
             "joined_ok": self.joined,
             "behaviours": None if self.behaviours is None else dict(self.behaviours),
             "vote": self.vote,
-            **({"trace": asdict(self.trace)} if self.trace else {}),
+            **({"trace": to_row(self.trace)} if self.trace else {}),
         }
 
     @classmethod
@@ -364,7 +364,23 @@ def seed_for(*parts: Any) -> int:
 
 
 def to_row(value: Any) -> dict[str, Any]:
-    return asdict(value)
+    """A dataclass as JSON has it: as `asdict` does, but what cannot change is not copied, and that is most of it."""
+    return {name: _plain(getattr(value, name)) for name in _names(type(value))}
+
+
+@cache
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(cls))
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return to_row(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, tuple | list) and not all(isinstance(v, int | str | float) for v in value[:1]):
+        return type(value)(map(_plain, value))
+    return value
 
 
 def from_row(cls: type, row: Mapping[str, Any]) -> Any:
