@@ -107,15 +107,15 @@ class Table:
 
 
 class Texts:
-    """Texts that are written once and then read, each by its number or all of them in the order in which they came.
+    """Texts that are written once and then read, each by its place or all of them in the order in which they came.
 
-    with Texts(folder) as texts: number = texts.add("..."); texts[number]
+    with Texts(folder) as texts: place = texts.add("..."); texts.at(place)
     """
 
     def __init__(self, folder: Path | None = None) -> None:
         """The file lies in `folder`, which exists; None: where temporary files are kept."""
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed by close()
-        self._end = 0
+        self._end = self._count = 0
         self._writing = True
 
     def __enter__(self) -> Self:
@@ -136,7 +136,11 @@ class Texts:
         place = self._end
         self._file.write(len(data).to_bytes(8, "little") + data)
         self._end += 8 + len(data)
+        self._count += 1
         return place
+
+    def __len__(self) -> int:
+        return self._count
 
     def at(self, place: int) -> bytes:
         """The text that lies there, as bytes."""

@@ -27,7 +27,7 @@ from dpr_mini.selection import (
     failed_tries,
     revaluing,
 )
-from dpr_mini.selection.scanning import Cues
+from dpr_mini.selection.scanning import Cues, Places
 
 NAMES = ("verification", "backtracking", "subgoals", "backward")
 REACH = 200
@@ -51,6 +51,7 @@ _ANNOUNCED = {
 
 _ALONE = {name: Cues(words, cues.START, re.M) for name, words in _ENOUGH.items()}
 _LOOSE = {name: Cues(words, cues.START, re.M) for name, (words, _) in _ANNOUNCED.items()}
+_LEAD_AT = re.compile(cues.START_AT, re.M)
 _ACTS = {name: re.compile(act) for name, (_, act) in _ANNOUNCED.items()}
 _SENTENCE = re.compile(r"(?<=[.!?]) |\n|^ +")
 _HYPOTHESIS = re.compile(
@@ -87,13 +88,14 @@ _HOLLOW = re.compile(
 def count(text: str) -> dict[str, int]:
     """Markers of each behaviour in the first LONGEST characters (keys: NAMES); two that touch count once."""
     text = text[:LONGEST].lower().replace("\u2019", "'")  # far quicker than a search that ignores case
-    return {name: _count(name, text) for name in NAMES}
+    places = Places(text, _LEAD_AT)
+    return {name: _count(name, places) for name in NAMES}
 
 
-def _count(name: str, text: str) -> int:
-    spans = list(_ALONE[name].spans(text))
+def _count(name: str, places: Places) -> int:
+    text, spans = places.text, list(_ALONE[name].spans(places))
     if name in _LOOSE:
-        spans += [(start, end) for start, end in _LOOSE[name].spans(text) if _acted(name, text, end)]
+        spans += [(start, end) for start, end in _LOOSE[name].spans(places) if _acted(name, text, end)]
     if name == "backtracking":
         spans = [s for s in spans if not _taken_back(text, *s)] + revaluing.spans(text)
     found, end = 0, -JOINED

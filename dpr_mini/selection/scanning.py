@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 
 LETTERS = 4  # characters that decide which cues are tried at a place
 FEW, LONGEST = 8, 8  # texts, and characters of each, that are looked for before an expression is tried
@@ -17,8 +18,7 @@ _MARKS = re.compile(r"\\.|[][()|]")
 _WIDTHLESS = (r"\b", r"\B", "^", "$")
 _REPEATED = re.compile(r"(?:[?*+]|\{\d*,?\d*\})\??")
 _REQUIRED = re.compile(r"\+|\{[1-9]")
-_BOUNDARY = re.compile(r"\b")
-_WORD = re.compile(r"\b(?=\w)")
+_EDGE = re.compile(r"\b")
 
 
 def ways(word: str) -> Iterator[str]:
@@ -39,13 +39,13 @@ def ways(word: str) -> Iterator[str]:
 
 
 def beginnings(way: str, most: int = LETTERS) -> frozenset[str]:
-    """Every match of a regular expression without `|` begins with one of these texts, each of at most `most` characters."""
+    """Every match of an expression without `|` begins with one of these texts, each of at most `most` characters."""
     whole, cut = _spelled(way, most)
     return frozenset(whole | cut)
 
 
 def needed(way: str) -> list[str]:
-    """Every match of a regular expression without `|` holds one of these texts, FEW at most; [""] where no few say anything."""
+    """Every match of an expression without `|` holds one of these texts, FEW at most; [""] where no few say much."""
     best = [""]
     while way:
         for most in range(LONGEST, 1, -1):
@@ -114,6 +114,21 @@ def _first(way: str) -> tuple[str, str]:
     raise ValueError(f"not a whole regular expression: {way!r}")
 
 
+class Places:
+    """A text, and where in it cues can begin; worked out once for all that are looked for in it.
+
+    `lead_at` finds, as an expression, every place at which the lead of the cues can begin.
+    """
+
+    def __init__(self, text: str, lead_at: re.Pattern[str]) -> None:
+        self.text = text
+        self.leads = [m.start() for m in lead_at.finditer(text)]
+        self.edges: dict[str, list[int]] = {}  # of words, by the letters that follow
+        for edge in _EDGE.finditer(text):
+            start = edge.start()
+            self.edges.setdefault(text[start : start + LETTERS], []).append(start)
+
+
 class Cues:
     r"""Regular expressions that are looked for together: the first place wins, there the first of them.
 
@@ -125,20 +140,38 @@ class Cues:
         leading = [way.removeprefix(lead) for way in every if way.startswith(lead)]
         bound = [way.removeprefix(r"\b") for way in every if way.startswith(r"\b")]
         rest = [way for way in every if not way.startswith((lead, r"\b"))]
-        self._parts = [re.compile(f"{lead}(?:{'|'.join(leading)})", flags)] if leading else []
-        self._parts += [_Words(bound, flags)] if bound else []
-        self._parts += [_Rare(way, flags) for way in rest]
+        self._leading = re.compile(f"{lead}(?:{'|'.join(leading)})", flags) if leading else None
+        self._bound = _Bound(bound, flags)
+        self._rest = [_Rare(way, flags) for way in rest]
 
-    def spans(self, text: str) -> Iterator[tuple[int, int]]:
+    def spans(self, places: Places) -> Iterator[tuple[int, int]]:
         """(start, end) of every match, in order; they do not overlap."""
-        found = [(part, match) for part in self._parts if (match := part.search(text, 0))]
+        leading = [(start, self._leading) for start in places.leads] if self._leading else []
+        parts: list[_At | _Rare] = [_At(leading), _At(self._bound.tried(places)), *self._rest]
+        found = [(part, match) for part in parts if (match := part.search(places.text, 0))]
         while found:
             first = min(found, key=lambda x: x[1].start())[1]  # of several the first in order
             yield first.span()
             at = max(first.end(), first.start() + 1)
             found = [
-                (part, match) for part, old in found if (match := old if old.start() >= at else part.search(text, at))
+                (part, match)
+                for part, old in found
+                if (match := old if old.start() >= at else part.search(places.text, at))
             ]
+
+
+class _At:
+    """Expressions that are tried at given places, in order."""
+
+    def __init__(self, tried: Iterable[tuple[int, re.Pattern[str]]]) -> None:
+        self._left = iter(tried)
+
+    def search(self, text: str, at: int) -> re.Match[str] | None:
+        """The first match at `at` or behind it; `at` only grows."""
+        for start, pattern in self._left:
+            if start >= at and (match := pattern.match(text, start)):
+                return match
+        return None
 
 
 class _Rare:
@@ -155,7 +188,7 @@ class _Rare:
         return None
 
 
-class _Words:
+class _Bound:
     r"""Expressions behind a \b, of which only those are tried that begin as the text does there."""
 
     def __init__(self, alike: Sequence[str], flags: int) -> None:
@@ -166,21 +199,16 @@ class _Words:
             for letter in {b[:1] for b in begin}:
                 by[letter].append((number, tuple(b for b in begin if b[:1] == letter)))
         self._by = dict(by)  # first letter ("": any) -> which expressions, and how they may begin there
-        words = all(letter.isalnum() or letter == "_" for letter in by)
-        self._places = _WORD if words else _BOUNDARY
         self._patterns: dict[str, re.Pattern[str] | None] = {}  # by the first letters, made when they are first seen
         self._made: dict[tuple[int, ...], re.Pattern[str]] = {}
 
-    def search(self, text: str, at: int) -> re.Match[str] | None:
-        """The first match at `at` or behind it."""
-        patterns = self._patterns
-        for place in self._places.finditer(text, at):
-            start = place.start()
-            letters = text[start : start + LETTERS]
-            pattern = patterns[letters] if letters in patterns else self._pattern(letters)
-            if pattern and (match := pattern.match(text, start)):
-                return match
-        return None
+    def tried(self, places: Places) -> list[tuple[int, re.Pattern[str]]]:
+        """Where which of them are tried, in order."""
+        known, tried = self._patterns, []
+        for letters, starts in places.edges.items():
+            if pattern := known[letters] if letters in known else self._pattern(letters):
+                tried += [(start, pattern) for start in starts]
+        return sorted(tried, key=itemgetter(0))
 
     def _pattern(self, letters: str) -> re.Pattern[str] | None:
         possible = [*self._by.get(letters[:1], ()), *self._by.get("", ())]

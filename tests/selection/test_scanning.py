@@ -1,4 +1,4 @@
-"""Cues that are searched together: the same matches as of one alternation, on texts that hold them and by definition."""
+"""Cues that are searched together: the same matches as of one alternation, on texts that hold them, too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from places import ROOT
 
 from dpr_mini.selection import behaviours, cues
-from dpr_mini.selection.scanning import Cues, beginnings, needed, ways
+from dpr_mini.selection.scanning import Cues, Places, beginnings, needed, ways
 
 WORDS = [w for words, _ in behaviours._ANNOUNCED.values() for w in words]
 TEXTS = [
@@ -29,12 +29,13 @@ def alternation(words: list[str], lead: str) -> re.Pattern[str]:
     return re.compile("|".join([*(f"{start}(?:{'|'.join(w)})" for start, w in alike.items() if w), *rest]), re.M)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", behaviours.NAMES)
 def test_cues_are_found_where_one_alternation_finds_them(name):
     words = [*behaviours._ENOUGH[name], *behaviours._ANNOUNCED.get(name, ((), ""))[0]]
     together, one = Cues(words, cues.START, re.M), alternation(words, cues.START)
-    texts = TEXTS[::3] + ["\n\n".join(TEXTS[i : i + 9]) for i in range(0, 300, 9)]
-    found = [list(together.spans(text)) for text in texts]
+    texts = TEXTS[::5] + ["\n\n".join(TEXTS[i : i + 9]) for i in range(0, 200, 9)]
+    found = [list(together.spans(Places(text, behaviours._LEAD_AT))) for text in texts]
     assert found == [[m.span() for m in one.finditer(text)] for text in texts]
     assert sum(map(len, found)) > 30
 
@@ -56,7 +57,8 @@ SMALL = [
 @given(st.lists(st.sampled_from(SMALL), min_size=1, max_size=6), st.text("abcd \n", max_size=30))
 def test_any_cues_in_any_text(words, text):
     one = alternation(words, "^")
-    assert list(Cues(words, "^", re.M).spans(text)) == [m.span() for m in one.finditer(text)]
+    places = Places(text, re.compile("^", re.M))
+    assert list(Cues(words, "^", re.M).spans(places)) == [m.span() for m in one.finditer(text)]
 
 
 @pytest.mark.parametrize(
@@ -72,4 +74,4 @@ def test_how_a_match_may_begin(way, begins):
 
 
 def test_what_every_match_holds():
-    assert needed(r"\d ?(?:but|hmm+)\b") == ["but", "hm"] and needed(r"\w+ ?\d") == [""]
+    assert needed(r"\d ?(?:but|hmm+)\b") == ["but", "hmm"] and needed(r"\w+\d") == [""]
