@@ -358,6 +358,14 @@ def identity(text: str) -> str:
     return digest(" ".join(text.lower().split()))[:16]
 
 
+SHARED = "@"  # in a problem's id: behind it the benchmark, where another one has the same problem
+
+
+def bare(problem_id: str) -> str:
+    """A problem's id without its benchmark: what the benchmarks that share it have in common, as seeds do."""
+    return problem_id.partition(SHARED)[0]
+
+
 def seed_for(*parts: Any) -> int:
     """A 31-bit seed from (recipe seed, stage, row id, turn, sample ...), the same on every machine."""
     return int(digest(*parts)[:8], 16) & 0x7FFFFFFF
