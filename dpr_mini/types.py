@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
@@ -361,9 +362,9 @@ def identity(text: str) -> str:
 SHARED = "@"  # in a problem's id: behind it the benchmark, where another one has the same problem
 
 
-def bare(problem_id: str) -> str:
-    """A problem's id without its benchmark: what the benchmarks that share it have in common, as seeds do."""
-    return problem_id.partition(SHARED)[0]
+def bare(name: str) -> str:
+    """A problem's or dialogue's id without a benchmark: what those that share the problem have in common, as seeds."""
+    return re.sub(f"{SHARED}[^#]*", "", name)
 
 
 def seed_for(*parts: Any) -> int:

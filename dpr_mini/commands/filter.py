@@ -34,6 +34,7 @@ from dpr_mini.types import Dialogue, Finish, Problem, Turn, UserError, digest
 
 # Without --rules and --recipe: what can be said of any answer.
 DEFAULT = ("answered", "not_truncated", "answer_correct", "trajectory", "false_arithmetic", "repetition")
+MOST_TOKENS = 1_000_000_000  # of one answer
 DEFAULT = (*DEFAULT, "template_leak", "working", "one_answer", "language", "duplicate")
 
 
@@ -189,12 +190,12 @@ def _row(where: str, raw: Mapping[str, Any], own: recipes.DialogueConfig) -> Row
     sizes = [len(t.split()) for t in texts]
     if token_counts is not None:
         sizes = _each(where, "tokens", token_counts if isinstance(token_counts, list) else [token_counts], n, int)
-        if min(sizes) < 0:
-            raise FieldError(f"{where}: tokens must be 0 or more")
+        if min(sizes) < 0 or max(sizes) > MOST_TOKENS:
+            raise FieldError(f"{where}: tokens must be 0 or more, at most {MOST_TOKENS:,}, got {sizes!r:.60}")
     named = _each(where, "instructions", given.get("instructions", [""] * n), n, str)
     sent = _each(where, "prompts", given.get("prompts", [_instructions(own, i) for i in range(n)]), n, str)
     turns = tuple(
-        Turn(name, mended(prompt), (0,) * size, mended(text), end)
+        Turn(mended(name), mended(prompt), range(size), mended(text), end)  # ids are counted, never looked at
         for name, prompt, size, text, end in zip(named, sent, sizes, texts, finish, strict=True)
     )
     question = text_field(given.get("problem", ""), where, "problem")

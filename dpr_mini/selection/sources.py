@@ -17,6 +17,7 @@ from dpr_mini.types import UserError
 
 _OVERDRAW = 20  # a generator may be asked for this many times its count before it counts as exhausted
 OWN = ("problem", "answer")  # our names of the question's and the answer's field
+QUESTIONS, ANSWERS = ("problem", "question", "prompt"), ("answer", "gold", "solution")  # what `eval` looks for
 VERL = ("prompt", "reward_model.ground_truth")  # verl's: messages, and the gold inside an object
 
 
