@@ -24,7 +24,7 @@ LONGEST = 16 << 20  # bytes of one row
 VALUES = 1_000_000  # in one row, by commas and brackets where it is JSON: each costs up to 200 bytes in memory
 BLANK = 1_000_000  # empty lines in a row
 # A file may unpack to so much; and to more, where that is not so many times its own size as nobody's text is.
-UNPACKED, TIMES = 256 << 20, 200
+UNPACKED, TIMES = 64 << 20, 200
 BATCH = 16  # parquet rows at a time
 # One column of one row group, both unpacked: so much of it is read only where it was not packed tighter than text is,
 # and so many elements in lists are never read.
@@ -219,8 +219,11 @@ _DECODER = json.JSONDecoder(parse_float=Numeral, parse_int=_integer, object_pair
 
 def _parquet(path: Path) -> Rows:
     size = _size(path)
-    if not size:
-        raise StoreError(f"{path}: an empty file is no parquet")
+    with path.open("rb") as begun:
+        head = begun.read(64)
+    if not head.startswith(b"PAR1"):
+        _text_head(path, head, False)
+        raise StoreError(f"{path}: no parquet file, whatever its name says; JSON Lines are called .jsonl")
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:

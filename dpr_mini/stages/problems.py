@@ -27,7 +27,7 @@ from dpr_mini.selection.sources import Raw, label, read
 from dpr_mini.store import Kind, Settings, Work
 from dpr_mini.types import SHARED, Drop, Problem, digest, identity, to_row
 
-_FORMULA = re.compile(r"(\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\])", re.DOTALL)
+_FORMULA = re.compile(r"(\$+|\\[()\[\]])")  # where a formula begins or ends
 
 
 @dataclass(frozen=True)
@@ -216,7 +216,14 @@ def _told(raw: Iterable[Raw], source: Source) -> Iterator[Raw]:
 def _spelling(text: str, split: str) -> str:
     """What tells problems of one key apart: the case of letters; in training problems of those in formulas alone."""
     if split == "train":
-        text = "".join(part if i % 2 else part.lower() for i, part in enumerate(_FORMULA.split(text)))
+        if not any(mark in text for mark in ("$", r"\(", r"\[")):
+            return ""
+        parts, inside = [], False
+        for i, part in enumerate(_FORMULA.split(text)):
+            if i % 2:
+                inside = part[-1] in "([" or (part[0] == "$" and not inside)
+            parts.append(part if inside else part.lower())
+        text = "".join(parts)
     return digest(" ".join(text.split()))[:8]
 
 
