@@ -127,7 +127,7 @@ def test_whatever_a_library_raises_is_one_line(error):
     assert next(read) == ("a", ROW)
     with pytest.raises(StoreError, match="set: "):
         next(read)
-    with pytest.raises(UserError, match="^mine$"):
+    with pytest.raises(UserError, match="mine"):
         list(border(lambda: (_ for _ in ()).throw(UserError("mine")), "set", "had", "look there"))
 
 
