@@ -15,7 +15,7 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -289,6 +289,11 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def each_problem(folder: Path, *, train: bool) -> Iterator[Problem]:
+    """The training problems, or the held-out ones, of a `problems` stage, one at a time."""
+    return (p for p in read_as(Problem, folder / "rows.jsonl") if (p.split == "train") is train)
+
+
 def read_problems(folder: Path, *, train: bool) -> list[Problem]:
-    """The training problems, or the held-out ones, of a `problems` stage."""
-    return [p for p in read_as(Problem, folder / "rows.jsonl") if (p.split == "train") is train]
+    """All of them."""
+    return list(each_problem(folder, train=train))

@@ -12,7 +12,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -291,7 +291,7 @@ class Kept:
 
     def to_row(self) -> dict[str, Any]:
         """A line of a filter's rows.jsonl."""
-        return {k: v for k, v in asdict(self).items() if v or k not in ("verifier", "wrong")}
+        return {k: v for k, v in to_row(self).items() if v or k not in ("verifier", "wrong")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,14 +366,14 @@ class Graded:
             "sample": GREEDY if self.sample is None else self.sample,
             "tokens": self.tokens,
             "finish": self.finish,
-            **asdict(self.verdict),
+            **to_row(self.verdict),
             "first_ok": self.first,
             "last_ok": self.last,
             "attempt_ok": self.attempt,
             "joined_ok": self.joined,
             "behaviours": None if self.behaviours is None else dict(self.behaviours),
             "vote": self.vote,
-            **({"trace": asdict(self.trace)} if self.trace else {}),
+            **({"trace": to_row(self.trace)} if self.trace else {}),
         }
 
     @classmethod
@@ -396,12 +396,29 @@ def wilson(rate: float, n: float, z: float = 1.959964) -> tuple[float, float]:
 
 def digest(*parts: Any) -> str:
     """Hex sha256 of the parts' text, separated so that ("ab", "c") differs from ("a", "bc")."""
-    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
+    return _sha256(parts).hexdigest()
+
+
+def hashed(*parts: Any) -> bytes:
+    """The first 16 bytes of `digest`: a key of the same length whatever the parts."""
+    return _sha256(parts).digest()[:16]
+
+
+def _sha256(parts: Iterable[Any]) -> Any:
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode())
 
 
 def identity(text: str) -> str:
     """A problem's id: digest of its text without case and layout."""
     return digest(" ".join(text.lower().split()))[:16]
+
+
+SHARED = "@"  # in a problem's id: behind it the benchmark, where another one has the same problem
+
+
+def bare(name: str) -> str:
+    """A problem's or dialogue's id without a benchmark: what those that share the problem have in common, as seeds."""
+    return re.sub(f"{SHARED}[^#]*", "", name)
 
 
 def seed_for(*parts: Any) -> int:
@@ -410,7 +427,23 @@ def seed_for(*parts: Any) -> int:
 
 
 def to_row(value: Any) -> dict[str, Any]:
-    return asdict(value)
+    """A dataclass as JSON has it: as `asdict` does, but what cannot change is not copied, and that is most of it."""
+    return {name: _plain(getattr(value, name)) for name in _names(type(value))}
+
+
+@cache
+def _names(cls: type) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(cls))
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        return to_row(value)
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, tuple | list) and not all(isinstance(v, int | str | float) for v in value[:1]):
+        return type(value)(map(_plain, value))
+    return value
 
 
 def from_row(cls: type, row: Mapping[str, Any]) -> Any:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,17 @@ class Asking(Settings):
         key = self.config.changes_answers() | {"templates": dict(self.templates)}
         key |= {"bridges": dict(self.bridges)} if self.bridges else {}
         key |= {"splits": list(self.splits)} if self.splits is not None else {}
+        if any(len(candidates) > 1 for candidates in self.config.longest):
+            key["candidates"] = "by number in the set"  # before that: by number in all sets
         return key | ({"examples": shown} if shown else {}) | self.generation.key()
+
+    @staticmethod
+    def numbered(problems: Iterable[Problem]) -> Iterator[tuple[int, Problem]]:
+        """Each problem with its number in its own set: what is asked depends on no set beside it."""
+        seen = Counter[str]()
+        for problem in problems:
+            yield seen[problem.split], problem
+            seen[problem.split] += 1
 
     def conversation(
         self,
@@ -42,7 +53,7 @@ class Asking(Settings):
         stop: tuple[str, ...] = (),
         **more: Any,
     ) -> Conversation:
-        """A dialogue about a problem, `number` of those asked; `then` are turns behind its own, `stop` ends each.
+        """A dialogue about a problem, `number` of its set; `then` are turns behind its own, `stop` ends each.
 
         `more` is what a Conversation has besides.
         """

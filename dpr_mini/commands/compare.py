@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dpr_mini.files.rows import write_json, write_text
+from dpr_mini.machine import target
 from dpr_mini.recipe import RecipeError, load
 from dpr_mini.reporting.arms import arrange, collect, registered
 from dpr_mini.reporting.numbers import summary
@@ -19,10 +20,11 @@ def compare(
     """Write comparison.json, .md and .svg into `out` (the first folder by default), print hypotheses and arms.
 
     Tested are the hypotheses of `recipe`, or those that the runs' recipes register. Raises RecipeError where `recipe`
-    has none.
+    has none, and UserError, before any work, where `out` cannot be written in.
     """
     from dpr_mini.reporting import comparison
 
+    target.folder(out or folders[0])
     with foreign(folders[0]):
         runs = collect(folders)
         hypotheses = load(recipe).hypotheses if recipe else registered(runs)

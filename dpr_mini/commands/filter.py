@@ -10,26 +10,31 @@ A field that is null is as if absent; golds are read as everywhere (golds.py).
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import json
+import pickle
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 from dpr_mini import recipe as recipes
+from dpr_mini.files.aside import Sorted, Table
 from dpr_mini.files.foreign import foreign_rows
-from dpr_mini.files.rows import write_rows
+from dpr_mini.files.rows import dumps, write_lines
 from dpr_mini.grading.golds import FieldError, gold_text, mended, optional, plain, row_id, text_field
-from dpr_mini.grading.grader import given_up
+from dpr_mini.grading.grader import GIVEN_UP, given_up
 from dpr_mini.machine.target import writable
 from dpr_mini.recipe import prompts
+from dpr_mini.selection.asked import Asked
 from dpr_mini.selection.case import Case, Rule
-from dpr_mini.selection.judging import in_order, judge
+from dpr_mini.selection.judging import judged, place_in_order
 from dpr_mini.selection.rules import Memory, build_rules, objections, refuse, remember
 from dpr_mini.types import Dialogue, Finish, Problem, Turn, UserError, digest
 
 # Without --rules and --recipe: what can be said of any answer.
 DEFAULT = ("answered", "not_truncated", "answer_correct", "trajectory", "false_arithmetic", "repetition")
+MOST_TOKENS = 1_000_000_000  # of one answer
 DEFAULT = (*DEFAULT, "template_leak", "working", "one_answer", "language", "duplicate")
 
 
@@ -60,49 +65,50 @@ def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | 
         chosen = [name.strip() for name in rules.split(",")]
     built = build_rules(chosen)
     own = settings.dialogue if settings else recipes.DialogueConfig()
-    rows = read(path, own)
-    names = {name for name, _ in built}
-    if "per_problem" in names and not all(r.names_problem for r in rows):
-        print("per_problem is left out: not every row has a 'problem_id' or a 'problem'")
-        built = [(name, rule) for name, rule in built if name != "per_problem"]
-    if names & {"length", "longer_than_first"} and not all(r.counts_tokens for r in rows):
-        print("length is counted in words where a row has no 'tokens'")
-    bridges = own.words().bridges
-    problems = {r.problem.id: r.problem for r in rows}
-    refuse(built, problems.values())
-    grader = settings.grader if settings else recipes.GraderConfig()
+    bridges, grader = own.words().bridges, settings.grader if settings else recipes.GraderConfig()
     masking = settings.filter.trained_turns is not False if settings else True
-    cases = judge([r.dialogue for r in rows], problems, bridges, masking=masking, limits=grader)
-    drops = verdicts(cases, built)
-    write_rows(out, (_verdict(row, drops[row.dialogue.id]) for row in rows))
-    counts = Counter(row_drops[0][0] for row_drops in drops.values() if row_drops)
+    with _Aside(path, own, out.parent) as rows, Sorted(out.parent) as lines:
+        names = {name for name, _ in built}
+        if "per_problem" in names and not rows.name_problems:
+            print("per_problem is left out: not every row has a 'problem_id' or a 'problem'")
+            built = [(name, rule) for name, rule in built if name != "per_problem"]
+        if names & {"length", "longer_than_first"} and not rows.count_tokens:
+            print("length is counted in words where a row has no 'tokens'")
+        refuse(built, [rows.problems[rows.first]])
+        counts, lost = Counter[str](), Counter[str]()
+        cases = judged(rows, rows.problems, bridges, masking, grader, total=len(rows))
+        for case, drops in verdicts(cases, built):
+            number, name = rows.handed_out.popleft()
+            lines.add(f"{number:012d}", dumps(_verdict(name, drops)))
+            counts.update(rule for rule, _ in drops[:1])
+            lost.update(given_up((*case.verdicts, case.joined)))
+        write_lines(out, lines)
+        count = len(rows)
     dropped_by_rule = ", ".join(f"{name} {n}" for name, n in counts.most_common()) or "nothing"
-    print(f"kept {len(rows) - counts.total()} of {len(rows)}; dropped by {dropped_by_rule} -> {out}")
-    lost = given_up(v for c in cases for v in (*c.verdicts, c.joined))
+    print(f"kept {count - counts.total()} of {count}; dropped by {dropped_by_rule} -> {out}")
     if any(lost.values()):
-        counted = ", ".join(f"{name} {n}" for name, n in lost.items())
-        print(f"texts that the grader gave up on, none of them right: {counted}")
-    return {"rows": len(rows), "kept": len(rows) - counts.total(), **counts}
+        told = ", ".join(f"{name} {lost[name]}" for name in GIVEN_UP.values())
+        print(f"texts that the grader gave up on, none of them right: {told}")
+    return {"rows": count, "kept": count - counts.total(), **counts}
 
 
-def verdicts(cases: Sequence[Case], rules: Sequence[tuple[str, Rule]]) -> dict[str, list[tuple[str, str]]]:
-    """{dialogue id: (rule, evidence) of every rule that objects}; a case is kept where that is empty.
+def verdicts(cases: Iterable[Case], rules: Sequence[tuple[str, Rule]]) -> Iterator[tuple[Case, list[tuple[str, str]]]]:
+    """Every case with (rule, evidence) of every rule that objects; it is kept where there is none.
 
     A `Memory` compares with cases that were kept before, so it is named only where it is the first that objects.
+    Cases come in the order of `in_order`.
     """
     memories = {name for name, rule in rules if isinstance(rule, Memory)}
-    drops = {}
-    for case in in_order(cases):
+    for case in cases:
         first, *more = [*objections(case, rules)] or [None]
-        drops[case.dialogue.id] = [first, *(m for m in more if m[0] not in memories)] if first else []
         if not first:
             remember(case, rules)
-    return drops
+        yield case, [first, *(m for m in more if m[0] not in memories)] if first else []
 
 
-def _verdict(row: Row, drops: list[tuple[str, str]]) -> dict[str, Any]:
+def _verdict(name: Any, drops: list[tuple[str, str]]) -> dict[str, Any]:
     return {
-        "id": row.id,
+        "id": name,
         "keep": not drops,
         "drops": [{"rule": rule, "evidence": evidence} for rule, evidence in drops],
     }
@@ -111,23 +117,59 @@ def _verdict(row: Row, drops: list[tuple[str, str]]) -> dict[str, Any]:
 # ---------------------------------------------------------------- reading
 
 
-def read(path: Path, own: recipes.DialogueConfig) -> list[Row]:
-    """All rows of a JSONL file, also gzipped. Raises UserError, naming file and line, for a malformed one."""
-    rows: list[Row] = []
-    ids: dict[str, str] = {}
-    golds: dict[str, tuple[str, str]] = {}
+class _Aside:
+    """All rows of a JSONL file, also gzipped, laid aside: their problems, and their dialogues in the order of judging.
+
+    `handed_out` has (number in the file, id as it stands there) of each dialogue in that order, as they are taken.
+    Raises UserError, naming file and line, for a malformed row.
+    """
+
+    def __init__(self, path: Path, own: recipes.DialogueConfig, folder: Path) -> None:
+        self.problems = Asked()
+        self.name_problems = self.count_tokens = True
+        self.first = ""  # id of the first row's problem
+        self.handed_out: deque[tuple[int, Any]] = deque()
+        self._rows = Sorted(folder)
+        for number, row in enumerate(read(path, own)):
+            self.first = self.first or row.problem.id
+            self.name_problems &= row.names_problem
+            self.count_tokens &= row.counts_tokens
+            self.problems.add(row.problem)
+            self._rows.add(place_in_order(row.dialogue.id), pickle.dumps((number, dumps({"id": row.id}), row.dialogue)))
+        if not len(self._rows):
+            raise UserError(f"{path}: no rows")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._rows.__exit__(*exc)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Dialogue]:
+        for text in self._rows:
+            number, told, dialogue = pickle.loads(text)
+            self.handed_out.append((number, json.loads(told)["id"]))
+            yield dialogue
+
+
+def read(path: Path, own: recipes.DialogueConfig) -> Iterator[Row]:
+    """The rows of a JSONL file, also gzipped. Raises UserError, naming file and line, for a malformed one."""
+    ids, golds = Table(), Table()
     for where, raw in foreign_rows(path):
         row = _row(where, raw, own)
         gold, problem = row.problem.answer, row.problem.id
-        if (before := ids.setdefault(row.dialogue.id, where)) != where:
+        if before := ids.get(row.dialogue.id):
             raise UserError(f"{where}: id {row.id!r} stands in {before} already")
-        first_gold, at = golds.setdefault(problem, (gold, where))
-        if first_gold != gold:
-            raise UserError(f"{where}: gold is {gold!r:.60}, for the same problem in {at} it is {first_gold!r:.60}")
-        rows.append(row)
-    if not rows:
-        raise UserError(f"{path}: no rows")
-    return rows
+        ids[row.dialogue.id] = where
+        if not (told := golds.get(problem)):
+            golds[problem] = dumps({"gold": gold, "at": where})
+        elif (first := json.loads(told))["gold"] != gold:
+            said = f"for the same problem in {first['at']} it is {first['gold']!r:.60}"
+            raise UserError(f"{where}: gold is {gold!r:.60}, {said}")
+        yield row
 
 
 def _row(where: str, raw: Mapping[str, Any], own: recipes.DialogueConfig) -> Row:
@@ -148,12 +190,12 @@ def _row(where: str, raw: Mapping[str, Any], own: recipes.DialogueConfig) -> Row
     sizes = [len(t.split()) for t in texts]
     if token_counts is not None:
         sizes = _each(where, "tokens", token_counts if isinstance(token_counts, list) else [token_counts], n, int)
-        if min(sizes) < 0:
-            raise FieldError(f"{where}: tokens must be 0 or more")
+        if min(sizes) < 0 or max(sizes) > MOST_TOKENS:
+            raise FieldError(f"{where}: tokens must be 0 or more, at most {MOST_TOKENS:,}, got {sizes!r:.60}")
     named = _each(where, "instructions", given.get("instructions", [""] * n), n, str)
     sent = _each(where, "prompts", given.get("prompts", [_instructions(own, i) for i in range(n)]), n, str)
     turns = tuple(
-        Turn(name, mended(prompt), (0,) * size, mended(text), end)
+        Turn(mended(name), mended(prompt), range(size), mended(text), end)  # ids are counted, never looked at
         for name, prompt, size, text, end in zip(named, sent, sizes, texts, finish, strict=True)
     )
     question = text_field(given.get("problem", ""), where, "problem")

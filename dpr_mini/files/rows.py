@@ -161,32 +161,59 @@ def _parsed(line: bytes) -> Any:
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a file that this project wrote. Raises StoreError, naming the line, for one that is not a JSON object."""
+    return (row for _, row in placed_rows(path))
+
+
+def placed_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The same, each with the byte at which it begins in the file: `row_at` finds it again there."""
+    place = 0
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 row = _parsed(line)
                 if not isinstance(row, dict):
                     raise StoreError(f"{path}:{number}: not a JSON object; {REDO}")
-                yield row
+                yield place, row
+                place += len(line)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise StoreError(f"{path}: no such file; {REDO}") from None
+
+
+def row_at(file: IO[bytes], place: int) -> dict[str, Any]:
+    """The row that begins at a byte of an open file, as `placed_rows` gave it."""
+    file.seek(place)
+    row = _parsed(file.readline())
+    if not isinstance(row, dict):
+        raise StoreError(f"{file.name}: byte {place:,}: changed while it was read; run the same command again")
+    return row
 
 
 def read_as(cls: type[T], path: Path) -> Iterator[T]:
     """Rows of a file of ours as what they were before. Raises StoreError for a row that is none of that kind."""
     for number, row in enumerate(read_rows(path), 1):
-        try:
-            yield cls.from_row(row) if hasattr(cls, "from_row") else from_row(cls, row)
-        except (TypeError, KeyError, ValueError, AttributeError, LookupError) as error:
-            raise StoreError(f"{path}:{number}: not a row of this kind ({error}); {REDO}") from None
+        yield row_as(cls, row, f"{path}:{number}")
+
+
+def row_as(cls: type[T], row: Mapping[str, Any], where: str) -> T:
+    """One row as what it was before. Raises StoreError, saying where it stands, for a row that is none of that kind."""
+    try:
+        return cls.from_row(row) if hasattr(cls, "from_row") else from_row(cls, row)
+    except (TypeError, KeyError, ValueError, AttributeError, LookupError) as error:
+        raise StoreError(f"{where}: not a row of this kind ({error}); {REDO}") from None
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a whole file atomically, row by row: there is the old one or the new one, never half."""
 
+    write_lines(path, map(dumps, rows))
+
+
+def write_lines(path: Path, lines: Iterable[str | bytes]) -> None:
+    """The same of rows that are JSON already, without their line's end."""
+
     def write(file: IO[str]) -> None:
-        for row in rows:
-            file.write(dumps(row) + "\n")
+        for line in lines:
+            file.write((line if isinstance(line, str) else line.decode()) + "\n")
 
     _sum(path).unlink(missing_ok=True)
     durable.replace(path, write)

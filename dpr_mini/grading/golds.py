@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -69,6 +70,28 @@ def text_field(value: Any, where: str, name: str) -> str:
     if not isinstance(value, str):
         raise FieldError(f"{where}: {name} must be a string, got {_seen(value)}")
     return whole(value, where, name)
+
+
+def field(row: Mapping[str, Any], name: str) -> Any:
+    """The value of a row's field; of "a.b", where no field has that name, of field b in the object a. None: absent."""
+    value: Any = row
+    for part in (name,) if name in row else name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
+
+
+def question_text(value: Any, where: str, name: str) -> str:
+    """The question that a field holds: its text, or what the user says in a list of messages {role, content}.
+
+    A system message before it is another project's prompt: ours comes from the recipe. Raises FieldError for anything
+    else, such as messages with an answer among them.
+    """
+    if not isinstance(value, list) or not value or not all(isinstance(m, Mapping) and "role" in m for m in value):
+        return text_field(value, where, name)
+    roles = [m["role"] for m in value]
+    if roles not in (["user"], ["system", "user"]):
+        raise FieldError(f"{where}: {name} must be one message of a user, got {', '.join(map(str, roles)):.60}")
+    return text_field(value[-1].get("content"), where, f"{name}: content")
 
 
 def optional(value: Any, where: str, name: str) -> str:

@@ -26,13 +26,13 @@ from dpr_mini.grading.golds import opened
 from dpr_mini.grading.guards import for_parser
 from dpr_mini.grading.reading import extract
 from dpr_mini.grading.tiers import ClosedForms, decide
-from dpr_mini.grading.worker import START_S, Worker
+from dpr_mini.grading.worker import LATE, START_S, Worker
 from dpr_mini.types import Executed, UserError, Verdict
 
-# So often a case is asked. A worker that something outside ends says nothing about its case; but memory that runs out
-# may be the case's own doing, so that this has an end too.
-CRASHES = 2  # deaths of a worker by its own doing
-KILLS = 6  # deaths by a signal from outside
+# So many ends of workers are a case's own doing, each but the first while it was alone and with a CONTROL after it that
+# passed: ends by the worker itself, and by a signal from outside, as where memory runs out.
+CRASHES, KILLS = 2, 6
+CONTROL = (r"x+1", r"1+x")  # what any worker grades
 STARTS = 3  # workers in a row that do not start
 GIVEN_UP = {"killed": "timeout", "crashed": "crashed"}  # how a verdict ends that no tier gave: what it is counted as
 
@@ -43,13 +43,15 @@ FALLBACKS = ("last_number", "last_words")  # how an answer was found that nobody
 class Grader:
     """Grades answers, in any thread. Workers start when the first case needs one and end with the `with` block.
 
-    timeout_s: wall-clock seconds for one case (the child's start is not counted); a case that takes longer is
-    `timeout` and its worker is killed and replaced. memory_mib: address space of a worker. closed_forms: whether a
-    number may be said as a closed form that nobody worked out ("accept"), see docs/grading.md. last_number: whether
-    the last number that a sentence states is an answer where none is named ("refuse" makes such texts `unparsed`).
-    Each (gold, answer) pair is decided once. A case whose worker something outside ends is asked again, so that its
-    verdict is the same; one that ends its worker CRASHES times is `unparsed`, "crashed" (see `given_up`).
-    Raises UserError where a worker cannot start, and for another word than those of `ClosedForms`.
+    timeout_s: seconds of the processor for one case (the child's start is not counted), so that a worker that was
+    stopped or starved is waited for; a case that takes longer is `timeout` and its worker is killed and replaced.
+    memory_mib: address space of a worker. closed_forms: whether a number may be said as a closed form that nobody
+    worked out ("accept"), see docs/grading.md. last_number: whether the last number that a sentence states is an answer
+    where none is named ("refuse" makes such texts `unparsed`).
+    Each (gold, answer) pair is decided once. A case whose worker ends is asked again, alone, so that its verdict is the
+    same; one that ends its workers again and again while others pass is `unparsed`, "crashed" (see `given_up`).
+    Raises UserError where a worker cannot start, where others do not pass either, and for another word than those of
+    `ClosedForms`.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Grader:
         self._workers: list[Worker] = []
         self._queue: deque[tuple[str, str]] = deque()
         self._queued: set[tuple[str, str]] = set()
-        self._deaths: Counter[tuple[tuple[str, str], bool]] = Counter()  # of workers, by case and whether from outside
+        self._suspects: deque[tuple[tuple[str, str], bool]] = deque()  # cases whose worker ended, whether from outside
         self._decided: dict[tuple[str, str], tuple[str, str, float]] = {}
         self._failed_starts: Counter[bool] = Counter()  # since one started, by whether from outside
         self._lock = threading.RLock()
@@ -142,6 +144,8 @@ class Grader:
                     self._assign(worker, self._queue.popleft())
             active = [w for w in self._workers if w.key is not None or not w.ready]
             if not active:
+                if self._suspects:
+                    self._alone(*self._suspects.popleft())
                 return
             first = min(w.deadline for w in active)
             done = wait([w.process.stdout for w in active], max(0.0, first - time.monotonic()))
@@ -167,28 +171,67 @@ class Grader:
             self._failed_starts.clear()
         else:
             self._note(worker, *message)
-            worker.key = None
+            worker.rest()
 
     def _died(self, worker: Worker) -> None:
-        """The worker has ended: its case is asked again, unless it has ended too many."""
+        """The worker has ended: its case is asked again, once there is nothing beside it."""
         outside = worker.ended_from_outside()
         if worker.key is None:
             self._not_started(worker, outside)
             return
-        death = (worker.key, outside)
-        self._deaths[death] += 1
-        if self._deaths[death] >= (KILLS if outside else CRASHES):
-            self._note(worker, "unparsed", "crashed")
-        else:
-            self._queue.appendleft(worker.key)
+        self._suspects.append((worker.key, outside))
         self._end(worker)
+
+    def _alone(self, key: tuple[str, str], outside: bool) -> None:
+        """Decide a case whose worker ended: in workers of its own, and after each that ends a CONTROL in another.
+
+        Where that does not pass either, or is not left alone for as long, the case is not to blame.
+        """
+        deaths, unsteady = Counter({outside: 1}), 0
+        while True:
+            worker = self._started()
+            message, seconds = worker.ask(key), time.monotonic() - worker.begun
+            if message:
+                self._note(worker, *message)
+                self._end(worker) if message == list(LATE) else worker.rest()
+                return
+            outside = worker.ended_from_outside()
+            for each in list(self._workers):  # idle ones hold memory, too
+                self._end(each)
+            control = self._started()
+            passes = control.ask(CONTROL) and control.lives(seconds)
+            self._end(control)
+            if passes:
+                deaths[outside] += 1
+                if deaths[outside] >= (KILLS if outside else CRASHES):
+                    self._decide(key, "unparsed", "crashed", seconds)
+                    return
+            else:
+                unsteady += 1
+                if unsteady >= KILLS:
+                    raise UserError(
+                        "grading workers are ended from outside, whatever they work on: look at the machine's memory "
+                        "(dmesg) and at who kills processes; then run the same command"
+                    )
+
+    def _started(self) -> Worker:
+        """A worker that is ready, and no other is used. Raises UserError where none starts."""
+        while True:
+            worker = Worker(self.timeout_s, self.memory_mib)
+            self._workers.append(worker)
+            wait([worker.process.stdout], START_S)
+            if worker.process.stdout in wait([worker.process.stdout], 0) and worker.read():
+                worker.ready = True
+                self._failed_starts.clear()
+                return worker
+            self._not_started(worker, worker.process.poll() is not None and worker.ended_from_outside())
 
     def _late(self, worker: Worker) -> None:
         if worker.key is None:
             self._not_started(worker, outside=False)
-            return
-        self._note(worker, "timeout", "killed")
-        self._end(worker)
+        elif worker.late():
+            self._note(worker, *LATE)
+            self._end(worker)
 
     def _not_started(self, worker: Worker, outside: bool) -> None:
         """The next step starts another; what ends one from outside may end all of them at once."""
@@ -200,8 +243,11 @@ class Grader:
             raise UserError(f"a grading worker did not start: {why}")
 
     def _note(self, worker: Worker, status: str, by: str) -> None:
-        self._decided[worker.key] = (status, by, (time.monotonic() - worker.begun) * 1000)
-        self._queued.discard(worker.key)
+        self._decide(worker.key, status, by, time.monotonic() - worker.begun)
+
+    def _decide(self, key: tuple[str, str], status: str, by: str, seconds: float) -> None:
+        self._decided[key] = (status, by, seconds * 1000)
+        self._queued.discard(key)
 
     def _end(self, worker: Worker) -> None:
         self._workers.remove(worker)

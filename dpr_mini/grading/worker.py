@@ -9,11 +9,19 @@ import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 # Signals that come from outside: nothing that a case does in its worker sends them. SIGKILL is also the kernel's, where
 # memory runs out.
 OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+LATE = ("timeout", "killed")  # what comes of a case that has had its time
+# A case is late once it has had this share of its limit as time of the processor: on a quiet core that is its limit.
+SHARE, STALLED = 0.9, 12
 START_S = 120.0  # a worker imports sympy: 2 s on a quiet core
 
 
@@ -74,11 +82,63 @@ class Worker:
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
             env=environment, start_new_session=True, bufsize=0,
         )  # fmt: skip
+        self._seen: psutil.Process | None = None
 
     def send(self, key: tuple[str, str]) -> None:
         self.key, self.begun = key, time.monotonic()
-        self.deadline = self.begun + self.timeout_s
+        self.deadline, self._used = self.begun + self.timeout_s, 0.0
+        self._moved, self._before = self.begun, self._processor_seconds()
         self.process.stdin.write((json.dumps(key) + "\n").encode())
+
+    def rest(self) -> None:
+        """It has answered and may be sent another case."""
+        self.key = None
+
+    def late(self) -> bool:
+        """At its deadline: whether the case has had its time, in seconds of the processor, not of the clock.
+
+        A worker that was stopped, or starved by others, is given the time that it lacks. One that has got nothing at
+        all for STALLED times the limit is killed, which then looks as any end from outside does.
+        """
+        now, used = time.monotonic(), self._processor_seconds() - self._before
+        if used >= self.timeout_s * SHARE:
+            return True
+        if used > self._used:
+            self._used, self._moved = used, now
+        elif now - self._moved > STALLED * self.timeout_s:
+            self.process.kill()
+        self.deadline = now + min(self.timeout_s, max(0.1, self.timeout_s - used))
+        return False
+
+    def _processor_seconds(self) -> float:
+        """Seconds of the processor that the worker has had so far; 0 where it has ended, which its pipe says."""
+        import psutil
+
+        try:
+            self._seen = self._seen or psutil.Process(self.process.pid)
+            times = self._seen.cpu_times()
+        except psutil.Error:
+            return 0.0
+        return times.user + times.system
+
+    def ask(self, key: tuple[str, str]) -> list[str] | None:
+        """Send a case and wait for what comes of it: the answer, a time-out, or None where the worker ends."""
+        try:
+            self.send(key)
+        except BrokenPipeError:
+            return None
+        while not wait([self.process.stdout], max(0.0, self.deadline - time.monotonic())):
+            if self.late():
+                return list(LATE)
+        return self.read()
+
+    def lives(self, seconds: float) -> bool:
+        """Whether it is there for so long, with nothing to do."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
 
     def read(self) -> list[str] | str | None:
         """The child's line; None where it has died."""

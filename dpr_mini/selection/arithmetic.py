@@ -46,6 +46,8 @@ def false_equations(text: str) -> Iterator[str]:
     for pattern, by in _LATEX:
         text = pattern.sub(by, text)
     for line in _TIMES.sub(r"\1*", text).splitlines():
+        if "=" not in line:
+            continue
         line = _BULLET.sub("", line)
         for start, end, tokens in _runs(line):
             yield from _judge(line[max(0, start - 40) : start], tokens, line[end : end + 40])

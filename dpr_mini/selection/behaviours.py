@@ -16,7 +16,6 @@ Compare shares between models under one counter only.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 
 from dpr_mini.selection import (
     backtracking_cues,
@@ -28,6 +27,7 @@ from dpr_mini.selection import (
     failed_tries,
     revaluing,
 )
+from dpr_mini.selection.scanning import Cues, Places
 
 NAMES = ("verification", "backtracking", "subgoals", "backward")
 REACH = 200
@@ -35,7 +35,6 @@ JOINED = 4  # characters between two cues below which they are one: "Wait, let m
 LONGEST = 200_000
 """Characters of a text that are read: some 50 thousand tokens, so that a runaway file costs bounded time."""
 
-_MARKS = re.compile(r"\\.|[][()|]")
 _ENOUGH = {
     "verification": cues.VERIFIES,
     "backtracking": backtracking_cues.BACKTRACKS + backtracking_kinds.BACKTRACKS + failed_tries.BACKTRACKS,
@@ -50,33 +49,9 @@ _ANNOUNCED = {
 }
 
 
-def _joined(words: Iterable[str]) -> re.Pattern[str]:
-    """One pattern for all. What begins alike shares its beginning: it is tried once a place, not once a word."""
-    ways = [way for word in words for way in _ways(word)]
-    alike = {lead: [way.removeprefix(lead) for way in ways if way.startswith(lead)] for lead in (cues.START, r"\b")}
-    rest = [way for way in ways if not way.startswith(tuple(alike))]
-    return re.compile("|".join([*(f"{lead}(?:{'|'.join(way)})" for lead, way in alike.items() if way), *rest]), re.M)
-
-
-def _ways(word: str) -> Iterator[str]:
-    """The alternatives on the outermost level of a regular expression."""
-    depth, bracket, begun = 0, False, 0
-    for m in _MARKS.finditer(word):
-        mark = m.group()
-        if bracket:
-            bracket = mark != "]"
-        elif mark == "[":
-            bracket = True
-        elif mark == "|" and not depth:
-            yield word[begun : m.start()]
-            begun = m.end()
-        elif mark in "()":
-            depth += 1 if mark == "(" else -1
-    yield word[begun:]
-
-
-_ALONE = {name: _joined(words) for name, words in _ENOUGH.items()}
-_LOOSE = {name: _joined(words) for name, (words, _) in _ANNOUNCED.items()}
+_ALONE = {name: Cues(words, cues.START, re.M) for name, words in _ENOUGH.items()}
+_LOOSE = {name: Cues(words, cues.START, re.M) for name, (words, _) in _ANNOUNCED.items()}
+_LEAD_AT = re.compile(cues.START_AT, re.M)
 _ACTS = {name: re.compile(act) for name, (_, act) in _ANNOUNCED.items()}
 _SENTENCE = re.compile(r"(?<=[.!?]) |\n|^ +")
 _HYPOTHESIS = re.compile(
@@ -113,13 +88,14 @@ _HOLLOW = re.compile(
 def count(text: str) -> dict[str, int]:
     """Markers of each behaviour in the first LONGEST characters (keys: NAMES); two that touch count once."""
     text = text[:LONGEST].lower().replace("\u2019", "'")  # far quicker than a search that ignores case
-    return {name: _count(name, text) for name in NAMES}
+    places = Places(text, _LEAD_AT)
+    return {name: _count(name, places) for name in NAMES}
 
 
-def _count(name: str, text: str) -> int:
-    spans = [m.span() for m in _ALONE[name].finditer(text)]
+def _count(name: str, places: Places) -> int:
+    text, spans = places.text, list(_ALONE[name].spans(places))
     if name in _LOOSE:
-        spans += [m.span() for m in _LOOSE[name].finditer(text) if _acted(name, text, m.end())]
+        spans += [(start, end) for start, end in _LOOSE[name].spans(places) if _acted(name, text, end)]
     if name == "backtracking":
         spans = [s for s in spans if not _taken_back(text, *s)] + revaluing.spans(text)
     found, end = 0, -JOINED

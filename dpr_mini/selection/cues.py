@@ -10,6 +10,7 @@ from __future__ import annotations
 
 # Parts of cues.
 START = r"(?:^|(?<=[.!?:>)\n]) {0,2})[^\w\n]{0,6}"  # of a line or a sentence; list marks and bold may stand before it
+START_AT = r"^|(?<=[.!?:>)\n])"  # every place at which START can begin
 WE = r"(?:let me|let us|let's|lets|we|we can|we could|we should|we must|i|i can|i could|i should|i must|i will|i'll)"
 FIND = (
     r"(?:find|calculate|compute|determine|work out|figure out|solve|express|show|prove|establish|evaluate|simplify|"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dpr_mini import tasks
@@ -12,36 +12,84 @@ from dpr_mini.grading.grader import Grader
 from dpr_mini.machine import progress
 from dpr_mini.recipe import GraderConfig
 from dpr_mini.selection import behaviours
+from dpr_mini.selection.asked import Asked
 from dpr_mini.selection.case import Case, kind_of, task_kind
 from dpr_mini.selection.masking import wrong_first
-from dpr_mini.types import Dialogue, Executed, Problem, Verdict, digest
+from dpr_mini.types import Dialogue, Executed, Problem, digest
 
 JOINED, ATTEMPT = -1, -2  # where a turn's number would stand: the whole chain, what is before the first bridge
+PORTION, TOKENS = 1024, 500_000  # dialogues, and tokens of them, that are in memory at a time
 PREFIX = "/first"  # behind a dialogue's id: its first turn alone
 
 
 def in_order(cases: Sequence[Case]) -> list[Case]:
-    """The order in which cases are judged: by a hash of their id."""
-    return sorted(cases, key=lambda c: digest(c.dialogue.id))
+    """The order in which cases are judged."""
+    return sorted(cases, key=lambda c: place_in_order(c.dialogue.id))
+
+
+def place_in_order(name: str) -> str:
+    """Where the case of a dialogue's id stands in the order of judging: a hash of the id."""
+    return digest(name)
 
 
 def judge(
-    talks: Sequence[Dialogue],
-    problems: Mapping[str, Problem],
+    talks: Iterable[Dialogue],
+    problems: Asked | Mapping[str, Problem],
     bridges: Mapping[str, str],
     masking: bool = True,
     limits: GraderConfig = GraderConfig(),  # noqa: B008  frozen
 ) -> list[Case]:
+    """All cases of `judged`."""
+    return list(judged(talks, problems, bridges, masking, limits))
+
+
+def judged(
+    talks: Iterable[Dialogue],
+    problems: Asked | Mapping[str, Problem],
+    bridges: Mapping[str, str],
+    masking: bool = True,
+    limits: GraderConfig = GraderConfig(),  # noqa: B008  frozen
+    total: int | None = None,
+) -> Iterator[Case]:
     """Grade every turn, every joined chain and every first attempt of a turn that goes on behind a bridge.
 
     The verdict on a turn about a task's problem is on the answer that stands after it, and such a chain's kind goes by
     its trace: from its first attempt to its last, whatever turns they stand in.
 
     `masking`: wrong first attempts are kept out of the loss, and so from rules that read text.
-    Raises StoreError for a dialogue whose problem is not there.
+    Cases come in the order of the dialogues, of which only some are in memory at a time; `total` is their number, for
+    the bar. Raises StoreError for a dialogue whose problem is not there.
     """
-    if lost := next((d for d in talks if d.problem_id not in problems), None):
-        raise StoreError(f"dialogue {lost.id}: its problem {lost.problem_id} is not among the problems")
+    with Grader(**dict(limits)) as grader, progress.bar(total=total, desc="filter", unit="dialogue") as bar:
+        for some in _portions(talks):
+            if lost := next((d for d in some if d.problem_id not in problems), None):
+                raise StoreError(f"dialogue {lost.id}: its problem {lost.problem_id} is not among the problems")
+            yield from _cases(some, {d.problem_id: problems[d.problem_id] for d in some}, bridges, masking, grader)
+            bar.update(len(some))
+
+
+def _portions(talks: Iterable[Dialogue]) -> Iterator[list[Dialogue]]:
+    """Dialogues that are graded together: at most PORTION of them, or TOKENS tokens where they are long."""
+    some: list[Dialogue] = []
+    tokens = 0
+    for dialogue in talks:
+        some.append(dialogue)
+        tokens += dialogue.tokens
+        if len(some) == PORTION or tokens > TOKENS:
+            yield some
+            some, tokens = [], 0
+    if some:
+        yield some
+
+
+def _cases(
+    talks: Sequence[Dialogue],
+    problems: Mapping[str, Problem],
+    bridges: Mapping[str, str],
+    masking: bool,
+    grader: Grader,
+) -> Iterator[Case]:
+    """Cases of dialogues that are graded together; a text that stands for several things is graded once."""
     gold = {d.id: problems[d.problem_id].gold for d in talks}
     executed = {i for i, g in gold.items() if isinstance(g, Executed)}
     texts = {
@@ -51,28 +99,24 @@ def judge(
     }
     texts |= {(d.id, JOINED): join_text(d, bridges) for d in talks}
     texts |= {(d.id, ATTEMPT): text for d in talks if (text := first_attempt(d.turns[0].text, bridges)) is not None}
-    verdicts: dict[tuple[str, int], Verdict] = {}
-    answers = ((key, gold[key[0]], text) for key, text in texts.items())
-    with Grader(**dict(limits)) as grader:
-        graded = progress.bar(iterable=grader.grade_many(answers), total=len(texts), desc="filter", unit="text")
-        verdicts.update(graded)
-    cases = []
+    said = {key: (gold[key[0]], text) for key, text in texts.items()}
+    verdicts = dict(grader.grade_many((case, *case) for case in dict.fromkeys(said.values())))
     for d in talks:
-        own, attempt = tuple(verdicts[d.id, i] for i in range(len(d.turns))), verdicts.get((d.id, ATTEMPT))
+        own = tuple(verdicts[said[d.id, i]] for i in range(len(d.turns)))
+        attempt = verdicts[said[d.id, ATTEMPT]] if (d.id, ATTEMPT) in said else None
         case = Case(
             dialogue=d,
             problem=problems[d.problem_id],
             text=texts[d.id, JOINED],
             verdicts=own,
-            joined=verdicts[d.id, JOINED],
+            joined=verdicts[said[d.id, JOINED]],
             behaviours=behaviours.count("\n\n".join(t.text for t in d.turns)),
             kind=kind_of(own),
             attempt=attempt,
             masked=wrong_first(d, own, attempt, bridges) if masking else None,
             bridges=bridges,
         )
-        cases.append(_traced(case))
-    return cases
+        yield _traced(case)
 
 
 def _traced(case: Case) -> Case:

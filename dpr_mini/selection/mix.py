@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
 from dpr_mini.files.rows import StoreError
-from dpr_mini.selection.case import Case
-from dpr_mini.types import Drop, digest
 
 
 @dataclass(frozen=True)
 class Mix:
-    """`kept` has the shares, `dropped` the rest. `wanted` is their number by kind, `there` what was to choose from.
+    """How many are `wanted` of each kind so that they have the shares, `total` in all, and what is `there` by kind.
 
     `limits` names what kept the total from growing: kinds, or "limit".
     """
 
-    kept: list[Case]
-    dropped: list[Drop]
+    total: int
     wanted: Mapping[str, int]
     there: Mapping[str, int]
     limits: tuple[str, ...]
@@ -29,7 +26,18 @@ class Mix:
     def metrics(self) -> dict[str, Any]:
         """For the manifest: {total, kept, there, limited_by}."""
         counts = {"kept": dict(self.wanted), "there": dict(self.there)}
-        return {"total": len(self.kept), **counts, "limited_by": list(self.limits)}
+        return {"total": self.total, **counts, "limited_by": list(self.limits)}
+
+    def objections(self, kinds: Iterable[str]) -> Iterator[str | None]:
+        """For each case, by its kind, why it is not taken; None where it is. Cases come in the order of a hash."""
+        taken: Counter[str] = Counter()
+        for kind in kinds:
+            if taken[kind] < self.wanted.get(kind, 0):
+                taken[kind] += 1
+                yield None
+            else:
+                few = f"{self.wanted[kind]} of {self.there[kind]} {kind}" if kind in self.wanted else ""
+                yield f"{few or f'{kind} is not in the mix'}, {self.total} in all"
 
 
 def quotas(total: int, shares: Mapping[str, float]) -> dict[str, int]:
@@ -51,32 +59,16 @@ def largest(there: Mapping[str, int], shares: Mapping[str, float]) -> int:
     return total
 
 
-def draw(cases: Sequence[Case], shares: Mapping[str, float], limit: int | None = None) -> Mix:
-    """As many of the cases as have these shares of kinds, at most `limit`. Kinds without a share are dropped.
+def plan(counts: Mapping[str, int], shares: Mapping[str, float], limit: int | None = None) -> Mix:
+    """As many of the cases, counted by kind, as have these shares, at most `limit`. Kinds without a share are dropped.
 
     Raises StoreError where a kind of the mix has none.
     """
-    there = {**dict.fromkeys(shares, 0), **Counter(c.kind for c in cases)}
+    there = {**dict.fromkeys(shares, 0), **counts}
     if lacking := [kind for kind in shares if not there[kind]]:
-        counts = ", ".join(f"{kind} {n}" for kind, n in there.items())
-        raise StoreError(
-            f"filter.mix wants {lacking[0]} and none passed the rules ({counts}); loosen them or draw more"
-        )
+        told = ", ".join(f"{kind} {n}" for kind, n in there.items())
+        raise StoreError(f"filter.mix wants {lacking[0]} and none passed the rules ({told}); loosen them or draw more")
     most = largest(there, shares)
     total = most if limit is None else min(most, limit)
-    wanted = quotas(total, shares)
     short = tuple(kind for kind, n in quotas(most + 1, shares).items() if n > there[kind])
-    taken: Counter[str] = Counter()
-    kept, dropped = [], []
-    for case in sorted(cases, key=lambda c: digest(c.dialogue.id)):
-        kind = case.kind
-        if taken[kind] < wanted.get(kind, 0):
-            taken[kind] += 1
-            kept.append(case)
-        else:
-            why = f"{wanted[kind]} of {there[kind]} {kind}" if kind in wanted else f"{kind} is not in the mix"
-            dropped.append(Drop(case.dialogue.id, "mix", f"{why}, {total} in all"))
-    by_id = sorted(kept, key=lambda c: c.dialogue.id)
-    return Mix(
-        by_id, sorted(dropped, key=lambda d: d.dialogue_id), wanted, there, short if total == most else ("limit",)
-    )
+    return Mix(total, quotas(total, shares), there, short if total == most else ("limit",))

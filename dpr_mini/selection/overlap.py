@@ -10,12 +10,20 @@ the exact Jaccard similarity decides.
 from __future__ import annotations
 
 import re
+import zlib
+from array import array
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from dpr_mini.files.aside import Table, Texts
+
 NUM_PERM, SEED = 128, 1
 SHINGLE = 3  # words in a shingle
+_SMALLEST = 1024  # texts of the first part of an index
 _MISS = 1e-4  # LSH may pass over a pair at the threshold with this chance
 _OPERATORS = frozenset("+-*/^=<>\u00d7\u00f7\u22c5\u00b7\u2212")
 _PIECES = re.compile(r"[a-z0-9]+|[-+*/^=<>()\[\]\u00d7\u00f7\u22c5\u00b7\u2212]")
@@ -90,10 +98,14 @@ class NGram:
 
 def shingles(text: str) -> frozenset[tuple[str, ...]]:
     """Distinct runs of SHINGLE pieces (words, numbers, operators); a shorter text is one shingle, an empty one none."""
-    words = formula(text)
-    if len(words) < SHINGLE:
-        return frozenset([words] if words else [])
-    return frozenset(words[i : i + SHINGLE] for i in range(len(words) - SHINGLE + 1))
+    return runs(formula(text))
+
+
+def runs(pieces: Sequence[str]) -> frozenset[tuple[str, ...]]:
+    """The same of a text's `formula`."""
+    if len(pieces) < SHINGLE:
+        return frozenset([tuple(pieces)] if pieces else [])
+    return frozenset(zip(*(pieces[i:] for i in range(SHINGLE)), strict=False))
 
 
 def jaccard(a: frozenset[Any], b: frozenset[Any]) -> float:
@@ -102,41 +114,95 @@ def jaccard(a: frozenset[Any], b: frozenset[Any]) -> float:
 
 
 class NearDuplicates:
-    """An index that finds texts of Jaccard similarity >= threshold over `shingles`. Deterministic."""
+    """An index that finds texts of Jaccard similarity >= threshold over `shingles`. Deterministic.
+
+    Some 400 bytes of memory a text; the texts themselves are on disk.
+    """
 
     def __init__(self, threshold: float = 0.8, num_perm: int = NUM_PERM) -> None:
         """Raises ValueError for a threshold outside (0, 1]."""
-        from datasketch import MinHashLSH
+        from datasketch import MinHash
 
         if not 0 < threshold <= 1:
             raise ValueError(f"threshold must be in (0, 1], got {threshold}")
         self.threshold, self.num_perm = threshold, num_perm
-        self._lsh = MinHashLSH(num_perm=num_perm, params=_bands(threshold, num_perm))
-        self._known: dict[str, frozenset[tuple[str, ...]]] = {}
-        self._places: dict[str, int] = {}  # order of arrival
+        self._empty = MinHash(num_perm=num_perm, seed=SEED)  # drawing its permutations takes longer than a sketch
+        self._bands, self._rows = _bands(threshold, num_perm)
+        self._parts: list[_Part] = []
+        self._names, self._texts, self._places = Table(), Texts(), array("Q")
+        self._last: tuple[str, frozenset[tuple[str, ...]], list[int]] = ("", frozenset(), [])
 
     def add(self, name: str, text: str) -> None:
         """Index one text. Raises ValueError for a name that is there already."""
-        if name in self._known:
+        if name in self._names:
             raise ValueError(f"{name!r} is indexed already")
-        self._known[name], self._places[name] = shingles(text), len(self._places)
-        if self._known[name]:
-            self._lsh.insert(name, self._sketch(self._known[name]))
+        self._names.add(name)
+        if not self._parts or self._parts[-1].full:
+            first = len(self._places)
+            self._parts.append(_Part(first, max(_SMALLEST, first), self._bands))
+        self._parts[-1].add(self._keys(text)[1])
+        self._places.append(self._texts.add(f"{name}\n{' '.join(formula(text))}"))
 
     def find(self, text: str) -> Overlap | None:
         """The most similar indexed text at or above the threshold; the first added wins a tie."""
-        mine = shingles(text)
-        near = set(self._lsh.query(self._sketch(mine))) if mine else set()
-        hits = [Overlap(name, jaccard(mine, self._known[name])) for name in near]
-        best = min(hits, key=lambda h: (-h.share, self._places[h.name]), default=None)
-        return best if best and best.share >= self.threshold else None
+        mine, keys = self._keys(text)
+        best: Overlap | None = None
+        for number in sorted({n for part in self._parts for n in part.find(keys)} if mine else ()):
+            name, _, pieces = self._texts.at(self._places[number]).decode().rpartition("\n")
+            share = jaccard(mine, runs(pieces.split()))
+            if share >= self.threshold and (best is None or share > best.share):
+                best = Overlap(name, share)
+        return best
 
-    def _sketch(self, of: frozenset[tuple[str, ...]]) -> Any:
-        from datasketch import MinHash
+    def _keys(self, text: str) -> tuple[frozenset[tuple[str, ...]], list[int]]:
+        """The shingles, and a key for each band of their MinHash; none where there are no shingles."""
+        if text != self._last[0]:  # what is looked for is often added next
+            mine = shingles(text)
+            self._last = (text, mine, self._sketch(mine) if mine else [])
+        return self._last[1:]
 
-        sketch = MinHash(num_perm=self.num_perm, seed=SEED)
+    def _sketch(self, of: frozenset[tuple[str, ...]]) -> list[int]:
+        sketch, rows = self._empty.copy(), self._rows
         sketch.update_batch([" ".join(s).encode() for s in sorted(of)])
-        return sketch
+        values = sketch.hashvalues
+        return [zlib.crc32(values[i * rows : (i + 1) * rows].tobytes(), i) for i in range(self._bands)]
+
+
+class _Part:
+    """Which of `room` texts, numbered from `first`, have a key of 32 bits in a band: a hash table with chains.
+
+    A key that two texts share by chance only adds a text to be compared. A further part is made when one is full, twice
+    as large, so that nothing is ever copied.
+    """
+
+    def __init__(self, first: int, room: int, bands: int) -> None:
+        self._first, self._bands = first, bands
+        self._mask = (1 << (room * bands - 1).bit_length()) - 1
+        self._heads = memoryview(np.zeros(self._mask + 1, dtype=np.uint32))  # entry + 1; its pages come when written
+        self._entries = room * bands
+        self._keys, self._next = array("I"), array("I")
+
+    @property
+    def full(self) -> bool:
+        return len(self._keys) >= self._entries
+
+    def add(self, keys: Sequence[int]) -> None:
+        """The next text's key in each band; no keys: it is never found."""
+        for key in keys or [0] * self._bands:
+            bucket = key & self._mask
+            self._keys.append(key)
+            self._next.append(self._heads[bucket])
+            if keys:
+                self._heads[bucket] = len(self._keys)
+
+    def find(self, keys: Sequence[int]) -> Iterator[int]:
+        """Numbers of texts that have the same key in a band."""
+        for band, key in enumerate(keys):
+            entry = self._heads[key & self._mask]
+            while entry:
+                if self._keys[entry - 1] == key and (entry - 1) % self._bands == band:
+                    yield self._first + (entry - 1) // self._bands
+                entry = self._next[entry - 1]
 
 
 def _bands(threshold: float, num_perm: int) -> tuple[int, int]:

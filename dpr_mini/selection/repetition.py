@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -38,6 +38,8 @@ def repeated(text: str, n: int, times: int) -> tuple[int, str] | None:
     Case and list markers aside. A return does not count where the words around it differ from those of the time before
     in numbers or letters alone: "Day 3: it grows by 2 cm, so it is 11 cm high" goes on from day 2.
     """
+    if not _comes_back(text, n, times):
+        return None
     words = list(_words(text))
     places: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for at in range(len(words) - n + 1):
@@ -50,6 +52,14 @@ def repeated(text: str, n: int, times: int) -> tuple[int, str] | None:
         if count >= (best[0] + 1 if best else times):
             best = (count, " ".join(run))
     return best
+
+
+def _comes_back(text: str, n: int, times: int) -> bool:
+    """Whether any run of n words stands there `times` times: most texts have none, and that is quickly seen."""
+    words = [word.lower() for word in _MARKER.sub(" ", text).split()]
+    if len(words) < n + times - 1:
+        return False
+    return max(Counter(zip(*(words[i:] for i in range(n)), strict=False)).values()) >= times
 
 
 def _words(text: str) -> Iterator[_Word]:

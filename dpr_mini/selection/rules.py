@@ -13,13 +13,13 @@ from __future__ import annotations
 import inspect
 import re
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from dpr_mini.files.aside import Table
 from dpr_mini.grading.answers import exact
 from dpr_mini.grading.notation import squeeze
 from dpr_mini.grading.reading import extract
@@ -29,10 +29,10 @@ from dpr_mini.recipe.messages import in_words
 from dpr_mini.selection import behaviours, leaks, task_rules, tongues
 from dpr_mini.selection.arithmetic import false_equations
 from dpr_mini.selection.case import KINDS, Case, Rule, Turns
-from dpr_mini.selection.overlap import jaccard, shingles
+from dpr_mini.selection.overlap import formula, jaccard, runs
 from dpr_mini.selection.repetition import repeated
 from dpr_mini.selection.working import shown
-from dpr_mini.types import Problem, UserError, digest, nearest
+from dpr_mini.types import Problem, UserError, hashed, nearest
 
 
 def answered() -> Rule:
@@ -215,7 +215,7 @@ class Memory(ABC):
 class Duplicate(Memory):
     """Not the same text (case, layout and our bridges aside) as one kept for this problem."""
 
-    _seen: dict[tuple[str, str], str] = field(default_factory=dict, init=False)
+    _seen: Table = field(default_factory=Table, init=False)
 
     def __call__(self, c: Case) -> str | None:
         first = self._seen.get(self._key(c))
@@ -224,8 +224,8 @@ class Duplicate(Memory):
     def keep(self, c: Case) -> None:
         self._seen[self._key(c)] = c.dialogue.id
 
-    def _key(self, c: Case) -> tuple[str, str]:
-        return c.problem.id, digest(" ".join(" ".join(c.attempts("all")).lower().split()))
+    def _key(self, c: Case) -> bytes:
+        return hashed(c.problem.id, " ".join(" ".join(c.attempts("all")).lower().split()))
 
 
 @dataclass
@@ -233,25 +233,37 @@ class NearDuplicate(Memory):
     """Not `threshold` or more similar to one kept for this problem, bridges aside (Jaccard, runs of three words)."""
 
     threshold: float = 0.8
-    _kept: dict[str, list[tuple[str, frozenset[Any]]]] = field(default_factory=dict, init=False)
+    _kept: Table = field(default_factory=Table, init=False)  # by problem how many, by problem and number (id, formula)
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
             raise ValueError("threshold must be above 0 and at most 1")
 
     def __call__(self, c: Case) -> str | None:
-        mine = self._shingles(c)
-        alike = (k for k in self._kept.get(c.problem.id, ()) if _ratio(len(mine), len(k[1])) >= self.threshold)
-        near = ((jaccard(mine, other), name) for name, other in alike)
+        if not (count := self._kept.get(hashed(c.problem.id), 0)):
+            return None
+        mine = runs(self._formula(c))
+        near = ((self._likeness(mine, text), name) for name, text in self._of(c, count))
         share, name = max(near, key=lambda x: x[0], default=(0.0, ""))
         return f"similarity {share:.2f} to {name}" if share >= self.threshold else None
 
     def keep(self, c: Case) -> None:
-        self._kept.setdefault(c.problem.id, []).append((c.dialogue.id, self._shingles(c)))
+        number = self._kept.count(hashed(c.problem.id))
+        self._kept[hashed(c.problem.id, number)] = "\n".join((c.dialogue.id, " ".join(self._formula(c))))
+
+    def _of(self, c: Case, count: int) -> Iterator[tuple[str, list[str]]]:
+        """(id, formula) of what was kept for the problem, in that order."""
+        for number in range(1, count + 1):
+            name, _, text = self._kept[hashed(c.problem.id, number)].rpartition("\n")
+            yield name, text.split()
+
+    def _likeness(self, mine: frozenset[Any], text: list[str]) -> float:
+        """The similarity, or 0 where the sizes rule out that it is large enough."""
+        return jaccard(mine, other) if _ratio(len(mine), len(other := runs(text))) >= self.threshold else 0.0
 
     @staticmethod
-    def _shingles(c: Case) -> frozenset[Any]:
-        return shingles("\n".join(c.attempts("all")))
+    def _formula(c: Case) -> tuple[str, ...]:
+        return formula("\n".join(c.attempts("all")))
 
 
 def _ratio(a: int, b: int) -> float:
@@ -264,17 +276,18 @@ class PerProblem(Memory):
     """At most this many for one problem."""
 
     at_most: int = 4
-    _kept: Counter[str] = field(default_factory=Counter, init=False)
+    _kept: Table = field(default_factory=Table, init=False)
 
     def __post_init__(self) -> None:
         if self.at_most < 1:
             raise ValueError("at_most must be at least 1")
 
     def __call__(self, c: Case) -> str | None:
-        return f"{self.at_most} kept for this problem" if self._kept[c.problem.id] >= self.at_most else None
+        full = self._kept.get(hashed(c.problem.id), 0) >= self.at_most
+        return f"{self.at_most} kept for this problem" if full else None
 
     def keep(self, c: Case) -> None:
-        self._kept[c.problem.id] += 1
+        self._kept.count(hashed(c.problem.id))
 
 
 RULES: dict[str, Callable[..., Rule]] = {

@@ -17,7 +17,7 @@ from dpr_mini.files.rows import read_rows, write_rows
 from dpr_mini.recipe import RedrawConfig, prompts
 from dpr_mini.scoring.redraw import counted, needed, read_check
 from dpr_mini.store import Kind, Settings, Work
-from dpr_mini.types import GREEDY, Dialogue, UserError, from_row, seed_for, to_row
+from dpr_mini.types import GREEDY, Dialogue, UserError, bare, from_row, seed_for, to_row
 
 NEXT = "Answer:"  # where another attempt begins the check is over
 
@@ -44,13 +44,13 @@ def run(work: Work) -> dict[str, Any]:
     problems = {p.id: p for p in asked(work.inputs["problems"], asking.splits)}
     if other := {p.split for p in problems.values() if not p.verifier}:
         raise UserError(f"evaluate.redraw: {min(other)} has no task's verifier; a check's verdict is read by one")
-    numbers = {i: number for number, i in enumerate(problems)}
+    numbers = {p.id: number for number, p in asking.numbered(problems.values())}
     answers = (from_row(Dialogue, row) for row in read_rows(work.inputs["answers"] / "rows.jsonl"))
     due = [d for d in answers if d.sample != GREEDY and needed(d.sample, config)]
 
     def conversation(d: Dialogue) -> Conversation:
         problem = problems[d.problem_id]
-        seed = seed_for(asking.generation.seed, "checks", d.problem_id, d.sample)
+        seed = seed_for(asking.generation.seed, "checks", bare(d.problem_id), d.sample)
         then = ((config.turn, prompts.fill(settings.instruction, problem.text)),)
         return asking.conversation(numbers[d.problem_id], problem, d.sample, seed, then, (NEXT,), given=d.turns)
 

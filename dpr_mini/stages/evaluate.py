@@ -23,7 +23,7 @@ from dpr_mini.scoring.anatomy import anatomies
 from dpr_mini.scoring.card import score_all
 from dpr_mini.scoring.graded import grade
 from dpr_mini.store import Kind, Settings, Work
-from dpr_mini.types import GREEDY, Dialogue, from_row, seed_for
+from dpr_mini.types import GREEDY, Dialogue, bare, from_row, seed_for
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,16 @@ class CardsSettings(Settings):
 def answers(work: Work) -> dict[str, Any]:
     """Ask the model for every answer that `rows.jsonl` lacks; returns the usage. Raises EngineError.
 
-    An answer's seed depends on the recipe's seed, the problem and its number alone: a larger k adds to the same draws.
+    An answer's seed depends on the recipe's seed, the problem and its number alone: a larger k adds to the same draws,
+    and benchmarks that have the problem are given the same answers.
     Raises RecipeError where examples are asked for and no problem is shown any.
     """
     settings: Asking = work.settings
     config, seed = settings.config, settings.generation.seed
     problems = asked(work.inputs["problems"], settings.splits)
     conversations = [
-        settings.conversation(number, p, i, seed_for(seed, "eval", p.id, i))
-        for number, p in enumerate(problems)
+        settings.conversation(number, p, i, seed_for(seed, "eval", bare(p.id), i))
+        for number, p in settings.numbered(problems)
         for i in [*range(config.k(p.split)), *([GREEDY] if config.greedy else [])]
     ]
     if config.examples and not any(c.shown for c in conversations):

@@ -20,7 +20,19 @@ from dpr_mini.recipe import GraderConfig, PlantedConfig
 from dpr_mini.scoring.anatomy import part
 from dpr_mini.scoring.graded import grade
 from dpr_mini.store import Kind, Settings, Work
-from dpr_mini.types import GREEDY, Dialogue, Executed, Graded, Problem, UserError, digest, from_row, seed_for, to_row
+from dpr_mini.types import (
+    GREEDY,
+    Dialogue,
+    Executed,
+    Graded,
+    Problem,
+    UserError,
+    bare,
+    digest,
+    from_row,
+    seed_for,
+    to_row,
+)
 
 Prefix = Literal["right", "wrong"]
 
@@ -50,7 +62,7 @@ def plants(problems: Sequence[Problem], answers: Sequence[Dialogue], config: Pla
     """So many wrong and right ones of each problem as its sampled answers have, each of another answer."""
     by: dict[tuple[str, Prefix], list[tuple[str, str]]] = {}
     golds = {p.id: p.gold for p in problems}
-    for d in sorted((d for d in answers if d.sample != GREEDY), key=lambda d: digest("planted", d.id)):
+    for d in sorted((d for d in answers if d.sample != GREEDY), key=lambda d: digest("planted", bare(d.id))):
         gold, text = golds[d.problem_id], d.turns[0].text
         if not isinstance(gold, Executed):
             continue
@@ -79,7 +91,7 @@ def run(work: Work) -> dict[str, Any]:
     problems = [p for p in asked(work.inputs["problems"], asking.splits) if p.verifier]
     if not problems:
         raise UserError("evaluate.planted: no problem here is of a task; only a task's attempts can be cut out")
-    numbers, known = {p.id: number for number, p in enumerate(problems)}, {p.id: p for p in problems}
+    numbers, known = {p.id: number for number, p in asking.numbered(problems)}, {p.id: p for p in problems}
     rows = (from_row(Dialogue, row) for row in read_rows(work.inputs["answers"] / "rows.jsonl"))
     planted = plants(problems, [d for d in rows if d.problem_id in known], config)
     write_rows(work.folder / "plants.jsonl", map(to_row, planted))
@@ -88,7 +100,7 @@ def run(work: Work) -> dict[str, Any]:
             numbers[plant.problem_id],
             known[plant.problem_id],
             int(plant.id.rpartition("#")[2]),
-            seed_for(asking.generation.seed, "planted", plant.problem_id, plant.prefix, plant.source),
+            seed_for(asking.generation.seed, "planted", bare(plant.problem_id), plant.prefix, bare(plant.source)),
             prefill=plant.text,
         )
         for plant in planted

@@ -1,33 +1,33 @@
 """Problems in one normalised form: from local files, hub data sets or reasoning-gym generators.
 
 Held-out problems are taken first and a training problem that equals one of them (same text up to case and white
-space) or has half of its 13-grams is dropped, as is any repetition; every drop is in `drops.jsonl`.
+space) or has half of its 13-grams is dropped, as is any repetition; every drop is in `drops.jsonl`. A benchmark stays
+whole: what it has depends on its own sources alone, also where another one has the same problem.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from dpr_mini import tasks
-from dpr_mini.files.foreign import Numeral, foreign_rows
-from dpr_mini.files.rows import StoreError, write_rows
-from dpr_mini.grading.golds import gold_text, optional, text_field
+from dpr_mini.files.aside import Sorted, Table, Texts
+from dpr_mini.files.foreign import is_regular
+from dpr_mini.files.rows import StoreError, dumps, write_lines
 from dpr_mini.models.resolve import file_digest
 from dpr_mini.recipe import ProblemsConfig, Recipe, Source
 from dpr_mini.recipe.problems import shrunk
 from dpr_mini.selection.overlap import NearDuplicates, NGram
+from dpr_mini.selection.sources import Raw, label, read
 from dpr_mini.store import Kind, Settings, Work
-from dpr_mini.types import Drop, Problem, UserError, digest, identity, printable, to_row
+from dpr_mini.types import SHARED, Drop, Problem, digest, identity, printable, to_row
 
-_OVERDRAW = 20  # a generator may be asked for this many times its count before it counts as exhausted
+_FORMULA = re.compile(r"(\$+|\\[()\[\]])")  # where a formula begins or ends
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ProblemsSettings(Settings):
     def of(cls, recipe: Recipe, base: Path) -> ProblemsSettings:
         sources = recipe.scaled_problems()
         origins = [*sources.train, *(s for group in sources.never_trained_on.values() for s in group)]
-        files = {s.file: file_digest(base / s.file) for s in origins if s.file and (base / s.file).is_file()}
+        files = {s.file: file_digest(base / s.file) for s in origins if s.file and is_regular(base / s.file)}
         return cls(sources, files, base, recipe.scale)
 
     def key(self) -> dict[str, Any]:
@@ -60,212 +60,189 @@ def run(work: Work) -> dict[str, Any]:
     settings: ProblemsSettings = work.settings
     folder, config, base, scale = work.folder, settings.sources, settings.base, settings.scale
     guard = _Guard(config)
-    kept_problems: list[Problem] = []
-    drops: list[Drop] = []
+    taken, dropped = Counter[tuple[str, str]](), Counter[str]()  # by split and source; by rule
     shares: dict[str, list[int]] = {}  # source -> taken, of how many
     groups = [*config.never_trained_on.items(), *([("train", config.train)] if config.train else [])]
-    for split, sources in groups:
-        for source in sources:
-            fresh = _fresh(_read(source, base), source, split, guard, drops)
-            if scale < 1 and split == "train" and source.count is None:
-                whole = list(fresh)
-                kept_problems += (chosen := share(whole, scale, source.seed))
-                shares[f"{split}/{label(source)}"] = [len(chosen), len(whole)]
-            else:
-                kept_problems += islice(fresh, source.count)
-    counts = Counter(p.split for p in kept_problems)
-    for split, _ in groups:
-        if not counts[split]:
-            rules = Counter(d.rule for d in drops)
-            reasons = f" ({', '.join(f'{name} {n}' for name, n in rules.items())})" if rules else ""
-            fix = "add a source" + ("; or set problems.decontaminate to null" if rules["decontaminated"] else "")
-            raise StoreError(
-                f"problems: nothing left in {split!r}: {len(drops)} dropped as repeated or held out{reasons}; {fix}"
-            )
-    write_rows(folder / "drops.jsonl", map(to_row, drops))
-    write_rows(folder / "rows.jsonl", map(to_row, kept_problems))
+    with Texts(folder) as drops, Texts(folder) as held_out:
+
+        def lines() -> Iterator[str | bytes]:
+            for split, sources in groups:
+                if split == "train":
+                    yield from guard.named_apart(held_out)
+                for source in sources:
+                    fresh = _fresh(_told(read(source, base), source), source, split, guard, drops, dropped)
+                    if scale < 1 and split == "train" and source.count is None:
+                        chosen = share(fresh, scale, source.seed, folder, told := [])
+                    else:
+                        chosen, told = (dumps(to_row(p)) for p in islice(fresh, source.count)), None
+                    for line in chosen:
+                        taken[split, label(source)] += 1
+                        if split == "train":
+                            yield line
+                        else:
+                            held_out.add(line)  # until all benchmarks are known
+                    if told:
+                        shares[f"{split}/{label(source)}"] = told
+            if not config.train:
+                yield from guard.named_apart(held_out)
+            _refuse_empty(dict(groups), taken, dropped)
+
+        write_lines(folder / "rows.jsonl", lines())
+        write_lines(folder / "drops.jsonl", drops)
     short = {
-        f"{split}/{label(s)}": [sum(p.split == split and p.source == label(s) for p in kept_problems), s.count]
+        f"{split}/{label(s)}": [taken[split, label(s)], s.count]
         for split, sources in groups
         for s in sources
-        if s.count and sum(p.split == split and p.source == label(s) for p in kept_problems) < s.count
+        if s.count and taken[split, label(s)] < s.count
     }
     for name, (got, limit) in short.items():
         print(printable(f"problems: {name} has only {got} distinct problems of the {limit} asked for"))
-    for name, (taken, of) in shares.items():
-        print(printable(f"problems: {taken} of the {of} of {name}, chosen by hash (scale {scale:g})"))
+    for name, (got, of) in shares.items():
+        print(printable(f"problems: {got} of the {of} of {name}, chosen by hash (scale {scale:g})"))
+    counts = Counter[str]()
+    for (split, _), n in taken.items():
+        counts[split] += n
     return {
         "splits": dict(counts),
-        "sources": dict(Counter(f"{p.split}/{p.source}" for p in kept_problems)),
-        "dropped": dict(Counter(d.rule for d in drops)),
+        "sources": {f"{split}/{name}": n for (split, name), n in taken.items()},
+        "dropped": dict(dropped),
         "short_of": short,
         **({"share_of": shares} if shares else {}),
     }
 
 
-def share(whole: Sequence[Problem], scale: float, seed: int) -> list[Problem]:
-    """`scale` of the problems, in their order, chosen by a hash of their text: data sets are sorted by subject.
+def _refuse_empty(groups: Iterable[str], taken: Mapping[tuple[str, str], int], dropped: Counter[str]) -> None:
+    """Raises StoreError where a split has no problem."""
+    if empty := next((split for split in groups if split not in {there for there, _ in taken}), None):
+        reasons = f" ({', '.join(f'{name} {n}' for name, n in dropped.items())})" if dropped else ""
+        fix = "add a source" + ("; or set problems.decontaminate to null" if dropped["decontaminated"] else "")
+        raise StoreError(
+            f"problems: nothing left in {empty!r}: {dropped.total()} dropped as repeated or held out{reasons}; {fix}"
+        )
+
+
+def share(fresh: Iterable[Problem], scale: float, seed: int, folder: Path, told: list[int]) -> Iterator[bytes]:
+    """`scale` of the problems, as rows in their order, chosen by a hash of their text: data sets are sorted by subject.
 
     A larger scale takes all that a smaller one does. What is not chosen was held against repetitions all the same, so
-    that what the choice is made from does not depend on the scale.
+    that what the choice is made from does not depend on the scale. `told` gets how many are taken, and of how many.
     """
-    ranked = sorted(whole, key=lambda p: digest(seed, p.id))
-    chosen = {p.id for p in ranked[: shrunk(len(whole), scale)]}
-    return [p for p in whole if p.id in chosen]
-
-
-def label(source: Source) -> str:
-    """A source's name in rows and reports; with its level where it has one."""
-    name = source.task or source.generate or source.hub or Path(str(source.file)).name.split(".")[0]
-    return f"{name}-{source.level}" if source.level else name
+    with Texts(folder) as rows, Sorted(folder) as ranked:
+        for number, problem in enumerate(fresh):
+            rows.add(dumps(to_row(problem)))
+            ranked.add(digest(seed, problem.id), str(number))
+        chosen = bytearray(len(ranked))
+        for number in islice(ranked, shrunk(len(ranked), scale)):
+            chosen[int(number)] = 1
+        told += [chosen.count(1), len(chosen)]
+        yield from compress(rows, chosen)
 
 
 class _Guard:
-    """What has been taken so far, and why a problem may not be: (rule, evidence)."""
+    """What has been taken so far, and why a problem may not be: (rule, evidence).
+
+    A problem's key is its text up to case and layout; its spelling tells apart those in which case says something.
+    """
 
     def __init__(self, config: ProblemsConfig) -> None:
-        self.seen: dict[str, str] = {}  # identity -> split
+        self.taken = Table()  # by key: the first one's split, its spelling, and how it begins, for evidence
+        self.more = Table()  # split, key and spelling of those that share their key with the first one
+        self.owners = Table()  # by id of a held-out problem: the first by name of the benchmarks that have it
+        self.apart = False  # whether any of them has several
         self.share = config.decontaminate.share if config.decontaminate else None
         self.held_out = NGram(config.decontaminate.ngram) if config.decontaminate else None
         self.near = NearDuplicates(config.near_duplicates) if config.near_duplicates else None
-        self.known: dict[str, str] = {}  # identity -> where it stands and what it says, for evidence
 
-    def objection(self, key: str, text: str, split: str) -> tuple[str, str] | None:
-        if key in self.seen:
-            return "duplicate" if self.seen[key] == split else "held_out", f"already in {self.seen[key]}"
+    def objection(self, key: str, text: str, split: str, spelling: str) -> tuple[str, str] | None:
+        if taken := self.taken.get(key):
+            before, first, _ = taken.split("\n", 2)
+            if split == "train" != before:
+                return "held_out", f"already in {before}"
+            if (before, first) == (split, spelling) or f"{split}\n{key}\n{spelling}" in self.more:
+                return "duplicate", f"already in {split}"
         if split != "train":
             return None  # a benchmark stays whole
         if self.held_out and (hit := self.held_out.best(text)) and hit.share >= self.share:
-            return "decontaminated", f"{hit.share:.0%} of the {self.held_out.n}-grams of {self.known[hit.name]}"
+            return "decontaminated", f"{hit.share:.0%} of the {self.held_out.n}-grams of {self._known(hit.name)}"
         if self.near and (hit := self.near.find(text)):
-            return "near_duplicate", f"similarity {hit.share:.2f} to {self.known[hit.name]}"
+            return "near_duplicate", f"similarity {hit.share:.2f} to {self._known(hit.name)}"
         return None
 
-    def take(self, key: str, text: str, split: str) -> None:
-        self.seen[key], self.known[key] = split, f"{split} {key} ({text[:80]!r})"
-        if self.held_out and split != "train":
-            self.held_out.add(key, text)
-        if self.near:
-            self.near.add(key, text)
+    def take(self, key: str, text: str, split: str, spelling: str) -> str:
+        """The problem's id: its key, and behind it its spelling where its split has the key in another one."""
+        name = key
+        if taken := self.taken.get(key):
+            if taken.startswith(f"{split}\n") or f"{split}\n{key}" in self.more:
+                name = f"{key}-{spelling}"
+            self.more.add(f"{split}\n{key}")
+            self.more.add(f"{split}\n{key}\n{spelling}")
+        else:
+            self.taken[key] = f"{split}\n{spelling}\n{text[:80]}"
+            if self.held_out and split != "train":
+                self.held_out.add(key, text)
+            if self.near:
+                self.near.add(key, text)
+        if split != "train":
+            owner = self.owners.get(name, split)
+            self.apart |= owner != split
+            self.owners[name] = min(owner, split)
+        return name
+
+    def named_apart(self, rows: Iterable[bytes]) -> Iterator[str | bytes]:
+        """Rows of held-out problems; where several benchmarks have one, all but one of its ids name the benchmark."""
+        for line in rows:
+            row = json.loads(line) if self.apart else {}
+            if row and self.owners[row["id"]] != row["split"]:
+                yield dumps(row | {"id": f"{row['id']}{SHARED}{row['split']}"})
+            else:
+                yield line
+
+    def _known(self, key: str) -> str:
+        """Where a problem stands and what it says."""
+        split, _, text = self.taken[key].split("\n", 2)
+        return f"{split} {key} ({text!r})"
 
 
-def _fresh(raw: Iterable[_Raw], source: Source, split: str, guard: _Guard, drops: list[Drop]) -> Iterator[Problem]:
+def _told(raw: Iterable[Raw], source: Source) -> Iterator[Raw]:
+    """The same; says so where there are none."""
+    empty = True
+    for each in raw:
+        empty = False
+        yield each
+    if empty:
+        print(f"problems: {source.file or label(source)} has no rows")
+
+
+def _spelling(text: str, split: str) -> str:
+    """What tells problems of one key apart: the case of letters; in training problems of those in formulas alone."""
+    if split == "train":
+        if not any(mark in text for mark in ("$", r"\(", r"\[")):
+            return ""
+        parts, inside = [], False
+        for i, part in enumerate(_FORMULA.split(text)):
+            if i % 2:
+                inside = part[-1] in "([" or (part[0] == "$" and not inside)
+            parts.append(part if inside else part.lower())
+        text = "".join(parts)
+    return digest(" ".join(text.split()))[:8]
+
+
+def _fresh(
+    raw: Iterable[Raw], source: Source, split: str, guard: _Guard, drops: Texts, dropped: Counter[str]
+) -> Iterator[Problem]:
+    """What may be taken of a source; why the rest may not goes to `drops`, and its rule is counted."""
     for r in raw:
-        key = digest(r.verifier, r.key)[:16] if r.key else identity(r.text)
-        if objection := guard.objection(key, r.text, split):
-            drops.append(Drop(key, objection[0], f"{label(source)} in {split}, {objection[1]}: {r.text[:120]}"))
+        key, spelling = identity(r.text), _spelling(r.text, split)
+        if r.key:
+            key, spelling = digest(r.verifier, r.key)[:16], ""
+        if objection := guard.objection(key, r.text, split, spelling):
+            evidence = f"{label(source)} in {split}, {objection[1]}: {r.text[:120]}"
+            drops.add(dumps(to_row(Drop(key, objection[0], evidence))))
+            dropped[objection[0]] += 1
             continue
-        guard.take(key, r.text, split)
+        name = guard.take(key, r.text, split, spelling)
         level = source.level or r.level
-        yield Problem(key, label(source), r.text, r.answer.strip(), level, split, r.subject, r.verifier, r.statement)
-
-
-@dataclass(frozen=True)
-class _Raw:
-    """A problem as its source has it. Those of a task have a `key`, which twins in another order share."""
-
-    text: str
-    answer: str
-    level: str = ""
-    subject: str = ""
-    verifier: str = ""
-    statement: str = ""
-    key: str = ""
-
-
-def _read(source: Source, base: Path) -> Iterator[_Raw]:
-    """The problems of a source, in its own order."""
-    if source.task:
-        return _of_task(source)
-    if source.file:
-        path = base / source.file
-        if not path.exists():
-            raise UserError(f"{path}: no such file; 'file' is relative to the recipe's folder")
-        if path.suffix == ".parquet":
-            return _parquet(path, source)
-        return (_fields(row, source, where) for where, row in foreign_rows(path))
-    return _hub(source) if source.hub else _generated(source)
-
-
-def _of_task(source: Source) -> Iterator[_Raw]:
-    for item in tasks.make(str(source.task), source.options).items(int(source.seed), source.part):
-        text = _worded(source.wording, {"text": item.statement})
-        yield _Raw(text, item.answer, item.level, "", str(source.task), item.statement, item.key)
-
-
-def _fields(row: dict[str, Any], source: Source, where: str) -> _Raw:
-    columns = source.columns
-    for name in (columns.text, columns.answer):
-        value = row.get(name)
-        if value is None or (isinstance(value, str) and not value.strip()):
-            have = ", ".join(map(str, row)) or "nothing"
-            raise UserError(f"{where}: no {name!r} (the row has: {have}); name the right field under 'columns'")
-    text = _worded(source.wording, {"text": text_field(row[columns.text], where, columns.text).strip()})
-    level, subject = (optional(row.get(name), where, name) for name in (columns.level, columns.subject))
-    return _Raw(text, gold_text(row[columns.answer], where, columns.answer), level, subject)
-
-
-def _worded(wording: str, values: Mapping[str, Any]) -> str:
-    """`wording` with {name} replaced, once, by plain substitution: questions are full of braces."""
-    names = set(re.findall(r"\{([a-z_]+)\}", wording))
-    if unknown := names - values.keys():
-        raise UserError(f"wording: no {{{min(unknown)}}} here; there are: {', '.join(sorted(values))}")
-    return re.sub(r"\{([a-z_]+)\}", lambda m: str(values[m[1]]), wording)
-
-
-def _parquet(path: Path, source: Source) -> Iterator[_Raw]:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError(f"{path}: reading parquet needs pyarrow: pip install 'dpr-mini[data]'") from None
-    table = pyarrow.parquet.read_table(path)
-    narrow = _narrow(table.schema)
-    for number, row in enumerate(table.to_pylist(), 1):
-        yield _fields(_spelled(row, narrow), source, f"{path}: row {number}")
-
-
-def _narrow(schema: Any) -> dict[str, type[np.floating]]:
-    """Columns of floats that are narrower than Python's, and their type, of an arrow schema."""
-    types = {"float": np.float32, "halffloat": np.float16}
-    return {field.name: types[str(field.type)] for field in schema if str(field.type) in types}
-
-
-def _spelled(row: Mapping[str, Any], narrow: Mapping[str, type[np.floating]]) -> dict[str, Any]:
-    """The row with narrow floats as their own type spells them: 0.1, which Python's float has as 0.10000000149."""
-    return {n: Numeral(str(narrow[n](v))) if n in narrow and v is not None else v for n, v in row.items()}
-
-
-def _hub(source: Source) -> Iterator[_Raw]:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise UserError(f"{source.hub}: hub data sets need datasets: pip install 'dpr-mini[data]'") from None
-    try:
-        data = load_dataset(source.hub, source.subset, split=source.split, revision=source.revision)
-    except (OSError, ValueError) as error:  # no network, no such data set, subset, split or revision
-        why = (str(error).strip().splitlines() or [""])[0][:200]
-        raise UserError(
-            f"{source.hub}: cannot be had from the hub ({type(error).__name__}: {why}); name a local file instead"
-        ) from error
-    narrow = _narrow(data.features.arrow_schema)
-    for number, row in enumerate(data):
-        yield _fields(_spelled(row, narrow), source, f"{source.hub}[{source.split}] row {number}")
-
-
-def _generated(source: Source) -> Iterator[_Raw]:
-    try:
-        import reasoning_gym
-    except ImportError:
-        raise UserError(f"{source.generate}: generators need reasoning-gym: pip install 'dpr-mini[cpu]'") from None
-    size = (source.count or 1) * _OVERDRAW
-    try:
-        data = reasoning_gym.create_dataset(source.generate, size=size, seed=source.seed, **source.options)
-    except (ValueError, TypeError, AssertionError) as error:
-        raise UserError(f"generate: {source.generate}: {error}") from None
-    for number, item in enumerate(data):
-        values = {k: v for k, v in item["metadata"].items() if isinstance(v, str | int)}
-        answer = gold_text(item["answer"], f"generate: {source.generate}, item {number}", "answer")
-        yield _Raw(_worded(source.wording, {**values, "text": item["question"].strip()}), answer)
+        yield Problem(name, label(source), r.text, r.answer.strip(), level, split, r.subject, r.verifier, r.statement)
 
 
 PROBLEMS = Kind(version=3, run=run)

@@ -110,13 +110,13 @@ def test_cases_are_read_before_any_work(tmp_path):
         {"id": 4, "gold": "7", "pred": ""},
     ]
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    assert read_cases(path) == [
+    assert list(read_cases(path)) == [
         (1, "0.00001", "10^{-5}"), ("b", "27", "27.0"), (3.5, "7", "cut \ufffd"), (4, "7", "")
     ]  # fmt: skip
     for pred in ("null", "[5]", "true", "NaN"):
         path.write_text(f'{{"id": 1, "gold": "5", "pred": {pred}}}\n')
         with pytest.raises(UserError, match=r"rows\.jsonl:1: pred must be"):
-            read_cases(path)
+            list(read_cases(path))
 
 
 def test_a_target_that_cannot_be_is_refused_before_the_rows_are_read(tmp_path):

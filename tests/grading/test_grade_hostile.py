@@ -168,8 +168,8 @@ def test_verdicts_are_the_same_whatever_ends_the_workers(monkeypatch):
         ends = Ends(patch, "send", [signal.SIGKILL, signal.SIGTERM] * 2)
         assert statuses(ANGLES) == alone and not ends.by
     with monkeypatch.context() as patch:
-        ends = Ends(patch, "send", [signal.SIGKILL] * 4, which=r"sin(8x)")
-        assert statuses(ANGLES) == alone and ends.seen == 5, "one case met the killer four times"
+        ends = Ends(patch, "send", [signal.SIGKILL] * 2, which=r"sin(8x)")
+        assert statuses(ANGLES) == alone and ends.seen == 3, "one case met the killer twice"
     with monkeypatch.context() as patch:
         ends = Ends(patch, "start", [signal.SIGKILL] * 4)
         assert statuses(ANGLES) == alone and not ends.by
@@ -179,12 +179,13 @@ def test_verdicts_are_the_same_whatever_ends_the_workers(monkeypatch):
             os.kill(worker.process.pid, signal.SIGKILL)
             worker.process.wait()
         assert first | dict(grader.grade_many(ANGLES[3:])) == alone
-        assert not grader._deaths, "an idle worker's death is no case's"
+        assert not grader._suspects, "an idle worker's death is no case's"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("by", "times"), [(signal.SIGSEGV, grading.CRASHES), (signal.SIGKILL, grading.KILLS)])
+@pytest.mark.parametrize(("by", "times"), [(signal.SIGSEGV, 2), (signal.SIGKILL, 3)])
 def test_a_case_that_ends_every_worker_is_counted_and_the_others_are_graded(monkeypatch, by, times):
+    monkeypatch.setattr(grading, "KILLS", 3)  # each costs the start of two workers
     alone = statuses(ANGLES)
     ends = Ends(monkeypatch, "send", [by] * 99, which="sin(10x)")
     found = statuses(ANGLES)
@@ -199,11 +200,41 @@ def test_what_the_grader_gives_up_on_is_counted_by_kind():
 
 
 @pytest.mark.slow
-def test_a_late_case_is_a_timeout_and_counted_as_one(monkeypatch):
+def test_a_late_case_is_a_timeout_and_counted_as_one():
+    with Grader(workers=1, timeout_s=0.02) as grader:  # sympy's first call takes a second
+        verdicts = [v for _, v in grader.grade_many(ANGLES[:2])]
+    assert given_up(verdicts) == {"timeout": 2, "crashed": 0} and {v.status for v in verdicts} == {"timeout"}
+
+
+@pytest.mark.slow
+def test_a_worker_that_was_stopped_is_waited_for(monkeypatch):
+    """Its case has had no time of the processor, so it is not late."""
+    with Grader(workers=1, timeout_s=3) as grader:
+        grader.grade(*ANGLES[0][1:])  # sympy is loaded
+        ends = Ends(monkeypatch, "send", [signal.SIGSTOP])
+        (worker,) = grader._workers
+        going_on = threading.Timer(4, os.kill, (worker.process.pid, signal.SIGCONT))
+        going_on.start()
+        begun = time.monotonic()
+        assert grader.grade(*ANGLES[1][1:]).status == "wrong" and time.monotonic() - begun > 3.5
+        assert ends.seen == 1, "it was asked once"
+        going_on.join()
+
+
+@pytest.mark.slow
+def test_a_worker_that_never_goes_on_is_replaced(monkeypatch):
+    monkeypatch.setattr("dpr_mini.grading.worker.STALLED", 2)
     Ends(monkeypatch, "send", [signal.SIGSTOP], which="sin(6x)")
-    with Grader(workers=1, timeout_s=6) as grader:  # sympy's first call takes a second on a busy core
-        verdicts = [v for _, v in grader.grade_many(ANGLES[:3])]
-    assert given_up(verdicts) == {"timeout": 1, "crashed": 0} and sum(v.status == "timeout" for v in verdicts) == 1
+    with Grader(workers=1, timeout_s=1) as grader:
+        assert [v.status for _, v in grader.grade_many(ANGLES[1:2])] == ["wrong"]
+
+
+@pytest.mark.slow
+def test_workers_that_are_ended_whatever_they_grade_are_one_line(monkeypatch):
+    monkeypatch.setattr(grading, "KILLS", 2)
+    Ends(monkeypatch, "send", [signal.SIGKILL] * 99)
+    with Grader(workers=1) as grader, pytest.raises(UserError, match="ended from outside, whatever they work on"):
+        grader.grade(*ANGLES[0][1:])
 
 
 def test_workers_that_are_ended_whenever_they_start_are_one_line(monkeypatch):

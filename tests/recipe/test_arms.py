@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import staging
-from hypothesis import given
-from hypothesis import strategies as st
 from places import ROOT
 from rows import RIGHT, graded, kept
 from scripted import ScriptedEngine
@@ -22,7 +20,7 @@ from dpr_mini.recipe import RecipeError, load
 from dpr_mini.scoring.card import score
 from dpr_mini.stages import pack
 from dpr_mini.store import Stage
-from dpr_mini.types import Dialogue, Problem, Sample, Turn, to_row
+from dpr_mini.types import Dialogue, Problem, Turn, to_row
 
 DEMO = ROOT / "recipes" / "smollm2-cpu.yaml"
 ABLATIONS = ROOT / "recipes" / "ablations"
@@ -179,31 +177,6 @@ def test_overrides_reach_the_run_that_budgets_come_from(tmp_path):
 
 
 # ---------------------------------------------------------------- budgets
-
-
-@st.composite
-def samples(draw):
-    lengths = draw(st.lists(st.integers(2, 30), min_size=1, max_size=20))
-    return [Sample(str(i), tuple(range(n)), (False, *[True] * (n - 1))) for i, n in enumerate(lengths)]
-
-
-@given(samples(), st.integers(1, 600), st.randoms())
-def test_a_budget_is_met_to_within_half_a_sample_and_every_sample_is_taken_as_often_as_the_others(
-    items, budget, random
-):
-    taken = pack.spend(items, budget)
-    total, largest = sum(map(pack.targets, taken)), max(map(pack.targets, items))
-    assert abs(total - budget) <= largest / 2 or len(taken) == 1
-    times = [sum(t is s for t in taken) for s in items]
-    assert max(times) - min(times) <= 1
-    shuffled = items.copy()
-    random.shuffle(shuffled)
-    assert pack.spend(shuffled, budget) == taken, "what is taken does not depend on the order of the file"
-
-
-def test_a_smaller_budget_takes_other_samples_than_the_first_ones():
-    items = [Sample(str(i), (1, 2), (False, True)) for i in range(100)]
-    assert [s.id for s in pack.spend(items, 50)] != [s.id for s in items[:50]]
 
 
 class Letters:

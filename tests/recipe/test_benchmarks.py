@@ -1,5 +1,6 @@
 """Benchmarks and presets by name: what they stand for, what wins over them, and what is refused."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -123,9 +124,36 @@ def test_an_evaluations_preset_does_not_change_how_phase_2_asks():
 
 def test_names_and_files_side_by_side(tmp_path):
     own = tmp_path / "own.test.jsonl"
-    own.write_text("")
+    own.write_text('{"problem": "1 + 1?", "answer": "2"}\n')
     found = held_out(["aime24", str(own)], None, 5)
     assert found == {"aime24": [{"benchmark": "aime24", "count": 5}], "own": [{"file": str(own), "count": 5}]}
+
+
+def test_files_may_name_question_and_answer_as_others_do(tmp_path):
+    own = tmp_path / "own.jsonl"
+    for row, columns in (
+        ({"question": "1 + 1?", "answer": "2"}, {"text": "question", "answer": "answer"}),
+        ({"problem": "1 + 1?", "gold": 2, "answer": None}, {"text": "problem", "answer": "gold"}),
+        ({"question": "no", "problem": "1 + 1?", "answer": "2"}, None),
+        ({"prompt": [{"role": "user", "content": "1 + 1?"}], "reward_model": {"ground_truth": "2"}}, None),
+    ):
+        own.write_text(json.dumps(row) + "\n")
+        (source,) = held_out([str(own)], None, None)["own"]
+        assert source.get("columns") == columns
+        asked = ProblemsConfig(held_out={"own": [source]})
+        assert staging.problems(tmp_path, asked, Path(), train=False)["splits"] == {"own": 1}
+    for text, says in (
+        (
+            '{"input": "1 + 1?", "answer": 2}',
+            r"own\.jsonl:1: no problem or question or prompt \(the row has: input, answer",
+        ),
+        ('{"question": "1 + 1?"}', "no answer or gold or solution .*; rename the field"),
+        ("", "no rows"),
+    ):
+        own.write_text(text)
+        with pytest.raises(UserError, match=says) as caught:
+            held_out([str(own)], None, None)
+        assert "columns" not in str(caught.value), "which eval has no way to name"
 
 
 def test_a_missing_file_is_one_clear_line(tmp_path):

@@ -18,8 +18,8 @@ from dpr_mini.files.rows import write_rows
 from dpr_mini.reporting import answers
 from dpr_mini.reporting.results import Results, inside_bin, verdict
 from dpr_mini.scoring.stats import Difference
+from dpr_mini.selection.counts import Counts
 from dpr_mini.stages import report
-from dpr_mini.stages.filter import metrics as filter_metrics
 from dpr_mini.types import UserError
 
 
@@ -98,7 +98,7 @@ def test_filter_metrics_have_what_the_report_reads() -> None:
     """The fixture's filter metrics are made by hand: they must stay those of the filter."""
     import inspect
 
-    source = inspect.getsource(filter_metrics)
+    source = inspect.getsource(Counts.metrics)
     assert all(f'"{name}":' in source for name in filtering(1, []))
 
 

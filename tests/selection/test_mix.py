@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -14,8 +15,8 @@ from dpr_mini.files.rows import StoreError
 from dpr_mini.recipe import FilterConfig
 from dpr_mini.recipe.data import Trajectory
 from dpr_mini.selection.case import KINDS
-from dpr_mini.selection.judging import judge
-from dpr_mini.selection.mix import draw, largest, quotas
+from dpr_mini.selection.judging import in_order, judge
+from dpr_mini.selection.mix import largest, plan, quotas
 
 SHARES = {"corrected": 0.4, "confirmed": 0.4, "single_right": 0.2}
 (ONE,) = judge([talk(RIGHT)], {PROBLEM.id: PROBLEM}, BRIDGES)
@@ -27,6 +28,14 @@ def cases(**there: int):
         for kind, n in there.items()
         for i in range(n)
     ]
+
+
+def draw(given_cases, limit=None):
+    """(what is wanted, the ids that are kept, the evidence of the others by id)."""
+    mixed = plan(Counter(c.kind for c in given_cases), SHARES, limit)
+    ordered = in_order(given_cases)
+    said = {c.dialogue.id: o for c, o in zip(ordered, mixed.objections(c.kind for c in ordered), strict=True)}
+    return mixed, sorted(i for i, o in said.items() if o is None), {i: o for i, o in said.items() if o}
 
 
 @given(st.integers(0, 300), st.lists(st.integers(1, 9), min_size=1, max_size=5))
@@ -47,31 +56,29 @@ def test_no_larger_total_is_there(corrected, confirmed, single):
 
 
 def test_a_draw_says_what_lacked():
-    mixed = draw(cases(corrected=4, confirmed=30, single_right=9, spoiled=2), SHARES)
+    mixed, kept, evidence = draw(cases(corrected=4, confirmed=30, single_right=9, spoiled=2))
     assert mixed.wanted == {"corrected": 4, "confirmed": 5, "single_right": 2}, "4.4, 4.4 and 2.2 of 11"
-    assert len(mixed.kept) == 11 and len(mixed.dropped) == 34
+    assert len(kept) == mixed.total == 11 and len(evidence) == 34
     assert mixed.metrics()["limited_by"] == ["corrected"]
     assert mixed.metrics()["there"] == {"corrected": 4, "confirmed": 30, "single_right": 9, "spoiled": 2}
-    evidence = {d.dialogue_id: d.evidence for d in mixed.dropped}
-    assert {d.rule for d in mixed.dropped} == {"mix"} and "spoiled is not in the mix" in evidence["spoiled#0"]
+    assert "spoiled is not in the mix" in evidence["spoiled#0"]
     assert any(e.startswith(f"{mixed.wanted['confirmed']} of 30 confirmed") for e in evidence.values())
 
 
 def test_a_draw_is_by_hash_and_not_by_order():
     given_cases = cases(corrected=20, confirmed=20, single_right=20)
-    mixed = draw(given_cases, SHARES, limit=10)
+    mixed, ids, _ = draw(given_cases, limit=10)
     random.Random(1).shuffle(given_cases)
-    again = draw(given_cases, SHARES, limit=10)
-    ids = [c.dialogue.id for c in mixed.kept]
-    assert ids == [c.dialogue.id for c in again.kept] and len(ids) == 10 and mixed.limits == ("limit",)
+    _, again, _ = draw(given_cases, limit=10)
+    assert ids == again and len(ids) == 10 and mixed.limits == ("limit",)
     assert ids != sorted(ids, key=lambda i: int(i.split("#")[1]))[:10], "early samples are not favoured"
-    smaller = draw(given_cases, SHARES, limit=5)
-    assert {c.dialogue.id for c in smaller.kept} < set(ids)
+    _, smaller, _ = draw(given_cases, limit=5)
+    assert set(smaller) < set(ids)
 
 
 def test_a_mix_that_cannot_be_had_is_one_line():
     with pytest.raises(StoreError, match=r"wants corrected and none passed .*corrected 0, confirmed 3") as error:
-        draw(cases(confirmed=3, single_right=1), SHARES)
+        draw(cases(confirmed=3, single_right=1))
     assert "\n" not in str(error.value)
 
 

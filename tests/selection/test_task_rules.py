@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from chains import BRIDGES, CONFIRMED, CORRECTED, MENDS, ONE_TURN, PROBLEM, RIGHT, SPOILED, WRONG, talk
 from places import ROOT
+from staging import apply
 
 from dpr_mini.commands.filter import filter_file
 from dpr_mini.recipe import RecipeError
@@ -18,7 +19,6 @@ from dpr_mini.selection.judging import judge, prefix
 from dpr_mini.selection.rules import RULES as ALL_RULES
 from dpr_mini.selection.rules import build_rules, objections, refuse
 from dpr_mini.selection.task_rules import RULES
-from dpr_mini.stages.filter import apply
 from dpr_mini.types import Dialogue, Problem, UserError
 
 SUDOKU = Problem(

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 
 import pytest
 import staging
+from staging import apply
 
 from dpr_mini.files.rows import StoreError, read_rows, write_rows
 from dpr_mini.recipe import FilterConfig, RecipeError
@@ -13,7 +14,6 @@ from dpr_mini.selection import behaviours, judging, task_rules
 from dpr_mini.selection.arithmetic import false_equations
 from dpr_mini.selection.case import Case, kind_of
 from dpr_mini.selection.rules import RULES, build_rules
-from dpr_mini.stages import filter as filters
 from dpr_mini.types import Dialogue, Problem, Turn, Verdict
 
 BRIDGES = {"verify": "\n\nLet me verify this.\n"}
@@ -129,14 +129,14 @@ def test_every_rule_is_tried():
 
 def test_duplicates_and_cap():
     twins = [case(RIGHT, sample=i) for i in range(3)] + [case("Twelve: 12", sample=3)]
-    kept, drops = filters.apply(twins, build_rules(["duplicate"]))
+    kept, drops = apply(twins, build_rules(["duplicate"]))
     assert len(kept) == 2 and {d.rule for d in drops} == {"duplicate"} and "same text as p1#" in drops[0].evidence
     many = [case(f"{i} and {RIGHT}", sample=i) for i in range(40)]
-    kept, drops = filters.apply(many, build_rules([{"per_problem": {"at_most": 5}}]))
+    kept, drops = apply(many, build_rules([{"per_problem": {"at_most": 5}}]))
     assert len(kept) == 5 and len(drops) == 35
     early = {*sorted(c.dialogue.id for c in many)[:5]}, {f"p1#{i}" for i in range(5)}
     assert {c.dialogue.id for c in kept} not in early, "the cap must not favour early samples"
-    again, _ = filters.apply(many[::-1], build_rules([{"per_problem": {"at_most": 5}}]))
+    again, _ = apply(many[::-1], build_rules([{"per_problem": {"at_most": 5}}]))
     assert [c.dialogue.id for c in again] == [c.dialogue.id for c in kept], "nor depend on the order of the rows"
 
 
@@ -144,12 +144,12 @@ def test_near_duplicates_within_a_problem():
     long = "First we take 3 groups of 4 eggs and lay them out in a row, then we count all of them one by one. So 12."
     texts = [long, long.replace("eggs", "nuts"), "3 * 4 = 12 because 4 + 4 + 4 = 12. The answer is 12.", long.upper()]
     cases = [case(t, sample=i) for i, t in enumerate(texts)]
-    kept, drops = filters.apply(cases, build_rules([{"near_duplicate": {"threshold": 0.7}}]))
+    kept, drops = apply(cases, build_rules([{"near_duplicate": {"threshold": 0.7}}]))
     assert len(kept) == 2 and {d.rule for d in drops} == {"near_duplicate"}
     assert all("similarity" in d.evidence and "to p1#" in d.evidence for d in drops)
-    assert len(filters.apply(cases, build_rules([{"near_duplicate": {"threshold": 1.0}}]))[0]) == 3
+    assert len(apply(cases, build_rules([{"near_duplicate": {"threshold": 1.0}}]))[0]) == 3
     other = replace(cases[1], problem=replace(PROBLEM, id="p2"))
-    assert len(filters.apply([cases[0], other], build_rules(["near_duplicate"]))[0]) == 2, "another problem's chain"
+    assert len(apply([cases[0], other], build_rules(["near_duplicate"]))[0]) == 2, "another problem's chain"
 
 
 MEMORIES = ["duplicate", {"near_duplicate": {"threshold": 0.9}}, {"per_problem": {"at_most": 2}}]
@@ -167,11 +167,11 @@ def test_the_order_of_the_rules_never_changes_what_is_kept(seed):
         for i in range(40)
     ]  # fmt: skip
     rules = ["answer_correct", "not_truncated", "false_arithmetic", *MEMORIES]
-    expected, _ = filters.apply(cases, build_rules(rules))
+    expected, _ = apply(cases, build_rules(rules))
     assert len(expected) == 2
     for _ in range(10):
         rng.shuffle(rules)
-        kept, drops = filters.apply(cases, build_rules(rules))
+        kept, drops = apply(cases, build_rules(rules))
         assert [c.dialogue.id for c in kept] == [c.dialogue.id for c in expected], rules
         assert len(kept) + len(drops) == len(cases)
 
@@ -179,9 +179,9 @@ def test_the_order_of_the_rules_never_changes_what_is_kept(seed):
 def test_what_quota_or_limit_drops_is_not_counted_either():
     texts = [f"Way {i}: 3 * 4 = 12." for i in range(6)]
     cases = [case(t, sample=i) for i, t in enumerate(texts)]
-    _, drops = filters.apply(cases, build_rules([{"per_problem": {"at_most": 3}}]), limit=2)
+    _, drops = apply(cases, build_rules([{"per_problem": {"at_most": 3}}]), limit=2)
     assert [d.rule for d in drops] == ["limit"] * 4
-    _, drops = filters.apply(cases, build_rules(["duplicate"]), quotas={"p1": 1})
+    _, drops = apply(cases, build_rules(["duplicate"]), quotas={"p1": 1})
     assert [d.rule for d in drops] == ["quota"] * 5
 
 
@@ -326,7 +326,7 @@ def test_nothing_kept_is_one_line_and_leaves_the_log(stage):
 
 
 def test_evidence_is_bounded():
-    _, drops = filters.apply([case("the user " * 200)], build_rules([{"repetition": {"n": 80}}]))
+    _, drops = apply([case("the user " * 200)], build_rules([{"repetition": {"n": 80}}]))
     assert len(drops[0].evidence) == 200
 
 
@@ -340,5 +340,5 @@ def test_a_chain_that_reads_as_its_wrong_first_answer_is_dropped(tmp_path):
     talks = [dialogue("The answer is 45. I am sure.", "3 * 4 = 12"), dialogue("45", "The answer is 12.", sample=1)]
     (case_1, case_2) = judging.judge(talks, {"p1": PROBLEM}, BRIDGES)
     assert (case_1.verdicts[-1].ok, case_1.joined.ok, case_1.joined.extracted) == (True, False, "45")
-    kept, drops = filters.apply([case_1, case_2], build_rules(["answer_correct"]))
+    kept, drops = apply([case_1, case_2], build_rules(["answer_correct"]))
     assert [c.dialogue.id for c in kept] == ["p1#1"] and "reads as '45'" in drops[0].evidence

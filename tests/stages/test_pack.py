@@ -6,60 +6,13 @@ from pathlib import Path
 
 import pytest
 import staging
-from hypothesis import given
-from hypothesis import strategies as st
 from rows import kept as kept_dialogue
 
 from dpr_mini import recipe
 from dpr_mini.files.rows import StoreError, read_rows, write_rows
-from dpr_mini.stages import pack
-from dpr_mini.types import Dialogue, Pack, Sample, Turn, Verdict, from_row, to_row
+from dpr_mini.types import Dialogue, Pack, Turn, Verdict, from_row, to_row
 
 ROOM = 40
-
-
-def sample(name: str, length: int, trained_from: int) -> Sample:
-    base = int(name) * 1000
-    return Sample(name, tuple(range(base, base + length)), tuple(i >= trained_from for i in range(length)))
-
-
-@st.composite
-def samples(draw):
-    lengths = draw(st.lists(st.integers(2, 60), max_size=40))
-    return [sample(str(i), n, draw(st.integers(0, n - 1))) for i, n in enumerate(lengths)]
-
-
-@given(samples())
-def test_best_fit_keeps_everything_once(items):
-    rows, too_long = pack.best_fit(items, ROOM)
-    assert too_long == [s.id for s in items if len(s.ids) > ROOM]
-    seen = {}
-    for row in rows:
-        assert len(row.ids) == len(row.trained) <= ROOM
-        assert row.starts[0] == 0 and len(row.starts) == len(row.samples)
-        for name, a, b in zip(row.samples, row.starts, [*row.starts[1:], len(row.ids)], strict=True):
-            assert name not in seen
-            seen[name] = Sample(name, row.ids[a:b], row.trained[a:b])
-    assert seen == {s.id: s for s in items if s.id not in too_long}
-
-
-@given(samples())
-def test_best_fit_is_deterministic_and_near_optimal(items):
-    rows, _ = pack.best_fit(items, ROOM)
-    assert pack.best_fit(list(items), ROOM)[0] == rows
-    half_empty = [r for r in rows if len(r.ids) <= ROOM // 2]
-    assert len(half_empty) <= 1  # two of them would have fitted into one
-
-
-def test_best_fit_takes_the_fullest_row_that_fits():
-    rows, _ = pack.best_fit([sample("1", 30, 5), sample("2", 25, 5), sample("3", 10, 5)], ROOM)
-    assert [r.samples for r in rows] == [("1", "3"), ("2",)]
-
-
-@pytest.mark.parametrize("trained", [(False, False), (True, False)])  # a first token has nothing before it
-def test_best_fit_refuses_a_sample_without_targets(trained):
-    with pytest.raises(ValueError, match="sample s: 2 tokens, 0 of them"):
-        pack.best_fit([Sample("s", (1, 2), trained)], ROOM)
 
 
 class Letters:

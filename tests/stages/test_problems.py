@@ -14,7 +14,7 @@ from dpr_mini.recipe import ProblemsConfig, RecipeError, parse
 from dpr_mini.recipe import load as load_recipe
 from dpr_mini.stages.problems import PROBLEMS, ProblemsSettings, identity
 from dpr_mini.store import Work
-from dpr_mini.types import Executed, Problem, UserError, from_row
+from dpr_mini.types import Executed, Problem, UserError, bare, from_row
 
 
 def rows(path, *items):
@@ -103,6 +103,75 @@ def test_wrong_settings_are_named(tmp_path, settings, message):
         load_recipe(tmp_path / "r.yaml")
     made = load_recipe(tmp_path / "r.yaml", ["problems.decontaminate=null", "problems.near_duplicates=0.9"])
     assert made.problems.decontaminate is None and made.problems.near_duplicates == 0.9
+
+
+def test_benchmarks_that_share_problems_stay_whole_in_any_order(tmp_path):
+    """Each has what it has alone; the ids, too, do not depend on the order; nothing of either is trained on."""
+    a = rows(tmp_path / "a.jsonl", item("One?"), item("Two?", level="a"), item("Three?"))
+    b = rows(tmp_path / "b.jsonl", item("two?", "2", level="b"), item("Four?"), item("THREE?"), item("two?"))
+    train = rows(tmp_path / "t.jsonl", *map(item, ("TWO?", "Four?", "Five?")))
+    kept = {}
+    for names in (("a", "b"), ("b", "a")):
+        told, found, _ = load(tmp_path, [train], **{n: [{"a": a, "b": b}[n]] for n in names})
+        assert told["splits"] == {"a": 3, "b": 3, "train": 1} and told["dropped"] == {"duplicate": 1, "held_out": 2}
+        kept[names] = {n: [r for r in found if r["split"] == n] for n in "ab"}
+        assert [r["split"] for r in found] == [n for n in names for _ in range(3)] + ["train"]
+    assert kept["a", "b"] == kept["b", "a"]
+    assert [r["text"] for r in kept["a", "b"]["b"]] == ["two?", "Four?", "THREE?"]
+    ids = [r["id"] for of in kept["a", "b"].values() for r in of]
+    assert len(set(ids)) == 6 and [i for i in ids if "@" in i] == [f"{identity(t)}@b" for t in ("two?", "three?")]
+    assert [bare(i) for i in ids] == [identity(t) for t in ("one?", "two?", "three?", "two?", "four?", "three?")]
+    assert bare(f"{identity('x')}@my set#-1") == f"{identity('x')}#-1"
+    _, alone, _ = load(tmp_path, [train], b=[b])
+    assert [{**r, "id": bare(r["id"])} for r in kept["a", "b"]["b"]] == alone[:3]
+
+
+def test_problems_that_differ_in_the_case_of_a_variable_are_two(tmp_path):
+    texts = ["Let $X=3$, $x=5$. Find $X$.", "Let $X=3$, $x=5$. Find $x$.", "let $X=3$, $x=5$.  Find $x$."]
+    held = rows(tmp_path / "h.jsonl", *map(item, [*texts, texts[1]]))
+    told, kept, _ = load(tmp_path, [rows(tmp_path / "t.jsonl", item("Two?"), item(texts[1].upper()))], bench=[held])
+    assert [r["text"] for r in kept] == [*texts, "Two?"] and told["dropped"] == {"duplicate": 1, "held_out": 1}
+    assert kept[0]["id"] == identity(texts[0]) and len({r["id"] for r in kept}) == 4
+    assert all(r["id"].startswith(identity(texts[0])) for r in kept[:3])
+    _, kept, drops = load(
+        tmp_path, [rows(tmp_path / "t.jsonl", *map(item, texts), item(r"Is \(N\)?"), item(r"is \(n\)?"))]
+    )
+    assert [r["text"] for r in kept] == [*texts[:2], r"Is \(N\)?", r"is \(n\)?"], "words are folded, formulas are not"
+    assert [d["rule"] for d in drops] == ["duplicate"]
+
+
+def test_verls_layout_and_messages_are_read(tmp_path):
+    pq = pytest.importorskip("pyarrow.parquet", reason="pyarrow is an extra")
+    import pyarrow
+
+    def row(text, gold):
+        return {
+            "data_source": "openai/gsm8k",
+            "prompt": [{"content": text, "role": "user"}],
+            "ability": "math",
+            "reward_model": {"ground_truth": gold, "style": "rule"},
+            "extra_info": {"index": 0, "question": text.split(" Let's")[0], "split": "train"},
+        }
+
+    made = [row("What is 2 + 3? Let's think.", "5"), row("What is 2 * 3? Let's think.", "6")]
+    pq.write_table(pyarrow.Table.from_pylist(made), tmp_path / "t.parquet")
+    want = [("What is 2 + 3? Let's think.", "5"), ("What is 2 * 3? Let's think.", "6")]
+    for source in ({"file": "t.parquet"}, rows(tmp_path / "t.jsonl", *made)):
+        assert [(r["text"], r["answer"]) for r in load(tmp_path, [source])[1]] == want
+    columns = {"text": "extra_info.question", "answer": "reward_model.ground_truth"}
+    _, kept, _ = load(tmp_path, [{"file": "t.parquet", "columns": columns}])
+    assert [(r["text"], r["answer"]) for r in kept] == [("What is 2 + 3?", "5"), ("What is 2 * 3?", "6")]
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Two?"}]
+    assert load(tmp_path, [rows(tmp_path / "m.jsonl", item(talk, 2))])[1][0]["text"] == "Two?"
+    bad = {**made[0], "reward_model": {"ground_truth": None, "style": "rule"}}
+    with pytest.raises(UserError, match=r"b\.jsonl:2: no 'problem' \(the row has: data_source, prompt"):
+        load(tmp_path, [rows(tmp_path / "b.jsonl", made[0], bad)])
+
+
+def test_a_file_without_rows_is_named(tmp_path, capsys):
+    (tmp_path / "e.jsonl").write_text("")
+    load(tmp_path, [{"file": "e.jsonl"}, rows(tmp_path / "t.jsonl", item("One?"))])
+    assert "problems: e.jsonl has no rows" in capsys.readouterr().out
 
 
 def test_repeated_problems_are_dropped_once(tmp_path):
@@ -258,6 +327,15 @@ def test_generated_problems_are_worded_seeded_and_apart_from_held_out(tmp_path):
             '{"problem": [{"content": "Two?"}], "answer": "1"}\n',
             r"t\.jsonl:1: problem must be .* got a list of 1",
         ),
+        (
+            '{"problem": [{"role": "user", "content": "2?"}, {"role": "assistant", "content": "1"}], "answer": "1"}\n',
+            r"t\.jsonl:1: problem must be one message of a user, got user, assistant",
+        ),
+        (
+            '{"problem": [{"role": "user", "content": ["2?"]}], "answer": "1"}\n',
+            r"1: problem: content must be a string",
+        ),
+        ('{"problem": "a", "answer": "1"}\n{"problem": "b", "answer": null}\n', r"t\.jsonl:2: .*it is empty: fill it"),
         ('{"problem": 12, "answer": "1"}\n', r"t\.jsonl:1: problem must be a string, got a number"),
         ('{"problem": "half \\ud801", "answer": "1"}\n', r"t\.jsonl:1: problem has half of a surrogate pair"),
         ('{"problem": "a", "answer": ""}\n', r"t\.jsonl:1: no 'answer'"),

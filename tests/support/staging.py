@@ -12,13 +12,15 @@ from dpr_mini import recipe
 from dpr_mini.chat.asking import Asking
 from dpr_mini.chat.conversation import Generation
 from dpr_mini.files.rows import write_rows
+from dpr_mini.selection import deciding, judging
+from dpr_mini.selection.case import Case
 from dpr_mini.stages import dialogue as dialogue_stage
 from dpr_mini.stages import difficulty, evaluate
 from dpr_mini.stages import filter as filter_stage
 from dpr_mini.stages import pack as pack_stage
 from dpr_mini.stages import problems as problems_stage
 from dpr_mini.store import Kind, Settings, Stage, Work
-from dpr_mini.types import Problem, to_row
+from dpr_mini.types import Drop, Problem, to_row
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,14 @@ def filtering(folder, dialogues, problems, config, bridges, quotas: Path | None 
         inputs["sampled"] = sampled
     settings = filter_stage.FilterSettings(config, bridges)
     return filter_stage.run(Work(folder.name, folder, settings, inputs, OneEngine()))
+
+
+def apply(cases, rules, limit=None, quotas=None) -> tuple[list[Case], list[Drop]]:
+    """(kept, dropped), both sorted by id."""
+    verdicts = list(deciding.decided(judging.in_order(cases), rules, limit, quotas))
+    kept = [c for c, objection in verdicts if objection is None]
+    drops = [Drop(c.dialogue.id, *objection) for c, objection in verdicts if objection]
+    return sorted(kept, key=lambda c: c.dialogue.id), sorted(drops, key=lambda d: d.dialogue_id)
 
 
 def pack(folder, kept, config, template, bridges, budget: int | None = None) -> dict[str, Any]:

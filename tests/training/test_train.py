@@ -309,7 +309,7 @@ def test_trained_tokens_decode_to_the_assistants_text(tmp_path):
     """With the real tokenizer: what the loop's targets say, read as text, is what the assistant said."""
     from dpr_mini.chat import template as chat
     from dpr_mini.models import resolve as model
-    from dpr_mini.stages import pack
+    from dpr_mini.selection import packing
     from dpr_mini.types import Dialogue, Turn
 
     template = chat.Template.load(model.resolve_model("smollm2-135m-instruct"))
@@ -322,7 +322,7 @@ def test_trained_tokens_decode_to_the_assistants_text(tmp_path):
             for name, text in zip(("solve", "verify"), pair, strict=True)
         ]
         samples.append(chat.to_sample(Dialogue(str(i), "p", i, tuple(turns), "x", 0), template, bridges))
-    (packed,), _ = pack.best_fit(samples, 512)
+    packed = packing.lay(samples)
     row = loop.Row.of(packed)
     order = [int(s) for s in packed.samples]
     end = template.decode([template.end], special=True)
