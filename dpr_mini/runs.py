@@ -21,9 +21,10 @@ from typing import Any
 from dpr_mini import store
 from dpr_mini.files.rows import append_row, read_json, read_rows, write_json, write_text
 from dpr_mini.machine.facts import commit
+from dpr_mini.messages import redacted
 from dpr_mini.recipe import Recipe
 from dpr_mini.store import Stage
-from dpr_mini.types import UserError, redacted
+from dpr_mini.types import UserError
 
 LATEST = "latest.json"  # which stage folders the newest `run` of this recipe is made of
 TEST = "-test"  # behind an evaluation's name: the same on the sets of `problems.test`

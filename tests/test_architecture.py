@@ -34,6 +34,7 @@ LAYERS = [
     ["store", "recipe"],
     ["files", "tasks"],
     ["types"],
+    ["messages"],
 ]
 # Packages whose own modules know nothing of each other.
 APART = ("commands", "stages")

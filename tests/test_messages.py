@@ -3,8 +3,9 @@
 import pytest
 
 from dpr_mini.files.rows import StoreError
+from dpr_mini.messages import LONGEST, one_line, printable
 from dpr_mini.recipe import RecipeError
-from dpr_mini.types import LONGEST, UserError, one_line, printable
+from dpr_mini.types import UserError
 
 
 @pytest.mark.parametrize("kind", [UserError, StoreError, RecipeError])

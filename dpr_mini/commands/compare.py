@@ -7,11 +7,11 @@ from pathlib import Path
 
 from dpr_mini.files.rows import write_json, write_text
 from dpr_mini.machine import target
+from dpr_mini.messages import printable
 from dpr_mini.recipe import RecipeError, load
 from dpr_mini.reporting.arms import arrange, collect, registered
 from dpr_mini.reporting.numbers import summary
 from dpr_mini.runs import foreign
-from dpr_mini.types import printable
 
 
 def compare(

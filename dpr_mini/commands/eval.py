@@ -11,6 +11,7 @@ from typing import Any
 from dpr_mini import pipeline
 from dpr_mini import recipe as recipes
 from dpr_mini.files.foreign import foreign_rows
+from dpr_mini.messages import printable
 from dpr_mini.recipe import reading
 from dpr_mini.recipe.base import LONGEST_FOLDER
 from dpr_mini.recipe.benchmarks import BENCHMARKS
@@ -19,7 +20,7 @@ from dpr_mini.runs import lock
 from dpr_mini.scoring.scores import Card
 from dpr_mini.selection.sources import ANSWERS, OWN, QUESTIONS
 from dpr_mini.selection.sources import names as fields
-from dpr_mini.types import UserError, digest, printable
+from dpr_mini.types import UserError, digest
 
 
 def evaluate(

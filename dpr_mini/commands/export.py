@@ -11,11 +11,12 @@ from typing import Any
 from dpr_mini import store
 from dpr_mini.chat.template import join_text
 from dpr_mini.files.rows import read_as, write_rows, write_text
+from dpr_mini.messages import HIDDEN, printable, redacted
 from dpr_mini.models.check import check
 from dpr_mini.recipe.prompts import words
 from dpr_mini.reporting.cards import Lineage, data_card, model_card
 from dpr_mini.runs import beside, foreign, read_latest
-from dpr_mini.types import HIDDEN, Kept, Problem, UserError, printable, redacted
+from dpr_mini.types import Kept, Problem, UserError
 
 FORMATS = {"hf": "train", "gguf": "train", "data": "filter"}  # format -> the stages that it exports
 # What a model's folder is made of; all else that lies in it, code and pickles among it, stays there.

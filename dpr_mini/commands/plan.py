@@ -9,12 +9,13 @@ from pathlib import Path
 from dpr_mini import pipeline, store
 from dpr_mini import recipe as recipes
 from dpr_mini.machine import requirements
+from dpr_mini.messages import printable, redacted
 from dpr_mini.models.resolve import EMBEDDED, local_folder, resolve_model
 from dpr_mini.planning import plan as planner
 from dpr_mini.recipe import RecipeError
 from dpr_mini.runs import RunError
 from dpr_mini.sampling import simulate
-from dpr_mini.types import UserError, printable, redacted
+from dpr_mini.types import UserError
 
 
 def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 
 from dpr_mini import store
 from dpr_mini.files.rows import read_rows
+from dpr_mini.messages import printable, redacted
 from dpr_mini.runs import RunError, foreign, read_latest
-from dpr_mini.types import Dialogue, Drop, Kept, Verdict, from_row, printable, redacted
+from dpr_mini.types import Dialogue, Drop, Kept, Verdict, from_row
 
 
 def say(text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dpr_mini.types import printable
+from dpr_mini.messages import printable
 
 LOG_SECONDS = 20.0  # between two lines where nobody watches
 

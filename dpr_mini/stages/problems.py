@@ -19,13 +19,14 @@ from typing import Any
 from dpr_mini.files.aside import Sorted, Table, Texts
 from dpr_mini.files.foreign import is_regular
 from dpr_mini.files.rows import StoreError, dumps, write_lines
+from dpr_mini.messages import printable
 from dpr_mini.models.resolve import file_digest
 from dpr_mini.recipe import ProblemsConfig, Recipe, Source
 from dpr_mini.recipe.problems import shrunk
 from dpr_mini.selection.overlap import NearDuplicates, NGram
 from dpr_mini.selection.sources import Raw, label, read
 from dpr_mini.store import Kind, Settings, Work
-from dpr_mini.types import SHARED, Drop, Problem, digest, identity, printable, to_row
+from dpr_mini.types import SHARED, Drop, Problem, digest, identity, to_row
 
 _FORMULA = re.compile(r"(\$+|\\[()\[\]])")  # where a formula begins or ends
 

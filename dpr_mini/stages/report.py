@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini.files.rows import write_json, write_text
+from dpr_mini.messages import redacted
 from dpr_mini.reporting import anatomy, answers, data, dialogues, samples
 from dpr_mini.reporting.accuracy import format_or_arithmetic, headline, verdicts
 from dpr_mini.reporting.conditions import conditions, scorecards, summary
@@ -21,7 +22,6 @@ from dpr_mini.reporting.front import front, lead
 from dpr_mini.reporting.results import Results
 from dpr_mini.reporting.summaries import fold
 from dpr_mini.store import Kind, Settings, Work
-from dpr_mini.types import redacted
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
 
+from dpr_mini.messages import redacted
 from dpr_mini.training import TrainError
-from dpr_mini.types import redacted
 
 PROJECT = "dpr-mini"
 SHOWN = ("loss", "lr", "grad_norm", "tokens_per_second", "mfu", "peak_gib")

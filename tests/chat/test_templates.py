@@ -14,8 +14,9 @@ from places import SMOKE_MODEL
 
 from dpr_mini.chat import renderer
 from dpr_mini.chat.template import Template
+from dpr_mini.messages import LONGEST
 from dpr_mini.models.tokenizer import TEMPLATE_BYTES, chat_template
-from dpr_mini.types import LONGEST, UserError
+from dpr_mini.types import UserError
 
 GOOD = (SMOKE_MODEL / "chat_template.jinja").read_text()
 ASKED = [{"role": "user", "content": "2 + 2"}]

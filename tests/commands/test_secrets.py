@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 
 from dpr_mini import runs
 from dpr_mini.cli import app
+from dpr_mini.messages import HIDDEN, SECRET_NAME, redacted
 from dpr_mini.recipe import Recipe
 from dpr_mini.recipe.serving import AUTH
 from dpr_mini.runs import remember
-from dpr_mini.types import HIDDEN, SECRET_NAME, UserError, redacted
+from dpr_mini.types import UserError
 
 SECRETS = {"HF_TOKEN": "hf_S3CRETTOKEN01", "WANDB_API_KEY": "S3CRETWANDB0001", AUTH: "user:S3CRETPASS0001"}
 FOUND = re.compile(r"S3CRET|dXNlcjpTM0NSRV")  # the second: as an Authorization header has it

@@ -15,13 +15,13 @@ from safetensors.numpy import load_file, save_file
 
 from dpr_mini.engines.base import EngineError
 from dpr_mini.engines.decode import Decoder
+from dpr_mini.messages import LONGEST
 from dpr_mini.models import check as checking
 from dpr_mini.models import tokenizer
 from dpr_mini.models.check import check, check_weights
 from dpr_mini.models.folder import ModelError, finite, tensors, weight_files
 from dpr_mini.models.gguf import gguf_digest, why_not_exportable
 from dpr_mini.models.resolve import model_digest, resolve_model
-from dpr_mini.types import LONGEST
 
 EMBEDDING, HEAD, NORM = "model.embed_tokens.weight", "lm_head.weight", "model.norm.weight"
 

@@ -22,10 +22,10 @@ from dpr_mini.engines.sglang import calls, launch, server, wire
 from dpr_mini.engines.sglang.calls import Absent, Lost, Refused
 from dpr_mini.engines.sglang.process import ServerProcess, free_port
 from dpr_mini.machine import gpus, requirements
+from dpr_mini.messages import keep_secret
 from dpr_mini.models.folder import ModelError, finite
 from dpr_mini.recipe import ServerConfig
 from dpr_mini.recipe.serving import AUTH
-from dpr_mini.types import keep_secret
 
 PROBE = "The cache keeps what it has read. A second turn begins where the first one ended. " * 6
 GPU_SLACK = 1.0  # GiB that may be missing: the driver's part, a context that is being taken down

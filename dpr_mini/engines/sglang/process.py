@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dpr_mini.engines.base import EngineError
 from dpr_mini.machine import guard
-from dpr_mini.types import SECRET_NAME, redacted
+from dpr_mini.messages import SECRET_NAME, redacted
 
 # Settings of our own process that are not the server's: torch's allocator, and how idle threads wait.
 OURS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "OMP_WAIT_POLICY")

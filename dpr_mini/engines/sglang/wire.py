@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from dpr_mini.engines.base import Completion, EngineError, Request
 from dpr_mini.engines.decode import Decoder
 from dpr_mini.engines.sglang import launch
-from dpr_mini.types import redacted
+from dpr_mini.messages import redacted
 
 REPLY_BYTES = 1 << 20  # of an answer at most, beside the tokens that were asked for
 TOKEN_BYTES = 256  # of one token at most: its id, and its text with JSON's escapes
