@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, Annotated, Any
 
 # libgomp's default spin-waiting is ruinous on shared cores (10x at batch 1); it is read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -42,15 +43,30 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """A UserError, an interrupt or a full disk ends the command with one line and a code that is not 0."""
+    """A UserError, an interrupt or what the system refuses ends the command with one line and a code that is not 0."""
     try:
         yield
     except UserError as error:
-        typer.secho(f"dpr-mini: {error}", err=True, fg="red")
+        complain(str(error))
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        typer.secho("dpr-mini: interrupted; what was done is kept, the same command goes on", err=True)
+        complain("interrupted; what was done is kept, the same command goes on")
         raise typer.Exit(130) from None
+    except OSError as error:
+        from dpr_mini.store import system_error
+
+        complain(str(system_error("", error)))
+        raise typer.Exit(1) from None
+    except MemoryError:
+        complain("out of memory; what was done is kept: free some, or ask for less, then run the same command")
+        raise typer.Exit(1) from None
+
+
+def complain(message: str) -> None:
+    """One line on standard error, red on a terminal that wants colours."""
+    with suppress(OSError):  # standard error is full, too: only the exit code is left to say it
+        line = f"dpr-mini: {message}"
+        typer.echo(line if os.environ.get("NO_COLOR") else typer.style(line, fg="red"), err=True)
 
 
 def show_version(flag: bool) -> None:
@@ -219,6 +235,18 @@ def report(run: RunFolder) -> None:
 
 
 @app.command()
+def verify(run: RunFolder) -> None:
+    """Hold every file of a run against its size and sha256 when its stage was complete. Exit 1 if one differs.
+
+    `run` compares sizes at every start, and the content of what a stage reads before it starts; this compares all.
+    """
+    with one_line_errors():
+        from dpr_mini.commands.verify import verify
+
+        verify(run)
+
+
+@app.command()
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="Folder to write; for gguf also a file NAME.gguf, without a card.")],
@@ -249,8 +277,56 @@ def doctor() -> None:
 
 def main(argv: list[str] | None = None) -> Any:
     """Entry point of the `dpr-mini` script."""
-    sys.stdout.reconfigure(line_buffering=True)  # stage lines appear as they happen, also in a log
-    return app(argv)
+    _occupy_descriptors()
+    if sys.stdout is None:
+        complain("standard output is closed; send it somewhere, e.g. >/dev/null")
+        sys.exit(1)
+    sys.stdout = Output(open(1, "wb", closefd=False), encoding=sys.stdout.encoding)  # noqa: SIM115
+    try:
+        with one_line_errors():
+            app(argv)
+    except typer.Exit as ended:
+        sys.exit(_flushed(ended.exit_code))
+    except SystemExit as ended:
+        sys.exit(_flushed(ended.code))
+
+
+class Output(io.TextIOWrapper):
+    """Standard output whose errors say so, and which spells out what its encoding lacks."""
+
+    def __init__(self, buffer: IO[bytes], encoding: str) -> None:
+        # stage lines appear as they happen, also in a log
+        super().__init__(buffer, encoding, errors="backslashreplace", line_buffering=True)
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            error.filename = "standard output"
+            raise
+
+
+def _occupy_descriptors() -> None:
+    """Standard descriptors that are closed get /dev/null: the next file opened would be taken for the terminal."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def _flushed(code: Any) -> Any:
+    """The exit code, or 1 where what was printed could not be written."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        if not code:
+            complain(f"standard output cannot be written: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
+        return code or 1
+    return code
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ REASONS = {  # what the system's error numbers mean here, and what helps
     errno.EPERM: "not allowed: look at the owner and the rights",
     errno.EIO: "the disk does not read or write: look at it (dmesg)",
     errno.EMFILE: "too many open files: raise ulimit -n",
+    errno.EPIPE: "nobody reads what is printed any more",
     errno.ENFILE: "too many open files on this machine: end some programs",
 }
 
@@ -176,10 +177,10 @@ def check(
 
 def system_error(what: str, error: OSError, root: Path | None = None) -> StoreError:
     """One line for what the system refused: which file, why, and what helps."""
-    where = error.filename if isinstance(error.filename, str | os.PathLike) else root
+    where = error.filename if isinstance(error.filename, str | os.PathLike) else None
     reason = REASONS.get(error.errno or 0, error.strerror or str(error))
-    place = f"{where}: " if where else ""
-    return StoreError(f"{what}: {place}{reason}; what was done is kept: then run the same command")
+    places = [str(place) for place in (what, where or root) if place]
+    return StoreError(f"{': '.join([*places, reason])}; what was done is kept: then run the same command")
 
 
 def _check_inputs(stage: Stage, root: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -44,11 +45,64 @@ def one_line(text: str) -> str:
     return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} ... {line[10 - LONGEST // 2 :]}"
 
 
+HIDDEN = "***"  # stands for a secret
+_KEYS = r"(?:api|access|private|secret|auth|admin|ssh)[_-]?key|passw(?:or)?d|passphrase|secret|credentials?"
+# A setting or a variable of the environment that holds one: api_key, HF_TOKEN, DPR_MINI_SGLANG_AUTH; not max_tokens.
+SECRET_NAME = re.compile(rf"(?:^|[_\W])(?:{_KEYS}|token|auth(?:orization)?)$", re.IGNORECASE)
+_FORMS = (
+    # user and password of a URL, which may be cut off behind them; host:port is none
+    (re.compile(r"(?<=//)(?:[^\s'\"]*(?=@)|[^\s'\"/:\[]+:(?!\d{1,5}(?!\w))[^\s'\"]*)"), HIDDEN),
+    (re.compile(r"(?<![\w/])[\w.+-]+:[^\s'\"@/:]+@(?=[\w\[])"), f"{HIDDEN}@"),
+    (re.compile(r"(?<![A-Za-z0-9])(?:hf_|sk-|gh[pousr]_|github_pat_|glpat-|xox[abprs]-|AKIA)[\w-]{8,}"), HIDDEN),
+    (re.compile(r"\b(bearer|basic) (?=\S*[\d=])[\w.~+/-]{6,}=*", re.IGNORECASE), rf"\1 {HIDDEN}"),
+    (  # key=value, "key": "value"; prose such as "auth_key: no such name" is none
+        re.compile(
+            rf"((?:{_KEYS}|(?:hf|api|access|auth|session)[_-]?token)(?:[\"']\s?[=:]|\s?=)\s?[\"']?)[^\s&\"',;)\]}}]+",
+            re.IGNORECASE,
+        ),
+        rf"\g<1>{HIDDEN}",
+    ),
+)
+_secrets: set[str] = set()  # that this process made or was told
+
+
+def keep_secret(text: str) -> str:
+    """From now on `redacted` hides this text wherever it stands. Returns it."""
+    _secrets.add(text)
+    return text
+
+
+def redacted(value: Any, wording: bool = False) -> Any:
+    """Text, or a setting with all in it, without secrets: what is dumped, logged, printed or published goes through it.
+
+    Secrets: values whose name says so (SECRET_NAME), in settings and in the environment; users and passwords of URLs;
+    tokens by their usual forms; what `keep_secret` was told. Of `wording`, and of a recipe's `dialogue`, which is
+    prompts, only secrets that are known are hidden: its own words stay as a model reads them.
+    """
+    if isinstance(value, str):
+        environment = (v for n, v in os.environ.items() if SECRET_NAME.search(n) and not v.startswith("/"))
+        known = _secrets | {part for v in environment for part in (v, v.partition(":")[2]) if len(part) >= 8}
+        for secret in sorted(known, key=len, reverse=True):
+            value = value.replace(secret, HIDDEN)
+        for form, hidden in () if wording else _FORMS:
+            value = form.sub(hidden, value)
+        return value
+    if isinstance(value, Mapping):
+        secret_names = () if wording else {k for k in value if isinstance(k, str) and SECRET_NAME.search(k)}
+        return {
+            redacted(k, wording): HIDDEN
+            if k in secret_names and isinstance(v, str)
+            else redacted(v, wording or k == "dialogue")
+            for k, v in value.items()
+        }
+    return [redacted(v, wording) for v in value] if isinstance(value, list | tuple) else value
+
+
 class UserError(Exception):
     """Something the user can fix: its text is the one line that the command line prints instead of a traceback."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+        super().__init__(one_line(redacted(message)))
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

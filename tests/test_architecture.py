@@ -186,6 +186,7 @@ def test_command_line_is_frozen():
         ],
         "compare": ["--baseline", "--hypotheses", "--out"],
         "report": [],
+        "verify": [],
         "export": ["--format", "--out", "--push", "--stage"],
         "doctor": [],
     }

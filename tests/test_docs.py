@@ -7,12 +7,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 from places import RECIPES, ROOT
 from typer.main import get_command
 
 from dpr_mini.cli import app
 from dpr_mini.recipe import parse
-from dpr_mini.recipe.reading import yaml
 
 README = ROOT / "README.md"
 PAGES = [README, *sorted((ROOT / "docs").glob("*.md")), ROOT / "kernels/README.md", RECIPES / "smoke-model/README.md"]

@@ -8,7 +8,6 @@ A training sample's loss mask comes from those same spans, never from a template
 from __future__ import annotations
 
 import bisect
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +15,11 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
+from dpr_mini.chat import renderer
+from dpr_mini.models import tokenizer
+from dpr_mini.models.check import read_config, token_ids
 from dpr_mini.types import Dialogue, Sample, UserError
 
 _MARK = "\u2402dpr\u2403"  # stands for the assistant's text while the template around it is cut out
@@ -40,52 +40,41 @@ class Template:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        path = self.folder / "tokenizer.json"
-        if not path.exists():
-            raise UserError(f"{path}: missing; dpr-mini needs a model with a fast tokenizer")
-        return Tokenizer.from_file(str(path))
+        """Raises ModelError for one that cannot be read or gives ids that the model does not know."""
+        if (self.folder / "config.json").exists():
+            token_ids(self.folder, read_config(self.folder))
+        return tokenizer.load(self.folder)
 
     @cached_property
-    def _config(self) -> dict[str, Any]:
-        path = self.folder / "tokenizer_config.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-    def special(self, name: str) -> str:
-        token = self._config.get(name) or ""
-        return token["content"] if isinstance(token, dict) else token
+    def _options(self) -> dict[str, Any]:
+        return tokenizer.options(self.folder)
 
     @cached_property
     def end(self) -> int:
         """The token that ends an assistant turn: the tokenizer's eos."""
-        token = self.tokenizer.token_to_id(self.special("eos_token"))
+        token = self.tokenizer.token_to_id(self._options.get("eos_token") or "")
         if token is None:
-            raise UserError(f"{self.folder / 'tokenizer_config.json'}: no eos_token that the tokenizer knows")
+            raise UserError(f"{self.folder / tokenizer.OPTIONS}: no eos_token that the tokenizer knows")
         return token
 
     @cached_property
-    def _template(self) -> Any:
-        path = self.folder / "chat_template.jinja"
-        source = path.read_text(encoding="utf-8") if path.exists() else self._config.get("chat_template")
-        if not isinstance(source, str):
+    def _renderer(self) -> renderer.Renderer:
+        source = tokenizer.chat_template(self.folder)
+        if not source:
+            path = self.folder / tokenizer.TEMPLATE
             raise UserError(f"{path}: missing; a base model without a chat template cannot hold a dialogue")
-
-        def raise_exception(message: str) -> None:
-            raise TemplateError(message)
-
-        # The same environment as transformers': templates are written against it.
-        env = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
-        env.filters["tojson"] = lambda value, **kw: json.dumps(value, ensure_ascii=False, **kw)
-        env.globals["raise_exception"] = raise_exception
-        return env.from_string(source)
+        return renderer.of(source)
 
     def render(self, messages: list[dict[str, str]]) -> str:
-        """The template's text up to where the assistant's next answer begins."""
-        names = {f"{n}_token": self.special(f"{n}_token") for n in ("bos", "eos", "unk", "pad")}
+        """The template's text up to where the assistant's next answer begins, as transformers renders it.
+
+        Raises UserError where the template refuses the dialogue or takes more than it may (chat/sandbox.py).
+        """
+        named = {role: token for role in tokenizer.ROLES if (token := self._options.get(role)) is not None}
+        variables = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
         try:
-            return self._template.render(messages=messages, add_generation_prompt=True, **names)
-        except TemplateError as error:
+            return self._renderer.render(variables | named)
+        except renderer.RenderError as error:
             raise UserError(f"{self.folder}: the chat template refused the dialogue: {error}") from None
 
     def opening(self, text: str, system: str = "", turns: Sequence[tuple[str, str]] = ()) -> tuple[int, ...]:
@@ -109,6 +98,12 @@ class Template:
         return ids
 
     def encode(self, text: str) -> tuple[int, ...]:
+        """Raises UserError for half a surrogate pair, which no token is."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            seen = ascii(text[error.start])
+            raise UserError(f"{self.folder}: {seen} in a text to be tokenised is half a character") from None
         return tuple(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
     def decode(self, ids: tuple[int, ...] | list[int], *, special: bool = False) -> str:

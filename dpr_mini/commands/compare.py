@@ -10,6 +10,8 @@ from dpr_mini.machine import target
 from dpr_mini.recipe import RecipeError, load
 from dpr_mini.reporting.arms import arrange, collect, registered
 from dpr_mini.reporting.numbers import summary
+from dpr_mini.runs import foreign
+from dpr_mini.types import printable
 
 
 def compare(
@@ -23,16 +25,17 @@ def compare(
     from dpr_mini.reporting import comparison
 
     target.folder(out or folders[0])
-    runs = collect(folders)
-    hypotheses = load(recipe).hypotheses if recipe else registered(runs)
-    if recipe and not hypotheses:
-        raise RecipeError(f"{recipe}: it has no hypotheses")
-    arms = arrange(runs, baseline)
-    out = out or folders[0]
-    out.mkdir(parents=True, exist_ok=True)
-    numbers = summary(arms, hypotheses)
-    write_json(out / "comparison.json", numbers)
-    write_text(out / "comparison.md", comparison.page(numbers))
-    write_text(out / "comparison.svg", comparison.figure(numbers))
-    print(comparison.brief(numbers))
-    print(f"comparison: {out / 'comparison.md'} (also comparison.json, comparison.svg)")
+    with foreign(folders[0]):
+        runs = collect(folders)
+        hypotheses = load(recipe).hypotheses if recipe else registered(runs)
+        if recipe and not hypotheses:
+            raise RecipeError(f"{recipe}: it has no hypotheses")
+        arms = arrange(runs, baseline)
+        out = out or folders[0]
+        out.mkdir(parents=True, exist_ok=True)
+        numbers = summary(arms, hypotheses)
+        write_json(out / "comparison.json", numbers)
+        write_text(out / "comparison.md", comparison.page(numbers))
+        write_text(out / "comparison.svg", comparison.figure(numbers))
+        print(printable(comparison.brief(numbers), keep="\n"))
+        print(f"comparison: {out / 'comparison.md'} (also comparison.json, comparison.svg)")

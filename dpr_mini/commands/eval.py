@@ -12,13 +12,14 @@ from dpr_mini import pipeline
 from dpr_mini import recipe as recipes
 from dpr_mini.files.foreign import foreign_rows
 from dpr_mini.recipe import reading
+from dpr_mini.recipe.base import LONGEST_FOLDER
 from dpr_mini.recipe.benchmarks import BENCHMARKS
 from dpr_mini.reporting.words import lines
 from dpr_mini.runs import lock
 from dpr_mini.scoring.scores import Card
 from dpr_mini.selection.sources import ANSWERS, OWN, QUESTIONS
 from dpr_mini.selection.sources import names as fields
-from dpr_mini.types import UserError
+from dpr_mini.types import UserError, digest, printable
 
 
 def evaluate(
@@ -37,8 +38,11 @@ def evaluate(
     same command again resumes, or reuses every stage; with another `evaluate.grader` it re-grades the saved answers.
     Raises UserError for whatever the user can fix.
     """
+    name = "eval-" + re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-.")
+    if len(name) > LONGEST_FOLDER:
+        name = f"{name[: LONGEST_FOLDER - 9]}-{digest(name)[:8]}"
     raw = {
-        "name": "eval-" + re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-."),
+        "name": name,
         "model": {"name": model},
         "engine": {"kind": engine},
         "phases": [],
@@ -54,7 +58,7 @@ def evaluate(
     with pipeline.Machine.of(recipe, Path(), root / "logs") as machine, lock(root):
         pipeline.run(stages, root, machine, until="eval-0")
     for card in stages["eval-0"].manifest(root)["metrics"]["cards"].values():
-        print("\n".join(lines(Card.from_row(card), recipe.evaluate)))
+        print(printable("\n".join(lines(Card.from_row(card), recipe.evaluate)), keep="\n"))
     for stage, file in (("eval-0-answers", "rows.jsonl"), ("eval-0", "graded.jsonl")):
         print(f"{'answers' if stage != 'eval-0' else 'grades'}: {stages[stage].folder(root) / file}")
 

@@ -11,12 +11,19 @@ from typing import Any
 from dpr_mini import store
 from dpr_mini.chat.template import join_text
 from dpr_mini.files.rows import read_rows, write_rows, write_text
+from dpr_mini.models.check import check
 from dpr_mini.recipe.prompts import words
 from dpr_mini.reporting.cards import Lineage, data_card, model_card
-from dpr_mini.runs import read_latest
-from dpr_mini.types import Kept, Problem, UserError, from_row
+from dpr_mini.runs import beside, foreign, read_latest
+from dpr_mini.types import HIDDEN, Kept, Problem, UserError, from_row, printable, redacted
 
 FORMATS = {"hf": "train", "gguf": "train", "data": "filter"}  # format -> the stages that it exports
+# What a model's folder is made of; all else that lies in it, code and pickles among it, stays there.
+MODEL_FILES = re.compile(
+    r"(?:config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|merges\.txt"
+    r"|vocab\.txt|(?:tokenizer|spiece|sentencepiece\.bpe)\.model|chat_template\.(?:jinja|json)"
+    r"|model(?:-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
+)
 
 
 def export(root: Path, out: Path, format: str, stage: str | None = None, push: str | None = None) -> None:
@@ -40,11 +47,12 @@ def export(root: Path, out: Path, format: str, stage: str | None = None, push: s
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        if alone:
-            _gguf(lineage, temporary)
-        else:
-            temporary.mkdir()
-            _fill(lineage, temporary, format)
+        with foreign(root):
+            if alone:
+                _gguf(lineage, temporary)
+            else:
+                temporary.mkdir()
+                _fill(lineage, temporary, format)
         os.replace(temporary, out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -55,7 +63,8 @@ def export(root: Path, out: Path, format: str, stage: str | None = None, push: s
 
 def _chosen(root: Path, kind: str, stage: str | None, every: bool) -> list[str]:
     """The finished stages to export: the one asked for, else all of the kind or the last of them."""
-    stages = read_latest(root)["stages"]
+    with foreign(root):
+        stages = read_latest(root)["stages"]
     finished = [n for n, f in stages.items() if n.startswith(kind) and (root / f / store.MANIFEST).exists()]
     if stage is not None and stage not in finished:
         raise UserError(f"{root}: no finished {stage!r} to export; there are: {', '.join(finished) or 'none'}")
@@ -77,9 +86,22 @@ def _fill(lineage: Lineage, folder: Path, format: str) -> None:
         card = model_card(lineage, "gguf")
     else:
         model = lineage.folder(lineage.ends[0]) / "model"
-        shutil.copytree(model, folder, ignore=shutil.ignore_patterns("*.gguf"), dirs_exist_ok=True)
+        check(model)
+        _copy_model(model, folder)
         card = model_card(lineage, "transformers")
     write_text(folder / "README.md", card)
+
+
+def _copy_model(model: Path, folder: Path) -> None:
+    """Copy the files of a model by their names; a link is none of them."""
+    left = []
+    for path in sorted(model.iterdir()):
+        if path.is_symlink() or not path.is_file() or not MODEL_FILES.fullmatch(path.name):
+            left += [path.name] if path.suffix != ".gguf" else []
+            continue
+        shutil.copy2(path, folder / path.name, follow_symlinks=False)
+    if left:
+        print(printable(f"not exported, as no part of a model: {', '.join(left)}"))
 
 
 def _gguf(lineage: Lineage, out: Path) -> None:
@@ -92,7 +114,7 @@ def _dialogues(lineage: Lineage, stage: str) -> list[dict[str, Any]]:
     """Kept rows as a training set reads them: the question and the one joined answer. A card names the fields."""
     bridges = words({}, lineage.recipe["dialogue"]["bridges"]).bridges
     folder = lineage.folder(stage)
-    problems = folder.parent / store.read_manifest(folder)["inputs"]["problems"]
+    problems = beside(folder, store.read_manifest(folder)["inputs"]["problems"])
     by_id = {p.id: p for row in read_rows(problems / "rows.jsonl") if (p := from_row(Problem, row))}
     rows = []
     for row in read_rows(folder / "rows.jsonl"):
@@ -146,7 +168,7 @@ def _push(folder: Path, repo: str, kind: str) -> str:
         api.upload_folder(repo_id=repo, repo_type=kind, folder_path=folder, commit_message="dpr-mini export")
     except (HTTPError, OSError, ValueError) as error:
         lines = str(error).strip().splitlines() or [""]
-        why = lines[0][:200].replace(get_token() or "\0", "***")
+        why = redacted(lines[0].replace(get_token() or "\0", HIDDEN))[:200]
         raise UserError(
             f"--push {repo}: {type(error).__name__}: {why}; {folder} is complete: "
             f"hf upload {repo} {folder} --repo-type {kind}"

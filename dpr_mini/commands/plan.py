@@ -9,17 +9,19 @@ from pathlib import Path
 from dpr_mini import pipeline, store
 from dpr_mini import recipe as recipes
 from dpr_mini.machine import requirements
-from dpr_mini.models.resolve import local_folder
+from dpr_mini.models.resolve import EMBEDDED, local_folder, resolve_model
 from dpr_mini.planning import plan as planner
 from dpr_mini.recipe import RecipeError
 from dpr_mini.runs import RunError
 from dpr_mini.sampling import simulate
+from dpr_mini.types import UserError, printable, redacted
 
 
 def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> None:
     """Print each stage with reuse / resume / run and which value changed, then what the run needs of a card of size
     `gpu`, of the one here, or of the CPU; fail, with the nearest recipe that fits, where that is not enough."""
     recipe = recipes.load(path, overrides)
+    _refuse_missing(recipe.model.name, path)
     stages = pipeline.build(recipe, path.parent)
     folder = local_folder(recipe.model.name, path.parent)
     planned = planner.Plan(recipe, planner.pick_card(recipe, _gib(gpu)), path.parent, folder)
@@ -29,7 +31,7 @@ def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> N
         print(f"{state:7} {name:15} {stage.folder(root)}")
         if state != "reuse":
             for change in _readable(store.changes(stage, root)):
-                print(f"        {'':15} {change}")
+                print(printable(redacted(f"        {'':15} {change}")))
     waiting = {name: stage.folder(root).name for name, stage in stages.items() if stage.state(root) != "reuse"}
     print("\n".join(planned.lines(waiting)))
     for line in simulate.planned(recipe, stages, root):
@@ -44,6 +46,16 @@ def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> N
         raise RunError(f"{path} {short}; " + (f"the nearest that does: {fixes[0]}" if fixes else nothing))
 
 
+def _refuse_missing(model: str, path: Path) -> None:
+    """Fail for a model's folder that is not there or is none, as `run` does; a name of the hub is asked nothing."""
+    hub = model.count("/") == 1 and not model.startswith((".", "~", "/")) and not Path(model).is_dir()
+    if model != EMBEDDED and local_folder(model, path.parent) is None and not hub:
+        try:
+            resolve_model(model)
+        except UserError as error:
+            raise RecipeError(f"{path}: model.name: {error}") from None
+
+
 def _readable(changes: list[str]) -> list[str]:
     """Changed values of the stage itself, then the stages before it that changed, in one line."""
     own = [f"changed: {c}" for c in changes if not c.startswith("inputs.")]
@@ -55,6 +67,7 @@ def _readable(changes: list[str]) -> list[str]:
 def _gib(text: str | None) -> float | None:
     if text is None:
         return None
-    if not (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:GiB|GB|G)?", text.strip(), re.IGNORECASE)):
-        raise RecipeError(f"--gpu {text!r}: write it as 24GiB")
+    match = re.fullmatch(r"([0-9]{1,6}(?:\.[0-9]{1,6})?)\s*(?:GiB|GB|G)?", text.strip(), re.IGNORECASE)
+    if not match or not float(match[1]):
+        raise RecipeError(f"--gpu {text!r:.60}: write it as 24GiB")
     return float(match[1])

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from dpr_mini import pipeline
+from dpr_mini import pipeline, store
 from dpr_mini import recipe as recipes
 from dpr_mini.engines.sglang import launch
+from dpr_mini.files import durable
 from dpr_mini.machine import requirements
 from dpr_mini.planning import disk
 from dpr_mini.recipe import Recipe
-from dpr_mini.runs import TEST, RunError, home, lock, open_test, publish, remember
+from dpr_mini.runs import TEST, RunError, home, lock, open_test, publish, refuse_ways_out, remember
 from dpr_mini.store import Stage
 from dpr_mini.training import rehearsal
 from dpr_mini.types import UserError
@@ -105,10 +108,17 @@ def check(recipe: Recipe, base: Path, root: Path, stages: Mapping[str, Stage], u
 
 def _run(path: Path, recipe: Recipe, runs: Path, until: str | None, at: Path, test: bool) -> None:
     root = runs / recipe.folder
+    try:
+        _bring(path, recipe, root, until, at, test)
+    except OSError as error:
+        raise store.system_error(recipe.name, error, root) from error
+
+
+def _bring(path: Path, recipe: Recipe, root: Path, until: str | None, at: Path, test: bool) -> None:
     stages = pipeline.build(recipe, path.parent, test)
     if until is not None and until not in stages:
         raise RunError(f"{recipe.name} has no stage {until!r}; there are: {', '.join(stages)}")
-    with pipeline.Machine.of(recipe, path.parent, root / "logs") as machine, lock(root):
+    with pipeline.Machine.of(recipe, path.parent, root / "logs") as machine, _locked(root, at, stages.values()):
         remember(at, root, recipe, stages)
         if any(TEST in name for name in list(stages)[: list(stages).index(until) + 1 if until else None]):
             open_test(root, recipe, stages)
@@ -121,6 +131,20 @@ def _run(path: Path, recipe: Recipe, runs: Path, until: str | None, at: Path, te
         print(f"{len(ran)} stages in {_time(time.monotonic() - begun)}, {len(set(done) - set(ran))} reused")
     if "report" in done:
         publish(at, stages["report"].folder(root))
+
+
+@contextmanager
+def _locked(root: Path, at: Path, stages: Iterable[Stage]) -> Iterator[None]:
+    """The run's lock, and no temporary file of a killed run; a complete run that can only be read needs neither."""
+    if root.exists() and not os.access(root, os.W_OK) and all(stage.state(root) == "reuse" for stage in stages):
+        refuse_ways_out(root, root)
+        yield
+        return
+    with lock(root):
+        for folder in {root, at}:
+            if folder.exists():
+                durable.sweep(folder)
+        yield
 
 
 def _time(seconds: float) -> str:

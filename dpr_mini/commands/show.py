@@ -12,44 +12,54 @@ from typing import Any
 
 from dpr_mini import store
 from dpr_mini.files.rows import read_rows
-from dpr_mini.runs import RunError, read_latest
-from dpr_mini.types import Dialogue, Drop, Kept, Verdict, from_row
+from dpr_mini.runs import RunError, foreign, read_latest
+from dpr_mini.types import Dialogue, Drop, Kept, Verdict, from_row, printable, redacted
+
+
+def say(text: str) -> None:
+    """Print what models and files say: the terminal shows it and obeys none of it."""
+    print(printable(redacted(text, wording=True), keep="\n\t"))
 
 
 def show_run(root: Path) -> None:
     """One line a stage: state, rows, seconds and what its metrics say first."""
-    for name, folder in read_latest(root)["stages"].items():
-        path = root / folder
-        if not (path / store.MANIFEST).exists():
-            print(f"{name:15} {'incomplete' if path.exists() else 'not run'}")
-            continue
-        manifest = store.read_manifest(path)
-        facts = {k: v for k, v in manifest["metrics"].items() if not isinstance(v, dict | list)}
-        print(f"{name:15} {manifest['seconds']:8.1f} s  " + "  ".join(f"{k}={v}" for k, v in facts.items()))
+    with foreign(root):
+        for name, folder in read_latest(root)["stages"].items():
+            path = root / folder
+            if not (path / store.MANIFEST).exists():
+                say(f"{name:15} {'incomplete' if path.exists() else 'not run'}")
+                continue
+            manifest = store.read_manifest(path)
+            facts = {k: v for k, v in manifest["metrics"].items() if not isinstance(v, dict | list)}
+            say(f"{name:15} {manifest['seconds']:8.1f} s  " + "  ".join(f"{k}={v}" for k, v in facts.items()))
 
 
 def show_stage(root: Path, name: str, count: int, seed: int | None) -> None:
     """Metrics, drops by rule and `count` random rows of one stage."""
-    stages = read_latest(root)["stages"]
+    with foreign(root):
+        stages = read_latest(root)["stages"]
     if name not in stages:
         raise RunError(f"no stage {name!r}; there are: {', '.join(stages)}")
-    folder = root / stages[name]
+    with foreign(root):
+        _show(name, root / stages[name], count, random.Random(seed))
+
+
+def _show(name: str, folder: Path, count: int, choose: random.Random) -> None:
     if (folder / store.MANIFEST).exists():
-        print(json.dumps(store.read_manifest(folder)["metrics"], indent=1, ensure_ascii=False))
+        say(json.dumps(store.read_manifest(folder)["metrics"], indent=1, ensure_ascii=False))
     else:
-        print(f"{name} is not complete")
-    choose = random.Random(seed)
+        say(f"{name} is not complete")
     if (folder / "drops.jsonl").exists():
         drops: list[Drop] = [from_row(Drop, row) for row in read_rows(folder / "drops.jsonl")]
-        print("drops by rule:", dict(Counter(d.rule for d in drops).most_common()))
+        say(f"drops by rule: {dict(Counter(d.rule for d in drops).most_common())}")
         for drop in choose.sample(drops, min(count, len(drops))):
-            print(f"  dropped {drop.dialogue_id} by {drop.rule}: {drop.evidence}")
+            say(f"  dropped {drop.dialogue_id} by {drop.rule}: {drop.evidence}")
     if (folder / "rows.jsonl").exists():
         rows = list(read_rows(folder / "rows.jsonl"))
-        print(f"{len(rows)} rows")
+        say(f"{len(rows)} rows")
         for row in choose.sample(rows, min(count, len(rows))):
-            print("-" * 80)
-            print(_readable(row))
+            say("-" * 80)
+            say(_readable(row))
 
 
 def _readable(row: dict[str, Any]) -> str:

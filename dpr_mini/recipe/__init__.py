@@ -1,6 +1,6 @@
 """What is asked: a recipe's sections, where problems come from, prompts, benchmarks, and how a file is read."""
 
-from dpr_mini.recipe.base import Positive, RecipeError, Section, Share
+from dpr_mini.recipe.base import RecipeError, Section
 from dpr_mini.recipe.data import FillerConfig, FilterConfig, PackConfig
 from dpr_mini.recipe.dialogue import Branches, DialogueConfig, Example
 from dpr_mini.recipe.evaluation import EvaluateConfig, GraderConfig, PlantedConfig, RedrawConfig

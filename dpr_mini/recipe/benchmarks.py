@@ -126,7 +126,9 @@ def sources(source: Any) -> list[Any]:
         return [source]
     overrides = {k: v for k, v in source.items() if k not in ("benchmark", "folder")}
     name = known("benchmark", str(source["benchmark"]), BENCHMARKS)
-    if folder := source.get("folder"):
+    if (folder := source.get("folder")) is not None:
+        if not isinstance(folder, str) or not folder:
+            raise RecipeError(f"benchmark {name}: folder: write the name of a folder (got {folder!r:.60})")
         return [{"file": f"{folder}/{BENCHMARKS[name].file}", **overrides}]
     return [{**each, **overrides} for each in BENCHMARKS[name].hub]
 

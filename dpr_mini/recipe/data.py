@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from dpr_mini.recipe.base import Positive, Section, Switch
+from dpr_mini.recipe.base import Options, PositiveShare, Problems, Section, SomeLine, SomeText, Switch, Tokens, Total
 
 # A way that answers may go from the first to the last (selection.case.KINDS).
 Trajectory = Literal["single_right", "confirmed", "corrected", "spoiled", "never_right"]
@@ -15,16 +15,14 @@ Trajectory = Literal["single_right", "confirmed", "corrected", "spoiled", "never
 class FilterConfig(Section):
     """Rules in order; a rule is a name, or a name with options. The first that objects is the one recorded."""
 
-    rules: tuple[str | dict[str, dict[str, Any]], ...] = ("answer_correct",)
+    rules: tuple[SomeLine | dict[SomeLine, Options], ...] = ("answer_correct",)
     # Rules that read text (those with an option `turns`) pass over a wrong first attempt that is masked from the loss.
     # None: as the phase's `pack.mask_wrong_first` says.
-    trained_turns: bool | None = None
+    trained_turns: Switch | None = None
     # keep at most this many in all, chosen by hash; or as many as that stage of `like` kept (for matched controls)
-    limit: Positive | Literal["filter-1", "filter-2"] | None = None
+    limit: Problems | Literal["filter-1", "filter-2"] | None = None
     # After the rules, draw by hash so that the kinds have these shares (they add up to 1), as many as can be had.
-    mix: Annotated[dict[Trajectory, Annotated[float, Field(gt=0, le=1, strict=True)]], Field(min_length=1)] | None = (
-        None
-    )
+    mix: Annotated[dict[Trajectory, PositiveShare], Field(min_length=1)] | None = None
     prefixes: Switch = False  # right first turns of dialogues that the rules drop are samples of their own
 
     @field_validator("mix")
@@ -47,27 +45,20 @@ def _without(row: dict[str, Any], **defaults: Any) -> dict[str, Any]:
 class FillerConfig(Section):
     """Length control: later turns keep their number of tokens and the answer, and lose their words."""
 
-    text: str = " ."  # repeated; as in the empty chains of arXiv 2503.01307
-    answer: str = "\n{answer}"  # how the turn ends
-
-    @field_validator("text", "answer")
-    @classmethod
-    def _not_empty(cls, value: str) -> str:
-        if not value:
-            raise ValueError("must not be empty")
-        return value
+    text: SomeText = " ."  # repeated; as in the empty chains of arXiv 2503.01307
+    answer: SomeText = "\n{answer}"  # how the turn ends
 
 
 class PackConfig(Section):
-    tokens_per_row: Positive = 8192
+    tokens_per_row: Tokens = 8192
     # Do not train on a first attempt that was wrong (arXiv 2502.19613): a first turn, or the text before a bridge.
-    mask_wrong_first: bool = True
+    mask_wrong_first: Switch = True
     # Trained tokens of all epochs together, to within one sample: samples are chosen by hash, and repeated where there
     # are too few. A number, or the training stages of `like` whose tokens are added up (for matched controls).
-    trained_tokens: Positive | tuple[Literal["train-1", "train-2"], ...] | None = None
+    trained_tokens: Total | tuple[Literal["train-1", "train-2"], ...] | None = None
     # Rows, and so optimiser steps of an epoch: chosen and repeated in the same way, to fill so many. A number, or those
     # of a packing stage of `like`.
-    rows: Positive | Literal["pack-1", "pack-2"] | None = None
+    rows: Problems | Literal["pack-1", "pack-2"] | None = None
     filler: FillerConfig | None = None
     # For tasks: do not train on any wrong attempt that another follows, wherever it stands, nor on the working before
     # it; its check is trained on.

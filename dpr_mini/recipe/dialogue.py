@@ -7,25 +7,25 @@ from typing import Annotated, Any
 from pydantic import Field, model_serializer, model_validator
 
 from dpr_mini.recipe import prompts, turns
-from dpr_mini.recipe.base import Positive, Section, Temperature, TopP
+from dpr_mini.recipe.base import MOST_DRAWS, Draws, Line, Name, Section, SomeText, Temperature, Text, Tokens, TopP
 from dpr_mini.recipe.prompts import Words
-from dpr_mini.recipe.turns import TurnSpec
+from dpr_mini.recipe.turns import MOST, TurnSpec
 
 
 class Example(Section):
     """A few-shot example: a dialogue written by hand, before the question while phase 1 samples, never trained on."""
 
-    problem: str
-    answers: Annotated[tuple[str, ...], Field(min_length=1)]  # one answer per turn
-    level: str | None = None  # for problems of this level; none = for all
-    template: str | None = None  # for dialogues that have this template; none = for all
+    problem: SomeText
+    answers: Annotated[tuple[SomeText, ...], Field(min_length=1)]  # one answer per turn
+    level: Line | None = None  # for problems of this level; none = for all
+    template: Name | None = None  # for dialogues that have this template; none = for all
 
 
 class Branches(Section):
     """Sequential sampling: how many ways each first turn is continued, by what the grader says of it."""
 
-    right: Positive
-    wrong: Positive  # also where no answer was found
+    right: Draws
+    wrong: Draws  # also where no answer was found
 
     @property
     def most(self) -> int:
@@ -38,22 +38,24 @@ class DialogueConfig(Section):
     One turn is no dialogue but plain rejection sampling, for controls.
     """
 
-    samples: Positive = 4  # dialogues a problem (ours); with `branches` first turns a problem
-    turns: Annotated[tuple[TurnSpec, ...], Field(min_length=1)] = (
+    samples: Draws = 4  # dialogues a problem (ours); with `branches` first turns a problem
+    turns: Annotated[tuple[TurnSpec, ...], Field(min_length=1, max_length=MOST)] = (
         ("solve",),
         ("verify", "backtrack", "subgoals", "backward"),
     )  # candidate templates of each turn; samples rotate through them (ours)
     branches: Branches | None = None  # null: every dialogue has a first turn of its own
-    templates: dict[str, str] = Field({})  # name -> text, over the ones in prompts.py
-    bridges: dict[str, str] = Field({})  # name -> sentence that joins a turn to what came before
+    templates: dict[Name, SomeText] = Field({})  # name -> text, over the ones in prompts.py
+    bridges: dict[Name, Text] = Field({})  # name -> sentence that joins a turn to what came before
     examples: tuple[Example, ...] = ()  # before every question, in order; STaR's few-shot sampling (arXiv 2203.14465)
     temperature: Temperature = 0.8
     top_p: TopP = 0.95
-    max_new_tokens: Positive = 512  # a turn
+    max_new_tokens: Tokens = 512  # a turn
 
     @model_validator(mode="after")
     def _turns_fit(self) -> DialogueConfig:
         turns.check(self.turns)
+        if self.branches and self.most_dialogues > MOST_DRAWS:
+            raise ValueError(f"samples x branches are {self.most_dialogues} dialogues a problem; at most {MOST_DRAWS}")
         if self.branches and len(self.turns) < 2:
             raise ValueError("branches continue a first turn: give turns two or more")
         return self

@@ -7,15 +7,29 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_serializer, model_validator
 
 from dpr_mini.recipe import benchmarks, turns
-from dpr_mini.recipe.base import NotNegative, Positive, Section, Temperature, TopP
-from dpr_mini.recipe.turns import TurnSpec
+from dpr_mini.recipe.base import (
+    Draws,
+    Memory,
+    Misplaced,
+    Name,
+    NotNegative,
+    RecipeError,
+    Seconds,
+    Section,
+    Switch,
+    Temperature,
+    Text,
+    Tokens,
+    TopP,
+)
+from dpr_mini.recipe.turns import MOST, TurnSpec
 
 
 class GraderConfig(Section):
     """Arguments of the grader. Another value grades the same answers again."""
 
-    timeout_s: float = Field(5.0, gt=0)  # of one answer that needs computer algebra; longer is the verdict "timeout"
-    memory_mib: int = Field(2048, ge=512)  # address space of a worker
+    timeout_s: Seconds = 5.0  # of one answer that needs computer algebra; longer is the verdict "timeout"
+    memory_mib: Memory = 2048  # address space of a worker
     # Is a number right as a closed form that nobody worked out? A benchmark may say so; training should not learn it.
     closed_forms: Literal["refuse", "accept"] = "refuse"
     # Where no answer is named, is the last number that a sentence states one?
@@ -49,25 +63,25 @@ class RedrawConfig(Section):
     """Plain answers, drawn again until a model's check accepts one: the control for what dialogues do in sequence."""
 
     checker: Literal["base", "self"] = "base"  # the recipe's base model, or the one that answered
-    turn: str = "verify"  # the template that asks for the check
-    at_most: Positive = 4  # answers drawn for a response; the last one stands unchecked
-    samples: Positive = 4  # responses a problem
+    turn: Name = "verify"  # the template that asks for the check
+    at_most: Draws = 4  # answers drawn for a response; the last one stands unchecked
+    samples: Draws = 4  # responses a problem
 
 
 class EvaluateConfig(Section):
-    preset: str = "ours"  # the field's settings by name (benchmarks.py); keys given here win over the preset's
-    samples: Positive = 4  # k draws a problem at `temperature`
-    samples_of: dict[str, Positive] = Field({})  # benchmark name -> its own k
-    greedy: bool = True  # one greedy answer besides
+    preset: Name = "ours"  # the field's settings by name (benchmarks.py); keys given here win over the preset's
+    samples: Draws = 4  # k draws a problem at `temperature`
+    samples_of: dict[Name, Draws] = Field({})  # benchmark name -> its own k
+    greedy: Switch = True  # one greedy answer besides
     temperature: Temperature = 0.7
     top_p: TopP = 0.95
-    max_new_tokens: Positive = 1024
-    examples: bool = False  # few-shot prompting: `dialogue.examples` before every question, as in phase 1
-    template: str = "solve"  # how the question is asked, before and after training
-    system: str = ""  # the system turn; none = what the chat template puts there by itself
+    max_new_tokens: Tokens = 1024
+    examples: Switch = False  # few-shot prompting: `dialogue.examples` before every question, as in phase 1
+    template: Name = "solve"  # how the question is asked, before and after training
+    system: Text = ""  # the system turn; none = what the chat template puts there by itself
     # Prompting at test time: a dialogue as in `dialogue.turns`, whose last answer counts. None: one turn, `template`.
     # No turn may ask `when: wrong`: that reads the expected answer.
-    turns: Annotated[tuple[TurnSpec, ...], Field(min_length=2)] | None = None
+    turns: Annotated[tuple[TurnSpec, ...], Field(min_length=2, max_length=MOST)] | None = None
     grader: GraderConfig = GraderConfig()
     planted: PlantedConfig | None = None  # the causal test; null: it is not made
     redraw: RedrawConfig | None = None  # null: it is not made
@@ -88,7 +102,10 @@ class EvaluateConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _from_preset(cls, value: Any) -> Any:
-        return benchmarks.preset(value) if isinstance(value, dict) else value
+        try:
+            return benchmarks.preset(value) if isinstance(value, dict) else value
+        except RecipeError as error:
+            raise Misplaced(str(error), "evaluate", "preset") from None
 
     @field_validator("turns")
     @classmethod

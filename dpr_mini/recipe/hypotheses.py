@@ -12,14 +12,12 @@ is a recipe's name, or "base" for the untouched model where no recipe scores tha
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import model_validator
 
-from dpr_mini.recipe.base import Section
+from dpr_mini.recipe.base import Line, Margin, Section, SomeLine, literal
 from dpr_mini.types import ALL
-
-Margin = Annotated[float, Field(gt=0, strict=True)]
 
 
 class Side(Section):
@@ -30,7 +28,7 @@ class Side(Section):
     until the base's own check accepts one.
     """
 
-    arm: Annotated[str, Field(min_length=1)]
+    arm: SomeLine
     measure: Literal["pass@1", "greedy", "first", "mended", "tokens", "log_tokens", "maj@tokens", "redraw"] = "pass@1"
 
     def __str__(self) -> str:
@@ -40,22 +38,16 @@ class Side(Section):
 class Hypothesis(Section):
     """`greater` is above `than` (tested two-sided), or `of` differs from `than` by less than `equivalent` (TOST)."""
 
-    name: Annotated[str, Field(min_length=1)]
-    claim: str = ""  # in words, for the pages
+    name: SomeLine
+    claim: Line = ""  # in words, for the pages
     greater: Side | None = None
     of: Side | None = None
     equivalent: Margin | None = None
-    than: Side | Literal[0]  # 0: a measure within the arm against zero
-    benchmark: str = ALL  # one, all of them together, or a bin
-    family: str = "main"  # of p values that Holm's step-down adjusts together
+    # 0: a measure within the arm against zero
+    than: Annotated[Side | Literal[0], literal("an arm, as {arm: NAME}, or ", 0)]
+    benchmark: SomeLine = ALL  # one, all of them together, or a bin
+    family: SomeLine = "main"  # of p values that Holm's step-down adjusts together
     margin: Margin | None = None  # the smallest difference of interest
-
-    @field_validator("than", mode="before")
-    @classmethod
-    def _no_truth_value(cls, value: Any) -> Any:
-        if isinstance(value, bool):
-            raise ValueError("an arm, or 0: write {arm: NAME} or 0")
-        return value
 
     @model_validator(mode="after")
     def _one_sense(self) -> Hypothesis:

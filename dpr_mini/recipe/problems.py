@@ -10,7 +10,24 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 
 from dpr_mini import tasks
 from dpr_mini.recipe import benchmarks
-from dpr_mini.recipe.base import Positive, Section, Whole
+from dpr_mini.recipe.base import (
+    NAME,
+    FileName,
+    HubName,
+    Identifier,
+    Line,
+    Name,
+    Options,
+    PositiveShare,
+    Problems,
+    Revision,
+    Section,
+    Seed,
+    SomeLine,
+    SomeText,
+    Words,
+    is_name,
+)
 from dpr_mini.types import ALL, EASY, HARD, UserError
 
 # Names of held-out sets that would be taken for something else downstream.
@@ -26,35 +43,35 @@ def shrunk(whole: int, scale: float) -> int:
 class Columns(Section):
     """Which fields of a row hold what."""
 
-    text: str = "problem"
-    answer: str = "answer"
-    level: str = "level"
-    subject: str = "subject"
+    text: SomeLine = "problem"
+    answer: SomeLine = "answer"
+    level: SomeLine = "level"
+    subject: SomeLine = "subject"
 
 
 class Source(Section):
     """Problems from exactly one of: a local file, a hub data set, a reasoning-gym generator, a task with a verifier."""
 
-    file: str | None = None  # .jsonl, .jsonl.gz or .parquet; relative to the recipe
-    hub: str | None = None  # a data set on the Hugging Face hub
-    generate: str | None = None  # a reasoning-gym task
-    task: str | None = None  # a task of our own whose answers are executed (tasks/)
-    part: str | None = None  # task: one of the parts that its problems fall into by hash (tasks.PARTS); none = all
-    revision: str | None = None  # hub: commit
-    subset: str | None = None  # hub: configuration name
-    split: str = "train"  # hub: split
+    file: FileName | None = None  # .jsonl, .jsonl.gz or .parquet; relative to the recipe
+    hub: HubName | None = None  # a data set on the Hugging Face hub
+    generate: Identifier | None = None  # a reasoning-gym task
+    task: Identifier | None = None  # a task of our own whose answers are executed (tasks/)
+    part: Identifier | None = None  # task: a part that its problems fall into by hash (tasks.PARTS); none = all
+    revision: Revision | None = None  # hub: commit
+    subset: SomeLine | None = None  # hub: configuration name
+    split: SomeLine = "train"  # hub: split
     columns: Columns = Columns()
-    options: dict[str, Any] = Field({})  # generate, task: the task's own options
+    options: Options = Field({})  # generate, task: the task's own options
     # How the question is put: {text} is the source's own; a generator's metadata has names too, e.g. {expression}.
     # Of a task {text} is the statement that its verifier reads.
-    wording: str = "{text}"
-    level: str = ""  # difficulty label for the report where rows have none
+    wording: SomeText = "{text}"
+    level: Line = ""  # difficulty label for the report where rows have none
     # Problems to take (times `scale`). None = all of a file or data set; of training problems `scale` then takes its
     # share, chosen by hash, while held-out ones stay whole, so that scores at any scale are of the same benchmark.
-    count: Positive | None = None
+    count: Problems | None = None
     # generate, task: the task's seed; else the hash's by which `scale` chooses. "run": another draw for each seed of
     # the recipe, for training problems.
-    seed: Whole | Literal["run"] = 0
+    seed: Seed | Literal["run"] = 0
 
     @field_validator("seed", mode="before")
     @classmethod
@@ -96,19 +113,19 @@ class Source(Section):
 class DecontaminateConfig(Section):
     """A training problem with this share of a held-out problem's n-grams is dropped (13: arXiv 2005.14165)."""
 
-    ngram: Positive = 13
-    share: float = Field(0.5, gt=0, le=1)  # ours
+    ngram: Words = 13
+    share: PositiveShare = 0.5  # ours
 
 
 class ProblemsConfig(Section):
     train: tuple[Source, ...] = ()  # empty only where nothing is trained (phases: [])
     # benchmark name -> its sources; never trained on. {benchmark: aime24, folder: DIR} is one by name (benchmarks.py).
     # null leaves out one of the recipe that is extended.
-    held_out: dict[str, tuple[Source, ...]] = Field({})
-    dev: dict[str, tuple[Source, ...]] = Field({})  # the same, for choices while an experiment is made
-    test: dict[str, tuple[Source, ...]] = Field({})  # no model is asked about these but by `run --test`
+    held_out: dict[Name, tuple[Source, ...]] = Field({})
+    dev: dict[Name, tuple[Source, ...]] = Field({})  # the same, for choices while an experiment is made
+    test: dict[Name, tuple[Source, ...]] = Field({})  # no model is asked about these but by `run --test`
     decontaminate: DecontaminateConfig | None = DecontaminateConfig()  # null: only equal problems are dropped
-    near_duplicates: float | None = Field(None, gt=0, le=1)  # Jaccard similarity at which a training problem is dropped
+    near_duplicates: PositiveShare | None = None  # Jaccard similarity at which a training problem is dropped
 
     @property
     def evaluated(self) -> dict[str, tuple[Source, ...]]:
@@ -148,11 +165,11 @@ class ProblemsConfig(Section):
     def _by_name(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        if blank := [name for name in value if not isinstance(name, str) or not name or name != name.strip()]:
-            raise ValueError(f"a held-out set cannot be named {blank[0]!r}: give it a name without blanks at its ends")
-        if taken := RESERVED.keys() & value:
-            name = min(taken)
-            raise ValueError(f"a held-out set cannot be named {name!r}, {RESERVED[name]}: rename it, or its file")
+        if odd := [name for name in value if not is_name(name)]:
+            raise ValueError(f"a held-out set cannot be named {odd[0]!r:.80}: a name {NAME}")
+        if taken := [name for name in value if name.casefold() in RESERVED]:
+            what = RESERVED[taken[0].casefold()]
+            raise ValueError(f"a held-out set cannot be named {taken[0]!r}, {what}: rename it, or its file")
         groups = [group for group in value.values() if isinstance(group, list)]
         if any(isinstance(s, dict) and s.get("seed") == "run" for group in groups for s in group):
             raise ValueError("seed: run is for training problems; held-out ones are the same for every seed")

@@ -1,4 +1,4 @@
-"""YAML files with `extends:` and `key=value` overrides, and where each value came from, for messages.
+"""Recipes with `extends:`, `like:` and `key=value` overrides, and where each value came from, for messages.
 
 Every problem is one `RecipeError` line: file, line, what was seen, what to write instead.
 """
@@ -6,47 +6,54 @@ Every problem is one `RecipeError` line: file, line, what was seen, what to writ
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from dpr_mini.recipe.base import RecipeError
+from dpr_mini.recipe import document
+from dpr_mini.recipe.base import FileName, RecipeError
+from dpr_mini.recipe.messages import in_words
 from dpr_mini.recipe.sections import Recipe
 from dpr_mini.types import nearest
 
 SETS = ("held_out", "dev", "test")  # of `problems`: mappings whose names are the user's
-LARGEST = 100_000  # values of a file, what aliases stand for included (ours)
+CHAIN = 20  # recipes that extend or are measured by one another (ours)
+PARTS = 20  # of an override's key
 Origin = dict[tuple[Any, ...], str]  # key path -> "file:line" or the override that set it
 
 
-def read(path: Path, children: tuple[Path, ...] = ()) -> tuple[dict[str, Any], Origin]:
+def read(path: Path, children: tuple[str, ...] = ()) -> tuple[dict[str, Any], Origin]:
     """A recipe's mapping, merged into the one that it extends, and where each key came from."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = document.text_of(path)
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe{_neighbours(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as text: {error}") from None
-    try:
-        node = _composed(text, lambda line: f"{path}:{line}")
-        raw, lines = yaml.safe_load(text), _lines(node)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise RecipeError(f"{where}: not valid YAML: {getattr(error, 'problem', error)}") from None
+    raw, lines = document.read(text, lambda line: f"{path}:{line}")
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping with sections such as 'problems:' and 'train:'")
     origin = {key: f"{path}:{line}" for key, line in lines.items()}
     if "extends" not in raw:
         return raw, origin
-    parent = path.parent / str(raw.pop("extends"))
-    if parent.resolve() in {p.resolve() for p in (*children, path)}:
-        raise RecipeError(f"{origin[('extends',)]}: {path} extends itself")
-    below, theirs = read(parent, (*children, path))
+    where = origin[("extends",)]
+    chain = (*children, os.path.realpath(path))
+    parent = path.parent / _file_of("extends", raw.pop("extends"), where)
+    if os.path.realpath(parent) in chain:
+        raise RecipeError(f"{where}: {path} extends itself")
+    if len(chain) >= CHAIN:
+        raise RecipeError(f"{where}: more than {CHAIN} recipes extend one another; make them fewer")
+    below, theirs = read(parent, chain)
     return _leave_out(_merge(below, raw), below), theirs | origin
+
+
+def _file_of(key: str, value: Any, where: str) -> str:
+    """The name of the recipe's file that a key names. Raises RecipeError for anything else."""
+    try:
+        return TypeAdapter(FileName).validate_python(value)
+    except ValidationError:
+        raise RecipeError(f"{where}: {key}: write the name of a recipe's file (got {value!r:.60})") from None
 
 
 def _leave_out(recipe: dict[str, Any], below: dict[str, Any]) -> dict[str, Any]:
@@ -73,77 +80,46 @@ def _neighbours(path: Path) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _lines(node: yaml.Node | None, at: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], int]:
-    """Key path -> line number (from 1) of every node in the file."""
-    if node is None:
-        return {}
-    lines = {at: node.start_mark.line + 1}
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            lines |= _lines(value, (*at, key.value))
-            lines[(*at, key.value)] = key.start_mark.line + 1
-    elif isinstance(node, yaml.SequenceNode):
-        for i, value in enumerate(node.value):
-            lines |= _lines(value, (*at, i))
-    return lines
-
-
-def _composed(text: str, where: Callable[[int], str]) -> yaml.Node | None:
-    """The text as YAML's nodes; `where` names a line in an error.
-
-    Raises RecipeError for a key that its mapping has twice (YAML would take the last and say nothing), for aliases that
-    hold themselves or grow beyond LARGEST values, and for nesting that YAML's own reader cannot follow; YAMLError.
-    """
-    try:
-        top = yaml.compose(text, Loader=yaml.SafeLoader)
-    except RecursionError:
-        raise RecipeError(f"{where(1)}: nested too deep to be read") from None
-    waiting, number = [top], 0
-    while waiting:
-        node, number = waiting.pop(), number + 1
-        if number > LARGEST:
-            line = node.start_mark.line + 1
-            raise RecipeError(f"{where(line)}: aliases (*name) grow beyond {LARGEST:,} values; write them out")
-        if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-                if key.value in seen:
-                    line = key.start_mark.line + 1
-                    raise RecipeError(f"{where(line)}: {key.value!r} is there twice; make one of them")
-                seen.add(key.value)
-            waiting += [value for _, value in node.value]
-        elif isinstance(node, yaml.SequenceNode):
-            waiting += node.value
-    return top
-
-
 def override(raw: dict[str, Any], text: str, origin: Origin) -> None:
-    """Set one `section.key=value` in `raw`, and note in `origin` that it came from there."""
+    """Set one `section.key=value` in `raw`, and note in `origin` that it came from there.
+
+    A number is the place in a list that is there, from 0: problems.train.0.count=5.
+    """
     key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise RecipeError(f"override {text!r}: write it as section.key=value, e.g. train.epochs=1")
-    *parents, last = path = tuple(key.split("."))
-    at = raw
-    for part in parents:
-        at = at.setdefault(part, {})
-        if not isinstance(at, dict):
-            raise RecipeError(f"override {text!r}: {part!r} is a value, not a section")
-    try:
-        _composed(value, lambda line: f"override {key}")
-        before, at[last] = at.get(last), yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise RecipeError(f"override {text!r}: the value is not valid YAML") from None
+    parts = key.split(".")
+    if not equals or not all(parts) or len(parts) > PARTS:
+        raise RecipeError(f"override {text!r:.200}: write it as section.key=value, e.g. train.epochs=1")
+    at: Any = raw
+    path: tuple[Any, ...] = ()
+    for part in parts:
+        if path:
+            at = at[path[-1]] if isinstance(at, list) else at.setdefault(path[-1], {})
+        above = f"override {text!r:.200}: {'.'.join(map(str, path))}"
+        if not isinstance(at, list | dict):
+            raise RecipeError(f"{above} is a value, not a section")
+        path = (*path, _place(part, at, above) if isinstance(at, list) else part)
+    last = path[-1]
+    before = at[last] if isinstance(at, list) else at.get(last)
+    at[last] = document.read(value, lambda line: f"override {text!r:.200}", path)[0]
     for old_path in [k for k in origin if k[: len(path)] == path]:
         del origin[old_path]
     if at[last] is None and before is not None and path[:-1] in [("problems", group) for group in SETS]:
         del at[last]  # a held-out set is left out, as a recipe leaves out one of the recipe below it
-    origin[path] = f"override {text!r}"
+    origin[path] = f"override {text!r:.200}"
+
+
+def _place(part: str, elements: list[Any], where: str) -> int:
+    """The place in a list that a part of an override's key names. Raises RecipeError where there is none."""
+    if not (part.isascii() and part.isdigit() and len(part) < 10 and int(part) < len(elements)):
+        there = f"0 to {len(elements) - 1}" if elements else "none, it is empty"
+        raise RecipeError(f"{where} is a list and has no element {part!r:.60}; there are: {there}")
+    return int(part)
 
 
 INHERIT = {"filter_2": "filter", "pack_2": "pack", "train_2": "train"}
 
 
-def load(path: str | Path, overrides: Iterable[str] = (), _above: tuple[Path, ...] = ()) -> Recipe:
+def load(path: str | Path, overrides: Iterable[str] = (), _above: tuple[str, ...] = ()) -> Recipe:
     """Read and validate a recipe. Raises RecipeError, one line, for anything wrong in it.
 
     `extends: other.yaml` takes that recipe and changes only what this one says (sections are merged key by key,
@@ -154,12 +130,14 @@ def load(path: str | Path, overrides: Iterable[str] = (), _above: tuple[Path, ..
     overrides = list(overrides)
     for text in overrides:
         override(raw, text, origin)
-    if isinstance(other := raw.get("like"), str):
-        if (target := Path(path).parent / other).resolve() in (recipe_chain := (*_above, Path(path).resolve())):
-            raise RecipeError(f"{origin[('like',)]}: {target} is measured against itself")
-        raw["like"] = load(target, [o for o in overrides if not o.startswith(("like=", "name="))], recipe_chain)
-    elif other is not None:
-        raise RecipeError(f"{origin.get(('like',), path)}: like: write the name of a recipe's file (got {other!r:.60})")
+    if (other := raw.get("like")) is not None:
+        where = origin.get(("like",), str(path))
+        target = Path(path).parent / _file_of("like", other, where)
+        if os.path.realpath(target) in (chain := (*_above, os.path.realpath(path))):
+            raise RecipeError(f"{where}: {target} is measured against itself")
+        if len(chain) >= CHAIN:
+            raise RecipeError(f"{where}: more than {CHAIN} recipes are measured against one another; make them fewer")
+        raw["like"] = load(target, [o for o in overrides if not o.startswith(("like=", "name="))], chain)
     return parse(raw, str(path), origin)
 
 
@@ -171,40 +149,50 @@ def parse(raw: dict[str, Any], name: str, origin: Origin | None = None) -> Recip
     try:
         return Recipe.model_validate(raw)
     except ValidationError as error:
-        raise RecipeError(_explain(error, origin or {}, name)) from None
+        raise RecipeError(_explain(error, raw, origin or {}, name)) from None
 
 
-SAID = {  # what pydantic calls otherwise, by its name for the error
-    "tuple_type": "must be a list, e.g. [a, b]",
-    "model_type": "must be a mapping, e.g. {key: value}",
-    "dict_type": "must be a mapping, e.g. {key: value}",
-    "invalid_key": "a key must be text; YAML reads on, off, yes and no as truth values: put it in quotes",
-}
-
-
-def _explain(error: ValidationError, origin: Origin, recipe: str) -> str:
-    errors = error.errors()
-    strange = (e for e in errors if e["type"] == "extra_forbidden")  # a misspelt key explains the one that is missing
-    first = next(strange, errors[0]) if errors[0]["type"] == "missing" else errors[0]
-    # A section inherited by phase 2 repeats its parent's mistake: point at the parent's line.
-    cause = first.get("ctx", {}).get("error")
-    place = getattr(cause, "loc", first["loc"])  # a validator of the whole recipe says where by itself
-    loc = tuple(
-        p for p in place if not (isinstance(p, str) and p.startswith(("str", "dict[", "constrained-", "tuple[")))
-    )
-    if loc and loc not in origin and loc[0] in INHERIT:
-        loc = (INHERIT[loc[0]], *loc[1:])
+def _explain(error: ValidationError, raw: Mapping[str, Any], origin: Origin, recipe: str) -> str:
+    places = {key[:n] for key in origin for n in range(len(key) + 1)}
+    errors = [(_inherited(_path_of(e, raw), places), e) for e in error.errors()]
+    strange = (e for e in errors if e[1]["type"] == "extra_forbidden")  # a misspelt key explains one that is missing
+    loc, first = next(strange, errors[0]) if errors[0][1]["type"] == "missing" else errors[0]
+    more = len({p for p, _ in errors if p[: len(loc)] != loc})
+    # A value that may be of several kinds has an error of each: those that read furthest.
+    loc = max((p for p, _ in errors if p[: len(loc)] == loc), key=len)
+    kinds = [e for p, e in errors if p == loc]
+    first = first if first in kinds else kinds[0]
     prefix = next((loc[:n] for n in range(len(loc), -1, -1) if loc[:n] in origin), ())
-    where, name = origin.get(prefix, recipe), ".".join(map(str, loc))
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    inside = (k for k in origin if loc and loc not in origin and k[: len(loc)] == loc)
+    where, name = origin.get(next(inside, prefix), recipe), ".".join(map(str, loc))
+    rest = f" (and {more} more)" if more else ""
     if first["type"] == "extra_forbidden":
-        valid = _fields_at(loc[:-1])
-        return f"{where}: unknown key {name!r}; {nearest(str(loc[-1]), valid)}{more}"
+        return f"{where}: unknown key {name!r}; {nearest(str(loc[-1]), _fields_at(loc[:-1]))}{rest}"
     if first["type"] == "missing":
-        return f"{where}: {name!r} is missing{more}"
-    message = SAID.get(first["type"], first["msg"]).removeprefix("Value error, ")
-    got = "" if isinstance(first["input"], dict | BaseModel) else f" (got {first['input']!r:.80})"
-    return f"{where}: {name or 'recipe'}: {message}{got}{more}"
+        return f"{where}: {name!r} is missing{rest}"
+    return f"{where}: {name or 'recipe'}: {in_words(kinds)}{rest}"
+
+
+def _inherited(loc: tuple[Any, ...], places: Set[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """A section inherited by phase 2 repeats its parent's mistake: point at the parent's line."""
+    return (INHERIT[loc[0]], *loc[1:]) if loc and loc[0] in INHERIT and loc not in places else loc
+
+
+def _path_of(error: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Key path of an error: pydantic's, without the names of the kinds that it tried a value as."""
+    cause = error.get("ctx", {}).get("error")
+    if (place := getattr(cause, "loc", None)) is not None:
+        return place  # a validator of the whole recipe says where by itself
+    path: list[Any] = []
+    at: Any = raw
+    for number, part in enumerate(error["loc"], 1):
+        named = number == len(error["loc"]) and error["type"] in ("missing", "extra_forbidden")
+        if part in at if isinstance(at, dict) else isinstance(at, list | tuple) and part in range(len(at)):
+            at = at[part]
+        elif isinstance(part, str) and not named:
+            continue
+        path.append(part)
+    return tuple(path)
 
 
 def _inner(annotation: Any) -> list[Any]:

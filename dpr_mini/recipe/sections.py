@@ -13,8 +13,38 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from dpr_mini import tasks
-from dpr_mini.recipe import benchmarks
-from dpr_mini.recipe.base import Misplaced, Positive, Section, Share, Temperature, TopP
+from dpr_mini.recipe import benchmarks, serving
+from dpr_mini.recipe.base import (
+    Decay,
+    Draws,
+    Epochs,
+    FileName,
+    FolderName,
+    Gib,
+    LearningRate,
+    Misplaced,
+    Norm,
+    Patience,
+    Probability,
+    Rank,
+    Revision,
+    Scale,
+    Seconds,
+    Section,
+    Seed,
+    Share,
+    Slices,
+    Steps,
+    Switch,
+    Temperature,
+    Tokens,
+    TopP,
+    Total,
+    Tries,
+    WeightDecay,
+    Window,
+    literal,
+)
 from dpr_mini.recipe.data import FilterConfig, PackConfig
 from dpr_mini.recipe.dialogue import DialogueConfig
 from dpr_mini.recipe.evaluation import EvaluateConfig, GraderConfig
@@ -27,41 +57,65 @@ from dpr_mini.types import ALL, EASY, HARD, nearest, seed_for
 class NeedsConfig(Section):
     """What the machine must have; checked before anything starts."""
 
-    gpu_gib: float = Field(0, ge=0)  # memory of one GPU; 0 = runs without
-    instead: str = "recipes/smollm2-cpu.yaml"  # what to run where it is missing
+    gpu_gib: Gib = 0  # memory of one GPU; 0 = runs without
+    instead: FileName = "recipes/smollm2-cpu.yaml"  # what to run where it is missing
 
 
 class ModelConfig(Section):
-    name: str = "smollm2-135m-instruct"  # the embedded model, a local folder, or a hub name
-    revision: str | None = None  # hub only: a commit, so that "main" cannot move under a run
+    name: FileName = "smollm2-135m-instruct"  # the embedded model, a local folder, or a hub name
+    revision: Revision | None = None  # hub only: a commit, so that "main" cannot move under a run
 
 
 # SGLang's arguments that change what a model answers, beyond rounding
-NUMERIC = ("dtype", "quantization", "kv_cache_dtype", "torchao_config", "lora_paths", "json_model_override_args")
+NUMERIC = ("dtype", "quantization", "kv_cache_dtype", "torchao_config")
 
 
 class ServerConfig(Section):
     """kind: sglang. A server that is started with SGLang's own interpreter, or running ones."""
 
-    python: str | None = None  # interpreter of SGLang's environment; none = .sglang/bin/python
+    python: FileName | None = None  # interpreter of SGLang's environment; none = .sglang/bin/python
     urls: tuple[str, ...] = ()  # running servers instead: replicas of one model, or a router, whose workers are asked
-    arguments: dict[str, bool | int | float | str | None] = Field({})  # SGLang's own, e.g. mem_fraction_static: 0.85
-    deterministic: bool = False  # seeds count; needs a GPU and costs speed
-    check_cache: bool = True  # prove at the start that a second turn is cached
-    start_timeout: float = Field(900, gt=0)  # seconds until the server must answer
-    request_timeout: float = Field(3600, gt=0)  # seconds for one answer, before it is asked again
-    patience: float = Field(300, ge=0)  # seconds in which a failing request is asked again
-    health_every: float = Field(30, gt=0)  # seconds without any answer before the server is asked how it is
+    arguments: dict[str, bool | int | float | str | None] = Field({})  # those of SGLang's in serving.ARGUMENTS
+    deterministic: Switch = False  # seeds count; needs a GPU and costs speed
+    check_cache: Switch = True  # prove at the start that a second turn is cached
+    start_timeout: Seconds = 900  # seconds until the server must answer
+    request_timeout: Seconds = 3600  # seconds for one answer, before it is asked again
+    patience: Patience = 300  # seconds in which a failing request is asked again
+    health_every: Seconds = 30  # seconds without any answer before the server is asked how it is
 
     @field_validator("urls", mode="before")
     @classmethod
     def _one(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
+    @field_validator("arguments")
+    @classmethod
+    def _own_names(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return serving.arguments(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, value: Any) -> Any:
+        """Looks at names and addresses before anything else does: messages about their types would repeat them."""
+        arguments, urls = (value.get(key) for key in ("arguments", "urls")) if isinstance(value, dict) else (None, None)
+        for name in arguments if isinstance(arguments, dict) else ():
+            if isinstance(name, str):
+                try:
+                    serving.arguments({name: None})
+                except ValueError as error:
+                    raise Misplaced(str(error), "engine", "arguments", *(() if "=" in name else (name,))) from None
+        for url in [urls] if isinstance(urls, str) else urls if isinstance(urls, list | tuple) else ():
+            if isinstance(url, str):
+                try:
+                    serving.address(url)
+                except ValueError as error:
+                    raise Misplaced(str(error), "engine", "urls") from None
+        return value
+
 
 class EngineConfig(ServerConfig):
     kind: Literal["auto", "openvino", "hf", "sglang"] = "auto"
-    window: Positive | None = None  # requests in flight; none = the engine's own choice, for sglang its server's
+    window: Window | None = None  # requests in flight; none = the engine's own choice, for sglang its server's
 
     @model_validator(mode="after")
     def _server_or_urls(self) -> EngineConfig:
@@ -87,25 +141,25 @@ class TrainConfig(Section):
     attention: Literal["auto", "reference", "torch", "flash_attn", "flex"] = "auto"  # packed; auto: torch's on a GPU
     weights: Literal["float32", "bfloat16"] = "float32"  # full: what is updated; bfloat16 has no float32 masters
     optimiser: Literal["adamw", "adamw8bit"] = "adamw"  # adamw8bit: moments in 8 bits (arXiv 2110.02861)
-    update_in_backward: bool = False  # each weight as soon as its gradient is there: gradients never all live at once
-    epochs: Positive = 2
-    learning_rate: float = Field(1e-5, gt=0, le=1)
+    update_in_backward: Switch = False  # each weight as soon as its gradient is there: gradients never all live at once
+    epochs: Epochs = 2
+    learning_rate: LearningRate = 1e-5
     warmup_ratio: Share = 0.05
     min_lr_ratio: Share = 0.1  # where the cosine ends, as a share of the peak
-    weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    max_grad_norm: float | None = Field(1.0, gt=0)  # null: no clipping
-    rows_per_step: Positive = 1  # packed rows accumulated into one optimiser step
+    weight_decay: WeightDecay = 0.0
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    max_grad_norm: Norm | None = 1.0  # null: no clipping
+    rows_per_step: Draws = 1  # packed rows accumulated into one optimiser step
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # of the matmuls
-    gradient_checkpointing: bool = False  # keep each layer's input alone and compute the layer again in backward
-    offload_checkpoints: bool = False  # those inputs wait in host memory
-    tiled_mlp: Positive | None = None  # slices of a row in which the MLP is computed
-    loss_chunk: Positive | None = None  # rows of logits that live at a time; none = chosen by the vocabulary
+    gradient_checkpointing: Switch = False  # keep each layer's input alone and compute the layer again in backward
+    offload_checkpoints: Switch = False  # those inputs wait in host memory
+    tiled_mlp: Slices | None = None  # slices of a row in which the MLP is computed
+    loss_chunk: Slices | None = None  # rows of logits that live at a time; none = chosen by the vocabulary
     save_dtype: Literal["bfloat16", "float32"] = "bfloat16"  # of the finished weights
-    lora_rank: Positive = 64
-    save_steps: Positive = 50  # optimiser steps between checkpoints
+    lora_rank: Rank = 64
+    save_steps: Steps = 50  # optimiser steps between checkpoints
     report_to: Literal["none", "tensorboard", "trackio", "wandb"] = "none"  # besides metrics.jsonl in the run folder
-    python: str | None = None  # backend unsloth: interpreter of its own environment
+    python: FileName | None = None  # backend unsloth: interpreter of its own environment
     init: Literal["continue", "restart"] = "continue"  # phase 2: from phase 1, or from the base (ours)
 
     @model_validator(mode="after")
@@ -133,21 +187,21 @@ class TrainConfig(Section):
 class ProbeConfig(Section):
     """Phase 2: samples that estimate a problem's pass rate. They are kept as training candidates."""
 
-    samples: Positive = 8
+    samples: Draws = 8
     temperature: Temperature = 1.0
     top_p: TopP = 1.0
-    max_new_tokens: Positive = 1024
+    max_new_tokens: Tokens = 1024
 
 
 class SamplingConfig(Section):
     """Phase 2: how many correct samples each problem should end up with. Formulas and sources: budgets.py."""
 
     target: Literal["prop2diff", "uniform", "vrt", "cap", "boundary", "gvm"] = "prop2diff"
-    quota: Positive = 8  # correct samples: of the hardest problem (prop2diff), of each (uniform), at most (cap)
-    max_tries: Positive = 64  # draws a problem, the probe's included
-    budget: Positive | None = None  # draws in all, the probe's included (times `scale`); null: no such limit
-    dynamic: bool = True  # pass rates, and so targets, estimated anew every round (our reading); false: the probe's
-    give_up: float | None = Field(None, gt=0, lt=1)  # stop where one more right answer is less likely (ours)
+    quota: Tries = 8  # correct samples: of the hardest problem (prop2diff), of each (uniform), at most (cap)
+    max_tries: Tries = 64  # draws a problem, the probe's included
+    budget: Total | None = None  # draws in all, the probe's included (times `scale`); null: no such limit
+    dynamic: Switch = True  # pass rates, and so targets, estimated anew every round (our reading); false: the probe's
+    give_up: Probability | None = None  # stop where one more right answer is less likely (ours)
 
     @model_validator(mode="after")
     def _something_to_share(self) -> SamplingConfig:
@@ -161,15 +215,13 @@ class SamplingConfig(Section):
         return self.model_copy(update={"budget": budget})
 
 
-FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-
-
 class Recipe(Section):
     name: FolderName
     store: FolderName | None = None  # folder of its stages, for recipes that share some; none = the recipe's name
-    seed: int = 0
-    scale: float = Field(1.0, gt=0, le=1)  # the one dial: share of the problems (see Source.count)
-    phases: tuple[Literal[1, 2], ...] = (1, 2)  # also 1 = [1] and 2 = [1, 2]; [2] starts from the base, [] scores it
+    seed: Seed = 0
+    scale: Scale = 1.0  # the one dial: share of the problems (see Source.count)
+    # also 1 = [1] and 2 = [1, 2]; [2] starts from the base, [] scores it
+    phases: tuple[Annotated[Literal[1, 2], literal("", 1, 2)], ...] = (1, 2)
     like: Recipe | None = None  # the recipe whose run `filter.limit` and `pack.trained_tokens` name stages of
     needs: NeedsConfig = NeedsConfig()
     model: ModelConfig = ModelConfig()
@@ -234,6 +286,11 @@ class Recipe(Section):
         for section, key, name in [*uses, ("evaluate", "template", self.evaluate.template)]:
             if name not in templates:
                 raise Misplaced(f"no template {name!r}; there are: {', '.join(sorted(templates))}", section, key)
+        first = [("dialogue", "turns", name) for name in self.dialogue.longest[0]]
+        first += [("evaluate", "turns", name) for name in longest(self.evaluate.turns or ((),))[0]]
+        for section, key, name in [*first, ("evaluate", "template", self.evaluate.template)]:
+            if "{problem}" not in templates[name]:
+                raise Misplaced(f"template {name!r} asks first and must hold the question: {{problem}}", section, key)
         for section, turns in (("dialogue", self.dialogue.longest), ("evaluate", self.evaluate.longest)):
             if not all(turns):
                 raise Misplaced("every turn needs at least one template", section, "turns")
@@ -266,7 +323,7 @@ class Recipe(Section):
     @field_validator("phases", mode="before")
     @classmethod
     def _up_to(cls, value: Any) -> Any:
-        return tuple(range(1, value + 1)) if isinstance(value, int) and value in (1, 2) else value
+        return tuple(range(1, value + 1)) if type(value) is int and value in (1, 2) else value
 
     @field_validator("phases")
     @classmethod

@@ -24,7 +24,7 @@ import numpy as np
 from dpr_mini import store
 from dpr_mini.files.rows import read_rows
 from dpr_mini.recipe import Hypothesis
-from dpr_mini.runs import ARMS, LATEST, TEST, RunError, evaluations, read_latest
+from dpr_mini.runs import ARMS, LATEST, TEST, RunError, evaluations, read_latest, refuse_ways_out
 from dpr_mini.scoring.crossed import crossed, matrix, mean_squares, spread
 from dpr_mini.scoring.stats import Difference, estimate, pass_rates, rate_interval, refuse_other_problems, subset
 from dpr_mini.types import ALL, EASY, HARD, Graded, UserError
@@ -277,6 +277,8 @@ def collect(folders: Sequence[Path]) -> list[Run]:
     homes: dict[tuple[str, int], Path] = {}
     for folder in folders:
         arms = sorted(p.parent for p in folder.glob(f"{ARMS}/*/{LATEST}"))
+        for home in arms:
+            refuse_ways_out(home, folder)
         if not arms:
             read_latest(folder)  # says what is wrong with it
         here = {}

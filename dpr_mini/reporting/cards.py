@@ -17,8 +17,9 @@ import yaml
 from dpr_mini.files.rows import read_rows
 from dpr_mini.models.resolve import EMBEDDED
 from dpr_mini.recipe import prompts
-from dpr_mini.reporting.document import Block, Fold, Points, Section, Table, Text, render
+from dpr_mini.reporting.document import Block, Fold, Points, Section, Table, Text, legible, render
 from dpr_mini.reporting.words import brackets, change, flat, full_cell, p_value, size
+from dpr_mini.runs import beside
 from dpr_mini.scoring.scores import Card
 from dpr_mini.scoring.stats import compare, subset
 from dpr_mini.store import MANIFEST, read_manifest
@@ -56,7 +57,7 @@ class Lineage:
                 manifest = read_manifest(folder)
                 for role, name in manifest["inputs"].items():
                     if not role.startswith("like "):  # another run's stage, of which only a count was read
-                        visit(folder.parent / name)
+                        visit(beside(folder, name))
                 manifests[folder.name] = manifest
 
         for stage in self.ends:
@@ -86,7 +87,7 @@ class Lineage:
         for path in (self.root / folder for folder in self.latest["stages"].values()):
             if not (path / MANIFEST).exists() or "cards" not in (manifest := read_manifest(path))["metrics"]:
                 continue
-            answers = read_manifest(path.parent / manifest["inputs"]["answers"])
+            answers = read_manifest(beside(path, manifest["inputs"]["answers"]))
             model = answers["inputs"].get("model")
             if model is None or model in self.stages:
                 folders["base" if model is None else self.stages[model]["stage"]] = path
@@ -126,7 +127,7 @@ def model_card(lineage: Lineage, library: str) -> str:
         Section("Limits", [_limits(lineage, "model")]),
         Section("Conditions", _conditions(lineage)),
     ]
-    return f"---\n{front.to_yaml().strip()}\n---\n\n{render('report.md', name, lead, sections).lstrip()}"
+    return f"---\n{legible(front.to_yaml().strip())}\n---\n\n{render('report.md', name, lead, sections).lstrip()}"
 
 
 def data_card(lineage: Lineage, files: Mapping[str, int]) -> str:
@@ -163,7 +164,7 @@ def data_card(lineage: Lineage, files: Mapping[str, int]) -> str:
         Section("Limits", [_limits(lineage, "data")]),
         Section("Conditions", _conditions(lineage)),
     ]
-    return f"---\n{front.to_yaml().strip()}\n---\n\n{render('report.md', name, lead, sections).lstrip()}"
+    return f"---\n{legible(front.to_yaml().strip())}\n---\n\n{render('report.md', name, lead, sections).lstrip()}"
 
 
 # ---------------------------------------------------------------- scores

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from dpr_mini.reporting.arms import ArmDifference, ArmScore
-from dpr_mini.reporting.document import Block, Points, Section, Table, Text, render
+from dpr_mini.reporting.document import Block, Points, Section, Table, Text, drawing, render
 from dpr_mini.reporting.hypotheses import Tested
 from dpr_mini.reporting.inside import tables
 from dpr_mini.reporting.words import change, flat, interval, p_value, tested
@@ -248,7 +247,7 @@ def figure(numbers: Numbers) -> str:
     ink, strong = "#6b7280", "#3b7dc4"  # legible on white and on black
     style = {"svg.fonttype": "none", "svg.hashsalt": "comparison", "text.parse_math": False, "font.size": 9}
     style |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), ink)
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(style), drawing() as svg:
         fig = Figure(figsize=(8.4, 1.2 + 0.32 * len(names)), layout="constrained")
         FigureCanvasSVG(fig)
         left, right = fig.subplots(1, 2, sharey=True)
@@ -270,9 +269,7 @@ def figure(numbers: Numbers) -> str:
             on.grid(axis="x", alpha=0.25, linewidth=0.6)
             on.spines[["top", "right"]].set_visible(False)
         fig.suptitle(f"95 % intervals over {over}; small dots: seeds", fontsize=9)
-        file = io.StringIO()
-        fig.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return file.getvalue()
+        return svg(fig)
 
 
 def _overall(numbers: Numbers) -> str:

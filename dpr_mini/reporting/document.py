@@ -2,16 +2,23 @@
 
 What folds away in HTML stands open in Markdown and in print. Both come from the same blocks, so that they cannot
 disagree. All text is untrusted (models wrote some of it): the HTML template escapes everything but the figures' SVG,
-Markdown puts model text into fences.
+Markdown puts model text into fences, and both spell out what is not shown as it stands (`legible`). The page's
+Content-Security-Policy allows its own styles alone: should markup get in all the same, it runs and loads nothing.
 """
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Mapping, Sequence
+import unicodedata
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from dpr_mini.types import redacted
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -119,7 +126,38 @@ def render(name: str, title: str, lead: str, sections: Sequence[Section]) -> str
         lstrip_blocks=True,
     )
     env.filters |= {"line": line, "fence": fence, "tight": tight}
-    return env.get_template(name).render(title=title, lead=lead, sections=[s for s in sections if s.blocks])
+    page = env.get_template(name).render(title=title, lead=lead, sections=[s for s in sections if s.blocks])
+    return legible(redacted(page, wording=True))
+
+
+def legible(text: str) -> str:
+    """A page with what a reader does not see spelled out: control characters, what turns text round, half surrogates.
+
+    Joiners stay, which some scripts are written with, and spaces of any width.
+    """
+    unseen = {
+        ord(c): ascii(c)[1:-1]
+        for c in set(text) - {"\n", "\t", "\u200c", "\u200d"}
+        if not c.isprintable() and unicodedata.category(c) != "Zs"
+    }
+    return text.translate(unseen) if unseen else text
+
+
+@contextmanager
+def drawing() -> Iterator[Callable[[Any], str]]:
+    """A matplotlib figure is drawn in here; what is given says it as SVG text, legible as pages are.
+
+    Of glyphs that a font lacks nothing is printed: matplotlib would print the character itself, and the SVG names none.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+
+        def svg(figure: Any) -> str:
+            file = io.StringIO()
+            figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+            return legible(file.getvalue())
+
+        yield svg
 
 
 def line(text: str) -> str:

@@ -6,7 +6,6 @@ benchmarks, rules and stages are long, and left of its bars each has a line of i
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dpr_mini.reporting.document import drawing
 from dpr_mini.reporting.results import FILTERS, Bin
 from dpr_mini.reporting.words import size
 from dpr_mini.scoring.scores import Card
@@ -61,7 +61,7 @@ def axes(name: str, into: list[str], title: str, height: float = HEIGHT) -> Iter
         "legend.fontsize": 9.5,
         **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     }
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(style), drawing() as svg:
         figure = Figure(figsize=(WIDTH, height), layout="constrained")
         FigureCanvasSVG(figure)
         figure.suptitle(title, x=0.01, ha="left")  # a title over the axes alone would stick out at the right
@@ -70,9 +70,7 @@ def axes(name: str, into: list[str], title: str, height: float = HEIGHT) -> Iter
         on.grid(axis="x" if on.yaxis.get_inverted() else "y", alpha=0.25, linewidth=0.6)
         on.set_axisbelow(True)
         _legend_below(on)
-        file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    into.append(_inline(file.getvalue(), name))
+        into.append(_inline(svg(figure), name))
 
 
 def _legend_below(on: Axes) -> None:

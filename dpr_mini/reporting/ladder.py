@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dpr_mini.reporting.arms import ArmScore
+from dpr_mini.reporting.document import drawing
 from dpr_mini.reporting.measured import Measured
 from dpr_mini.types import from_row
 
@@ -62,7 +62,7 @@ def figure(numbers: Mapping[str, Any], panels: Sequence[Panel]) -> str:
     style = {"svg.fonttype": "none", "svg.hashsalt": "ladder", "text.parse_math": False, "font.size": 9}
     style |= dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK)
     sizes = [len(panel.rungs) + 1 for panel in panels]
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(style), drawing() as svg:
         fig = Figure(figsize=(8.4, 0.9 + 0.34 * sum(sizes)), layout="constrained")
         FigureCanvasSVG(fig)
         every = fig.subplots(len(panels), 1, squeeze=False, gridspec_kw={"height_ratios": sizes})[:, 0]
@@ -72,9 +72,7 @@ def figure(numbers: Mapping[str, Any], panels: Sequence[Panel]) -> str:
         fig.suptitle(
             "95 % intervals over problems and seeds; small dots: seeds; right: generated tokens an answer", fontsize=9
         )
-        file = io.StringIO()
-        fig.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return file.getvalue()
+        return svg(fig)
 
 
 def _panel(on: Any, numbers: Mapping[str, Any], panel: Panel) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, get_args
 
 import numpy as np
@@ -231,11 +232,16 @@ def chance(right: Ints, tried: Ints, more: Ints) -> Floats:
     1 - B(r + 1/2, t - r + 1/2 + m) / B(r + 1/2, t - r + 1/2). With nothing right: about 1 - sqrt(t / (t + m)).
     """
     most = int((tried + more).max(initial=0)) + 1
-    n = np.arange(most)
-    whole = np.concatenate([[0.0], np.cumsum(np.log(n + 1))])  # log Gamma(n + 1)
-    half = np.concatenate([[0.0], np.cumsum(np.log(n + 0.5))])  # log Gamma(n + 1/2) - log Gamma(1/2)
+    whole, half = _log_gammas(1 << most.bit_length())
     wrong = tried - right
     return -np.expm1(half[wrong + more] - half[wrong] - whole[tried + more] + whole[tried])
+
+
+@lru_cache(maxsize=2)
+def _log_gammas(most: int) -> tuple[Floats, Floats]:
+    """log Gamma(n + 1), and log Gamma(n + 1/2) - log Gamma(1/2), for n from 0 to `most`."""
+    n = np.arange(most)
+    return tuple(np.concatenate([[0.0], np.cumsum(np.log(n + shift))]) for shift in (1, 0.5))
 
 
 def patience(right: Ints, tried: Ints, tries: Ints, give_up: float) -> Ints:

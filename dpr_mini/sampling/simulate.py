@@ -31,6 +31,7 @@ GRID = np.sin(np.linspace(0, np.pi / 2, 101)) ** 2  # pass rates: equal weights 
 ROUNDS, RESAMPLES = 300, 40  # of EM, and of problems; how often 95 % intervals then hold: the tests and bench/LOG.md
 REPLICAS = (20, 100)  # fewest and most; PROBLEMS says where between
 PROBLEMS = 40_000  # problems played in all replicas of one strategy
+MOST = 10_000  # problems that `planned` simulates; of more a part, so that it takes seconds
 HARD = ("0", "0-0.25")  # the hardest bins
 
 
@@ -241,6 +242,8 @@ def planned(recipe: Recipe, stages: Mapping[str, Stage], root: Path) -> list[str
     if n is None and config.budget is not None:
         return ["sample-2: what to expect of sample.budget is known once the problems are: run --until problems"]
     conditions = "for each 1,000 problems" if n is None else f"for {n:,} problems"
+    if n is not None and n > MOST:
+        conditions, config, n = f"for each {MOST:,} of {n:,} problems", config.scaled(MOST / n), MOST
     conditions += ", pass rates ASSUMED, a 7B model's on GSM8K and MATH: no probe yet"
     return [f"sample-2, expected {conditions}:", *table(assumed(n or 1000, samples), config)]
 

@@ -24,6 +24,8 @@ from dpr_mini.grading.answers import exact
 from dpr_mini.grading.notation import squeeze
 from dpr_mini.grading.reading import extract
 from dpr_mini.recipe import RecipeError
+from dpr_mini.recipe.base import LARGEST_OPTION
+from dpr_mini.recipe.messages import in_words
 from dpr_mini.selection import behaviours, leaks, task_rules, tongues
 from dpr_mini.selection.arithmetic import false_equations
 from dpr_mini.selection.case import KINDS, Case, Rule, Turns
@@ -190,6 +192,8 @@ def _same(a: str, b: str) -> bool:
 
 def language(max_share: float = 0.05, turns: Turns = "trained") -> Rule:
     """In English: foreign letters, names' accents apart, are at most this share; no foreign sentence, none garbled."""
+    if max_share > 1:
+        raise ValueError("max_share must be at most 1")
 
     def rule(c: Case) -> str | None:
         return tongues.foreign("\n".join(c.attempts(turns)), max_share)
@@ -353,9 +357,13 @@ def _build(name: str, options: Mapping[str, Any]) -> Rule:
         try:
             TypeAdapter(hints[option], config=strict).validate_python(value)
         except ValidationError as error:
-            wrong = f"filter.rules: {name}.{option}: {error.errors()[0]['msg']} (got {value!r:.60}); valid: {valid}"
-            raise RecipeError(wrong) from None
+            raise RecipeError(f"filter.rules: {name}.{option}: {in_words(error.errors())}; valid: {valid}") from None
     try:
-        return factory(**options)
+        rule = factory(**options)
     except ValueError as error:
         raise RecipeError(f"filter.rules: {name}: {error}") from None
+    numbers = {option: value for option, value in options.items() if isinstance(value, int | float)}
+    if odd := [o for o, value in numbers.items() if not 0 <= value <= LARGEST_OPTION]:
+        wrong = f"must be from 0 to {LARGEST_OPTION} (got {numbers[odd[0]]!r:.60})"
+        raise RecipeError(f"filter.rules: {name}.{odd[0]}: {wrong}; valid: {valid}")
+    return rule

@@ -25,7 +25,7 @@ from dpr_mini.recipe.problems import shrunk
 from dpr_mini.selection.overlap import NearDuplicates, NGram
 from dpr_mini.selection.sources import Raw, label, read
 from dpr_mini.store import Kind, Settings, Work
-from dpr_mini.types import SHARED, Drop, Problem, digest, identity, to_row
+from dpr_mini.types import SHARED, Drop, Problem, digest, identity, printable, to_row
 
 _FORMULA = re.compile(r"(\$+|\\[()\[\]])")  # where a formula begins or ends
 
@@ -96,9 +96,9 @@ def run(work: Work) -> dict[str, Any]:
         if s.count and taken[split, label(s)] < s.count
     }
     for name, (got, limit) in short.items():
-        print(f"problems: {name} has only {got} distinct problems of the {limit} asked for")
+        print(printable(f"problems: {name} has only {got} distinct problems of the {limit} asked for"))
     for name, (got, of) in shares.items():
-        print(f"problems: {got} of the {of} of {name}, chosen by hash (scale {scale:g})")
+        print(printable(f"problems: {got} of the {of} of {name}, chosen by hash (scale {scale:g})"))
     counts = Counter[str]()
     for (split, _), n in taken.items():
         counts[split] += n
@@ -210,7 +210,7 @@ def _told(raw: Iterable[Raw], source: Source) -> Iterator[Raw]:
         empty = False
         yield each
     if empty:
-        print(f"problems: {source.file or label(source)} has no rows")
+        print(printable(f"problems: {source.file or label(source)} has no rows"))
 
 
 def _spelling(text: str, split: str) -> str:

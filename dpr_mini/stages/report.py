@@ -21,6 +21,7 @@ from dpr_mini.reporting.front import front, lead
 from dpr_mini.reporting.results import Results
 from dpr_mini.reporting.summaries import fold
 from dpr_mini.store import Kind, Settings, Work
+from dpr_mini.types import redacted
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def write(folder: Path, at: Mapping[str, Path], recipe: Mapping[str, Any]) -> di
     Stages that are not there (phases: 1, a run under way, no held-out problems) are left out and named.
     Raises StoreError for a stage whose files do not fit together.
     """
-    results = Results(at)
+    results, recipe = Results(at), redacted(recipe)
     groups = samples.groups(results)
     to = samples.linker({key: group.anchor for key, group in groups.items()})
     folded = [

@@ -21,11 +21,17 @@ from dpr_mini import recipe
 from dpr_mini.files import durable
 from dpr_mini.files.rows import StoreError, read_json, write_json
 from dpr_mini.machine import progress
+from dpr_mini.models.check import CODE, check_weights
+from dpr_mini.models.folder import ModelError
+from dpr_mini.models.loading import load_causal_lm, not_finite
 from dpr_mini.training import TrainError
 from dpr_mini.training.checkpoints import disk_errors
 
 LISTING = "model-files.json"  # beside the saved model: its files with size and sha256
-TOKENIZER = ["tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "chat_template*"]
+TOKENIZER = [
+    "tokenizer*.json", "tokenizer.model", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt",
+    "merges.txt", "chat_template*", "additional_chat_templates/*.jinja",
+]  # fmt: skip
 LAYERS = {"dpr_kernels": "auto", "liger": "liger", "plain": None}  # backend -> whose norms, MLPs and rotations
 ADAPTER = "default"  # peft's name for the only one
 
@@ -33,19 +39,18 @@ ADAPTER = "default"  # peft's name for the only one
 def load(model_dir: Path, config: recipe.TrainConfig, dtype: torch.dtype, device: torch.device) -> nn.Module:
     """The causal LM in `model_dir` on `device`, in training mode, with our packed attention and the recipe's switches.
 
-    `dtype` is that of the matmuls. Raises TrainError for a head that is not a plain linear layer, a library that is
-    missing, or a backend that cannot run here or does not know the model.
+    `dtype` is that of the matmuls. Raises TrainError for a folder that is not whole, a head that is not a plain linear
+    layer, a library that is missing, or a backend that cannot run here or does not know the model.
     """
-    from transformers import AutoModelForCausalLM
-
     progress.quiet_transformers()
     _kernels_run(device)
     options = {"attn_implementation": _attention(config)}
     if config.mode == "qlora":
         options |= {"quantization_config": _four_bits(dtype), "device_map": {"": device}}
-    model = AutoModelForCausalLM.from_pretrained(
-        model_dir, dtype=_stored(config, dtype), use_safetensors=True, trust_remote_code=False, **options
-    )
+    try:
+        model = load_causal_lm(model_dir, dtype=_stored(config, dtype), **options)
+    except ModelError as error:
+        raise TrainError(str(error)) from error
     _check_head(model, model_dir)
     return _prepared(model, config, device)
 
@@ -201,17 +206,30 @@ def _dequantised(weight: Tensor) -> Tensor:
 def save_model(path: Path, model: nn.Module, source: Path, dtype: torch.dtype) -> None:
     """A complete Hugging Face folder at `path`, or nothing: it is written beside, synced and moved in one step.
 
-    A listing of its files stands beside it: `saved` holds the folder against that.
+    A listing of its files stands beside it: `saved` holds the folder against that. Raises TrainError for weights that
+    are not finite, and where what was written is not a whole model.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     if temporary.exists():
         shutil.rmtree(temporary)
     merge_adapters(model, dtype)
+    if odd := not_finite(model.to(dtype)):
+        raise TrainError(f"{path}: {odd} is not finite (NaN or infinite) in {dtype}; lower train.learning_rate")
+    for name in CODE:  # it is not in the folder that is written
+        if hasattr(model.config, name):
+            delattr(model.config, name)
     with disk_errors():
-        model.to(dtype).save_pretrained(temporary)
+        model.save_pretrained(temporary)
+    for file in temporary.glob("*.safetensors"):  # written for nobody else to read, unlike all other files
+        file.chmod((temporary / "config.json").stat().st_mode)
     for pattern in TOKENIZER:
-        for file in source.glob(pattern):
-            shutil.copy2(file, temporary / file.name)
+        for file in filter(Path.is_file, source.glob(pattern)):
+            (temporary / file.relative_to(source)).parent.mkdir(exist_ok=True)
+            shutil.copy2(file, temporary / file.relative_to(source))
+    try:
+        check_weights(temporary)
+    except ModelError as error:
+        raise TrainError(f"the trained model was not written whole: {error}") from error
     write_json(path.with_name(LISTING), durable.seal(temporary))
     os.replace(temporary, path)
     durable.sync(path.parent)

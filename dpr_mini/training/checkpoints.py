@@ -96,7 +96,8 @@ def _read_trainer(checkpoint: Path) -> dict[str, Any]:
         raise StoreError(f"{found[0]}: {found[1]}: damaged since; {AGAIN}")
     if trainer["torch"] != torch.__version__:
         now = torch.__version__
-        print(f"train: {checkpoint.name} is of torch {trainer['torch']}, not {now}: last digits will differ")
+        said = f"{checkpoint.name} is of torch {str(trainer['torch'])[:40]!r}, not {now}"
+        print(f"train: {said}: last digits will differ")
     return trainer
 
 

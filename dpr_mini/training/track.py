@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dpr_mini.training import TrainError
+from dpr_mini.types import redacted
 
 PROJECT = "dpr-mini"
 SHOWN = ("loss", "lr", "grad_norm", "tokens_per_second", "mfu", "peak_gib")
@@ -41,7 +42,7 @@ def tracker(kind: str, folder: Path, config: Mapping[str, Any]) -> Iterator[Trac
     else:  # trackio has the calls of wandb
         library = _load(kind, kind)
         where = {"dir": str(folder)} if kind == "wandb" else {}
-        library.init(project=PROJECT, name=folder.name, config=dict(config), resume="allow", **where)
+        library.init(project=PROJECT, name=folder.name, config=redacted(config), resume="allow", **where)
         try:
             yield lambda row: library.log(_shown(row), step=row["step"])
         finally:

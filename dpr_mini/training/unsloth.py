@@ -15,10 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini import recipe
+from dpr_mini.models.check import check_weights
+from dpr_mini.models.folder import ModelError, finite
+from dpr_mini.training import TrainError
 
 
 def load(model_dir: Path, config: recipe.TrainConfig, dtype: Any, longest: int) -> Any:
-    """The causal LM of `model_dir` as Unsloth makes it, adapters inside, for rows of up to `longest` tokens."""
+    """The causal LM of `model_dir` as Unsloth makes it, adapters inside, for rows of up to `longest` tokens.
+
+    Raises TrainError for a folder that is not whole: Unsloth's loader makes up what is missing.
+    """
+    try:
+        check_weights(model_dir)
+        finite(model_dir)
+    except ModelError as error:
+        raise TrainError(str(error)) from error
     from unsloth import FastLanguageModel
 
     checkpoints: str | bool = "unsloth" if config.offload_checkpoints else config.gradient_checkpointing

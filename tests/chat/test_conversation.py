@@ -161,6 +161,7 @@ def test_hold_resumes_with_the_missing_dialogues_only(template, tmp_path):
         whole = run_dialogues(path, engine, template, talk(8), "test")
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[:3]) + lines[3][:20])  # killed while the fourth was being written
+    path.with_name("rows.jsonl.sum").unlink()  # and before the first sync
     with ScriptedEngine(lambda r: f"say {r.seed % 100}", template.tokenizer, seed=5) as engine:
         again = run_dialogues(path, engine, template, talk(8), "test")
     assert texts(again) == texts(whole)  # what was cached differs: the engine is a new one

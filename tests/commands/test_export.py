@@ -274,6 +274,41 @@ def hub(monkeypatch):
     return FakeApi
 
 
+def test_a_model_is_copied_by_names_and_no_link_is_followed(copied, tmp_path):
+    """Code, pickles and notes that somebody put beside the weights stay there; a link to a private file stops it."""
+    model, secret = folder_of(copied, "train-2") / "model", tmp_path / "id_rsa"
+    secret.write_text("precious")
+    for name in ("modeling_x.py", "pytorch_model.bin", "notes.txt", "model.safetensors.bak", "tokenizer_x.pt"):
+        (model / name).write_text("x")
+    (model / "code").mkdir()
+    inside = model / "chat_template.jinja"
+    kept = Path(shutil.move(inside, folder_of(copied, "train-2") / "template"))
+    inside.symlink_to(kept)
+    done = invoke("export", copied, "--out", tmp_path / "out")
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert names == {p.name for p in SMOKE_MODEL.iterdir() if p.suffix != ".gguf"} - {inside.name} | {"README.md"}
+    left = ("chat_template.jinja", "code", "model.safetensors.bak", "modeling_x.py", "pytorch_model.bin")
+    (said,) = re.findall(r"not exported, as no part of a model: (.*)", done.output)
+    assert {*left, "notes.txt", "tokenizer_x.pt"} <= set(said.split(", "))
+    (model / "tokenizer.model").symlink_to(secret)
+    for format in ("hf", "gguf", "data"):
+        assert "tokenizer.model is a link that leads out of" in refused(
+            "export", copied, "--out", tmp_path / format, "--format", format
+        )
+        assert not (tmp_path / format).exists()
+
+
+def test_a_manifest_cannot_name_an_input_elsewhere(copied, tmp_path):
+    for stage, format in (("filter-2", "data"), ("eval-2", "hf")):
+        path = folder_of(copied, stage) / "stage.json"
+        manifest = read_json(path)
+        inputs = dict.fromkeys(manifest["inputs"], "../../outside")
+        write_json(path, {k: v for k, v in manifest.items() if k != "digest"} | {"inputs": inputs})
+        line = refused("export", copied, "--out", tmp_path / "out", "--format", format)
+        assert "'../../outside' is no stage's folder" in line and not (tmp_path / "out").exists()
+        write_json(path, manifest)
+
+
 def test_nothing_is_pushed_without_the_flag(run, hub, tmp_path):
     exported(run, tmp_path / "out")
     assert hub.calls == []

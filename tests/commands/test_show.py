@@ -15,14 +15,14 @@ TALK = Dialogue("p#0", "p", 0, TURNS, "made", 5)
 @pytest.fixture
 def run(tmp_path):
     """A run with a finished filter, a dialogue stage that was interrupted, and one that never began."""
-    stages = {"filter-1": "filter-1-0a", "dialogue-1": "dialogue-1-0b", "pack-1": "pack-1-0c"}
+    stages = {"filter-1": "filter-1-0a0a0a0a", "dialogue-1": "dialogue-1-0b0b0b0b", "pack-1": "pack-1-0c0c0c0c"}
     for folder in list(stages.values())[:2]:
         (tmp_path / folder).mkdir()
-    write_rows(tmp_path / "filter-1-0a" / "rows.jsonl", [to_row(kept(TALK, WRONG, RIGHT, kind="corrected"))])
+    write_rows(tmp_path / "filter-1-0a0a0a0a" / "rows.jsonl", [to_row(kept(TALK, WRONG, RIGHT, kind="corrected"))])
     drop = {"dialogue_id": "p#1", "rule": "answer_correct", "evidence": "18 is wanted"}
-    write_rows(tmp_path / "filter-1-0a" / "drops.jsonl", [drop])
-    write_json(tmp_path / "filter-1-0a" / "stage.json", {"metrics": {"kept": 1, "drops": {}}, "seconds": 2.0})
-    write_rows(tmp_path / "dialogue-1-0b" / "rows.jsonl", [to_row(TALK)])
+    write_rows(tmp_path / "filter-1-0a0a0a0a" / "drops.jsonl", [drop])
+    write_json(tmp_path / "filter-1-0a0a0a0a" / "stage.json", {"metrics": {"kept": 1, "drops": {}}, "seconds": 2.0})
+    write_rows(tmp_path / "dialogue-1-0b0b0b0b" / "rows.jsonl", [to_row(TALK)])
     write_json(tmp_path / "latest.json", {"recipe": {}, "stages": stages})
     return tmp_path
 

@@ -129,7 +129,8 @@ def line(arguments=(), gpu=False, deterministic=False, release=launch.RELEASE) -
 
 def test_the_servers_command_line():
     on_gpu, on_cpu = line(gpu=True), line()
-    assert " ".join(on_gpu[:9]) == "py -m sglang.launch_server --model-path m --host 127.0.0.1 --port 99"
+    assert " ".join(on_gpu[:9]) == f"py -u {launch.SERVER} --model-path m --host 127.0.0.1 --port 99"
+    assert launch.SERVER.is_file()
     assert "--schedule-policy lpm" in " ".join(on_gpu), "else the samples of a new prompt are all computed at once"
     assert "--device cpu" in " ".join(on_cpu) and "--dtype float32" in " ".join(on_cpu)
     assert not {"--device", "--dtype", "--mem-fraction-static", "--disable-overlap-schedule"} & set(on_gpu)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -135,19 +136,82 @@ def test_digest_follows_content_and_is_cached(tiny_model, tmp_path, cache, monke
     assert model_digest(b) == model_digest(folder)
 
 
-def test_folders_that_are_no_models(tmp_path, cache, monkeypatch):
+def test_other_weights_of_the_same_size_and_time_have_another_digest(tiny_model, tmp_path, cache):
+    folder = tmp_path / "m"
+    shutil.copytree(tiny_model(), folder)
+    before, path = model_digest(folder), folder / "model.safetensors"
+    stat, data = path.stat(), bytearray(path.read_bytes())
+    data[-5] ^= 255
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert model_digest(folder) != before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"[1]", b"\xff\xfe", b"5", b'{"a": 5}', b'{"a": "no digest"}', b"[" * 9000, b'{"a": ' + b"1" * 9000 + b"}"],
+)
+def test_a_damaged_digest_cache_is_said_and_made_anew(tiny_model, cache, content, capsys):
+    folder = tiny_model()
+    digest = model_digest(folder)
+    (cache / "digests.json").write_bytes(content)
+    resolve._say.cache_clear()
+    capsys.readouterr()  # of the fixture that made the model
+    assert model_digest(folder) == digest
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "digests.json" in line and line.isprintable()
+    assert model_digest(folder) == digest and len(json.loads((cache / "digests.json").read_text())) > 3
+    assert not capsys.readouterr().err
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_done_without(tiny_model, cache, monkeypatch, capsys):
+    folder = tiny_model()
+    digest = model_digest(folder)
+    monkeypatch.setenv("DPR_MINI_CACHE", "/proc/none")
+    resolve._say.cache_clear()
+    capsys.readouterr()  # of the fixture that made the model
+    assert model_digest(folder) == model_digest(folder) == digest
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "/proc/none" in line and "DPR_MINI_CACHE" in line
+    with pytest.raises(UserError, match="DPR_MINI_CACHE"):  # the embedded model has to be converted somewhere
+        resolve_model(resolve.EMBEDDED)
+
+
+def test_what_a_hub_is_asked_for(tmp_path, cache, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub.utils import filter_repo_objects
+
+    asked = {}
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **options: asked.update(options) or tmp_path)
+    with pytest.raises(UserError, match=r"config\.json"):
+        resolve_model("owner/name")
+    good = ["config.json", "model-00001-of-00002.safetensors", "tokenizer.json", "additional_chat_templates/a.jinja"]
+    bad = [
+        "tokenizer_x.pt",
+        "pytorch_model.bin",
+        "x.pkl",
+        "evil.py",
+        "consolidated.safetensors",
+        "original/a.safetensors",
+    ]
+    del asked["revision"]
+    assert list(filter_repo_objects(good + bad, **asked)) == good
+
+
+def test_folders_that_are_no_models(tiny_model, tmp_path, cache, monkeypatch):
     with pytest.raises(UserError, match="no model folder"):
         resolve_model(str(tmp_path / "nothing"))
     with pytest.raises(UserError, match=r"config\.json"):
         resolve_model(str(tmp_path))
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UserError, match=r"no .*safetensors"):
-        resolve_model(str(tmp_path))
-    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    folder = tmp_path / "m"
+    shutil.copytree(tiny_model(), folder)
+    assert resolve_model(str(folder)) == folder
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no model\.safetensors"):
+        resolve_model(str(folder))
+    (folder / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(UserError, match="pickle"):
-        resolve_model(str(tmp_path))
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    assert resolve_model(str(tmp_path)) == tmp_path
+        resolve_model(str(folder))
 
     def missing(name):
         raise metadata.PackageNotFoundError(name)

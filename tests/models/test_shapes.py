@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from dpr_mini.models.folder import ModelError
 from dpr_mini.models.shapes import SHAPES, config_for, from_config, read_shape, shape_of
 
 # Billions of parameters, in all and without embeddings, as the model cards state them (rounded or cut there).
@@ -69,3 +70,19 @@ def test_a_config_says_its_shape(tmp_path):
         assert from_config(shape.config() | {"head_dim": shape.head_dim}) == shape
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mamba"}))
     assert read_shape(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "[]",
+        "5",
+        "[" * 9000,
+        '{"model_type": "llama", "vocab_size": "x", "hidden_size": 8, '
+        '"intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}',
+    ],
+)
+def test_what_states_no_shape_names_the_file(tmp_path, told):
+    (tmp_path / "config.json").write_text(told)
+    with pytest.raises(ModelError, match=r"config\.json: "):
+        read_shape(tmp_path)

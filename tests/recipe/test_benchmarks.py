@@ -91,7 +91,7 @@ def test_a_presets_name_does_not_change_a_key_but_its_settings_do():
 
 
 def test_an_unknown_preset_and_an_unknown_benchmark_of_samples_of():
-    with pytest.raises(RecipeError, match=r"evaluate: no preset 'long_cot'; did you mean 'long-cot'\?"):
+    with pytest.raises(RecipeError, match=r"evaluate.preset: no preset 'long_cot'; did you mean 'long-cot'\?"):
         recipe({}, preset="long_cot")
     with pytest.raises(RecipeError, match="samples_of: no benchmark 'amie24'"):
         recipe({}, samples_of={"amie24": 64})

@@ -85,6 +85,18 @@ def test_it_says_nothing_and_asks_nobody(browser: Browser, page: Path) -> None:
 
 
 @pytest.mark.browser
+def test_markup_that_got_in_all_the_same_runs_and_loads_nothing(browser: Browser, page: Path, tmp_path: Path) -> None:
+    evil = '<script>document.title="RAN"</script><img src="https://example.invalid/x" onerror="document.title=1">'
+    evil += '<link rel=stylesheet href="https://example.invalid/y"><iframe src="https://example.invalid/z"></iframe>'
+    bad = tmp_path / "bad.html"
+    bad.write_text(page.read_text().replace("<h1>", evil + "<h1>", 1))
+    visit = browser.visit(bad.as_uri())
+    assert visit.asked == [] and "<title>RAN" not in visit.dom and "<title>1" not in visit.dom
+    assert sum("Content Security Policy" in line for line in visit.console) >= 4
+    assert visit.dom.count("<svg") == 11
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("width", [400, 1100])
 def test_it_renders_on_a_phone_and_on_a_desk(browser: Browser, page: Path, tmp_path: Path, width: int) -> None:
     pixels = picture(browser, page.as_uri(), tmp_path / "shot.png", width)

@@ -11,10 +11,11 @@ from scripted import ScriptedEngine
 
 from dpr_mini import pipeline, recipe
 from dpr_mini.chat.template import Template
-from dpr_mini.files.rows import write_json, write_rows
+from dpr_mini.files.rows import write_rows
 from dpr_mini.recipe import ProbeConfig, SamplingConfig
 from dpr_mini.sampling import budgets, simulate
 from dpr_mini.sampling.budgets import TARGETS, Counts
+from dpr_mini.store import describe, write_manifest
 from dpr_mini.types import Difficulty, Problem, UserError, seed_for
 
 RATES = [0.0, 0.02, 0.1, 0.3, 0.6, 0.95]
@@ -320,7 +321,7 @@ def smoke(tmp_path):
         folder.mkdir(parents=True)
         for file, rows in files.items():
             write_rows(folder / f"{file}.jsonl", rows)
-        write_json(folder / "stage.json", {"metrics": metrics or {}})
+        write_manifest(folder, {**describe(stages[name]), "metrics": metrics or {}})
 
     return read, stages, finish
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from collections.abc import Callable
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
+from typing import Any
 
 # What a run imports on its way. Loaded by the fork server, once; none of them starts a thread.
 PRELOADED = [
@@ -28,18 +30,25 @@ def context() -> ForkServerContext:
     return fork_server
 
 
-def start(arguments: list[str], said: Path) -> ForkServerProcess:
-    """`dpr-mini ARGUMENTS`; what it prints goes to `said`. Its id is known on return."""
-    process = context().Process(target=_command, args=(arguments, said))
+def start(
+    arguments: list[str], said: Path, prepare: Callable[..., None] | None = None, *more: Any
+) -> ForkServerProcess:
+    """`dpr-mini ARGUMENTS`; what it prints goes to `said`. Its id is known on return.
+
+    `prepare(*more)` is called in the process first.
+    """
+    process = context().Process(target=_command, args=(arguments, said, prepare, more))
     process.start()
     return process
 
 
-def _command(arguments: list[str], said: Path) -> None:
+def _command(arguments: list[str], said: Path, prepare: Callable[..., None] | None, more: tuple[Any, ...]) -> None:
     sys.stdout.flush()
     with said.open("wb") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
     from dpr_mini import cli
 
+    if prepare:
+        prepare(*more)
     cli.main(arguments)

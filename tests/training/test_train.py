@@ -231,7 +231,8 @@ def test_learning_rate_warms_up_peaks_and_ends_low():
     assert loop.learning_rate(0, 1, keys) == 1.0
 
 
-def test_non_finite_loss_stops_and_names_the_samples(llama, tmp_path):
+def test_non_finite_loss_stops_and_names_the_samples(llama, tmp_path, monkeypatch):
+    monkeypatch.setattr("dpr_mini.models.loading.verify_values", lambda *_: None)  # it would refuse these weights
     broken = tmp_path / "broken"
     shutil.copytree(llama, broken)
     model = AutoModelForCausalLM.from_pretrained(broken)

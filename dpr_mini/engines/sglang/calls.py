@@ -8,13 +8,11 @@ from typing import Any
 import aiohttp
 
 from dpr_mini.engines.sglang import wire
+from dpr_mini.recipe.serving import AUTH
 
 # An answer is read as it comes: neither fetched from elsewhere nor unpacked to more than was sent.
-PLAIN: dict[str, Any] = {
-    "allow_redirects": False,
-    "auto_decompress": False,
-    "headers": {"Accept-Encoding": "identity"},
-}
+PLAIN: dict[str, Any] = {"allow_redirects": False, "auto_decompress": False}
+HEADERS = {"Accept-Encoding": "identity"}
 
 
 class Lost(Exception):
@@ -29,26 +27,33 @@ class Absent(Refused):
     """The server has no such endpoint."""
 
 
-async def healthy(session: aiohttp.ClientSession, url: str, seconds: float) -> bool:
+async def healthy(session: aiohttp.ClientSession, url: str, seconds: float, key: str = "") -> bool:
     """Whether a GET of `url` is answered with 200 in time."""
+    limit = aiohttp.ClientTimeout(total=seconds)
     try:
-        async with session.get(url, timeout=aiohttp.ClientTimeout(total=seconds), **PLAIN) as response:
+        async with session.get(url, timeout=limit, headers=_headers(key), **PLAIN) as response:
             return response.status == 200
     except (aiohttp.ClientError, TimeoutError):
         return False
 
 
 async def ask(
-    session: aiohttp.ClientSession, url: str, body: dict[str, Any] | None, seconds: float, most: int = wire.REPLY_BYTES
+    session: aiohttp.ClientSession,
+    url: str,
+    body: dict[str, Any] | None,
+    seconds: float,
+    most: int = wire.REPLY_BYTES,
+    key: str = "",
 ) -> Any:
     """The JSON answer, of `most` bytes at most, to a POST of `body` (to a GET where it is None).
 
-    Raises Lost, Refused, or Absent where there is no such endpoint, each with one printable line.
+    `key` is the Authorization header, "" for none. Raises Lost, Refused, or Absent where there is no such endpoint,
+    each with one printable line.
     """
     limit = aiohttp.ClientTimeout(total=seconds, sock_connect=10)
     try:
         async with session.request(
-            "GET" if body is None else "POST", url, json=body, timeout=limit, **PLAIN
+            "GET" if body is None else "POST", url, json=body, timeout=limit, headers=_headers(key), **PLAIN
         ) as response:
             status = response.status
             if status == 200:
@@ -64,7 +69,13 @@ async def ask(
     message = f"HTTP {status}: {wire.line(text)}"
     if status in (404, 405):
         raise Absent(message)
+    if status in (401, 403):
+        message += f" (the key of a server in engine.urls goes into ${AUTH})"
     raise (Refused if 400 <= status < 500 and status != 429 else Lost)(message)
+
+
+def _headers(key: str) -> dict[str, str]:
+    return HEADERS | ({"Authorization": key} if key else {})
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
+import secrets
 import sys
 import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from dpr_mini.engines.base import EngineError, Request, SamplingParams
 from dpr_mini.engines.decode import Decoder
-from dpr_mini.engines.sglang import calls, launch, wire
+from dpr_mini.engines.sglang import calls, launch, server, wire
 from dpr_mini.engines.sglang.calls import Absent, Lost, Refused
 from dpr_mini.engines.sglang.process import ServerProcess, free_port
 from dpr_mini.machine import gpus, requirements
+from dpr_mini.models.folder import ModelError, finite
 from dpr_mini.recipe import ServerConfig
+from dpr_mini.recipe.serving import AUTH
+from dpr_mini.types import keep_secret
 
 PROBE = "The cache keeps what it has read. A second turn begins where the first one ended. " * 6
 GPU_SLACK = 1.0  # GiB that may be missing: the driver's part, a context that is being taken down
@@ -47,6 +54,8 @@ class Fleet:
         self.epoch = 0
         self.versions: dict[str, str] = {}
         self._session: aiohttp.ClientSession | None = None
+        self._key = authorization(os.environ.get(AUTH, "")) if self.urls else ""
+        self._key_goes_to = {_host(url) for url in self.urls}  # to nobody else whom a router names
         if not self.urls:
             self.gpu = gpus.first() is not None
             self.python = launch.find_python(config.python, self.gpu)
@@ -64,7 +73,9 @@ class Fleet:
     async def open(self) -> None:
         """Start our server, or take over the running ones, and prove that a second turn is cached."""
         # no limit on connections: the engine's window is the limit
-        self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
+        )
         if self.urls:
             self.replicas = await self._adopt_all()
         else:
@@ -138,14 +149,21 @@ class Fleet:
     async def _start(self, ports: int = 3) -> None:
         """Start our server, on a free port each time, and wait until it answers; `ports` are tried."""
         await self._room()
+        try:
+            finite(self.model_dir)
+        except ModelError as error:
+            raise EngineError(str(error)) from error
         folder = launch.serving_folder(self.model_dir, self.logs / "sglang-model")
         port = free_port()
         environment = {"HF_HUB_OFFLINE": "1"} | launch.LONGER_CONTEXT | ({} if self.gpu else launch.CPU_ENVIRONMENT)
         environment |= {"CUDA_HOME": str(self.cuda_home)} if self.gpu and self.cuda_home else {}
+        key = keep_secret(secrets.token_hex(32))  # a new one each time: another program may have taken the old port
+        environment[server.VARIABLE] = key
         self.process = process = ServerProcess(self._command(folder, port), self.logs / "sglang.log", environment)
         print(f"starting {self.name}, its log: {process.log}", file=sys.stderr, flush=True)
         process.start()  # in this thread: an interrupt must not leave a start behind that nobody waits for
         url, deadline = f"http://127.0.0.1:{port}", time.monotonic() + self.config.start_timeout
+        self._key, self._key_goes_to = f"Bearer {key}", {_host(url)}
         while not await self.healthy(url, "/health", 5.0):
             if not process.alive():
                 raise EngineError(f"the SGLang server died while starting: {process.tail()} (log: {process.log})")
@@ -319,17 +337,42 @@ class Fleet:
 
     async def healthy(self, url: str, path: str, seconds: float) -> bool:
         """Whether a GET of `path` is answered with 200 in time."""
-        return await calls.healthy(self._session, url + path, seconds)
+        return await calls.healthy(self._session, url + path, seconds, self._key_for(url, path))
 
     async def ask(
         self, url: str, path: str, body: dict[str, Any] | None, seconds: float, most: int = wire.REPLY_BYTES
     ) -> Any:
         """The JSON, of `most` bytes, that is answered to a POST of `body` (a GET without one). Raises as calls.ask."""
-        return await calls.ask(self._session, url + path, body, seconds, most)
+        return await calls.ask(self._session, url + path, body, seconds, most, self._key_for(url, path))
+
+    def _key_for(self, url: str, path: str) -> str:
+        """The Authorization header for a server; none for /health, which is asked before we know who answers."""
+        return self._key if not path.startswith("/health") and _host(url) in self._key_goes_to else ""
+
+
+def authorization(secret: str) -> str:
+    """The Authorization header of "user:password" or of a key, "" for "". Raises EngineError for what is neither."""
+    if not secret:
+        return ""
+    if not (secret.isascii() and secret.isprintable()) or " " in secret:
+        raise EngineError(f"${AUTH}: a key, or user:password, without spaces and in ASCII")
+    for part in (secret, secret.partition(":")[2]):
+        if part:
+            keep_secret(part)
+    if ":" not in secret:
+        return f"Bearer {secret}"
+    return f"Basic {keep_secret(base64.b64encode(secret.encode()).decode())}"
+
+
+def _host(url: str) -> tuple[str, str | None, int | None]:
+    """What decides who reads a key: scheme, host, and the port, which on this machine may be another user's."""
+    parts = urlsplit(url)
+    local = parts.hostname in ("127.0.0.1", "::1", "localhost")
+    return parts.scheme, parts.hostname, parts.port if local else None
 
 
 def _same_folder(serving: str, ours: Path) -> bool:
     try:
         return serving != "" and Path(serving).resolve() == ours.resolve()
-    except (ValueError, OSError):  # no path of this system
+    except (ValueError, OSError, RuntimeError):  # no path of this system
         return False

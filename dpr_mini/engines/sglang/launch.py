@@ -18,7 +18,9 @@ from typing import Any
 
 from dpr_mini.engines.base import EngineError
 from dpr_mini.machine import requirements
-from dpr_mini.recipe import EngineConfig
+from dpr_mini.models.check import CODE, passed_on
+from dpr_mini.models.folder import read_object
+from dpr_mini.recipe import EngineConfig, serving
 
 USUAL = (".sglang/bin/sglang-python", ".sglang/bin/python")  # where it is looked for if the recipe names none
 RELEASE = "0.5.23"  # for GPUs
@@ -52,7 +54,7 @@ RENAMED = (("cuda_graph_max_bs", (0, 5, 16), "cuda_graph_max_bs_decode"),)
 EACH, LEAST, MOST = 2048, 128, 512
 RUNNING = 2048  # requests that SGLang decodes together at the least where max_running_requests is not given
 MEM_FRACTION = 0.85  # a card's share for weights and cache where the recipe names none, about SGLang's own default
-OURS = ("model_path", "model", "host", "port", "trust_remote_code")  # not to be given in engine.arguments
+SERVER = Path(__file__).with_name("server.py")  # what SGLang's interpreter runs
 
 
 def find_python(named: str | None, gpu: bool) -> str:
@@ -125,19 +127,20 @@ def command(
 ) -> list[str]:
     """The server's command line. `arguments` are SGLang's own, with _ or -; they override ours.
 
-    An argument that was renamed is passed by the name that `release` has for it. Raises EngineError for one that only
-    we may set (OURS).
+    An argument that was renamed is passed by the name that `release` has for it. Raises EngineError for one that a
+    recipe may not set (serving.ARGUMENTS). The server's key is not in it: other users see command lines (server.py).
     """
-    options = {name.replace("-", "_"): value for name, value in arguments.items()}
+    try:
+        options = serving.arguments(dict(arguments))
+    except ValueError as error:
+        raise EngineError(f"engine.arguments: {error}") from None
     for old, since, new in RENAMED:
         now, other = (new, old) if number(release) >= since else (old, new)
         if other in options:
             options.setdefault(now, options.pop(other))
-    if taken := [name for name in OURS if name in options]:
-        raise EngineError(f"engine.arguments: {taken[0]!r} is not to be set here")
     flags = FLAGS | ({} if gpu else CPU_FLAGS) | ({"enable_deterministic_inference": True} if deterministic else {})
     flags |= options
-    out = [python, "-m", "sglang.launch_server", "--model-path", str(model), "--host", "127.0.0.1", "--port", str(port)]
+    out = [python, "-u", str(SERVER), "--model-path", str(model), "--host", "127.0.0.1", "--port", str(port)]
     for name, value in flags.items():
         flag = "--" + name.replace("_", "-")
         if value is True:
@@ -178,10 +181,9 @@ def serving_folder(model: Path, into: Path) -> Path:
     """
     shutil.rmtree(into, ignore_errors=True)
     into.mkdir(parents=True)
-    for file in model.iterdir():
-        if file.is_file() and file.suffix != ".gguf":  # a GGUF beside the weights would be taken for the model
-            os.symlink(file.resolve(), into / file.name)
-    config = json.loads((model / "config.json").read_text())
+    for file in passed_on(model):  # what else lies there would be taken for the model, too
+        os.symlink(file.resolve(), into / file.name)
+    config = {key: value for key, value in read_object(model / "config.json").items() if key not in CODE}
     rope = config.get("rope_parameters") or {}
     if any(isinstance(value, dict) for value in rope.values()):
         raise EngineError(f"{model}: its rotary parameters differ by layer type, which cannot be told to SGLang 0.5.9")
@@ -194,7 +196,7 @@ def serving_folder(model: Path, into: Path) -> Path:
     _put(into / "config.json", config)
     options = model / "tokenizer_config.json"
     if options.is_file():
-        written = json.loads(options.read_text())
+        written = read_object(options)
         tokenizer = dict(written)
         if tokenizer.get("tokenizer_class") == "TokenizersBackend":
             tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dpr_mini.engines.base import EngineError
 from dpr_mini.machine import guard
+from dpr_mini.types import SECRET_NAME, redacted
 
 # Settings of our own process that are not the server's: torch's allocator, and how idle threads wait.
 OURS = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "OMP_WAIT_POLICY")
@@ -25,13 +26,15 @@ class ServerProcess:
     """`command` under a guard (guard.py): whatever ends this process, kill -9 included, ends the server's session.
 
     log: file that its output is appended to, under a line that says when and what. environment: added to our own,
-    less OURS.
+    less OURS and what is named as a secret: a server needs no token of a hub or a tracker.
     """
 
     def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         self.command, self.log = list(command), log
         # PYTHONSAFEPATH: a folder named like a package in the working directory must not be imported by the server
-        inherited_variables = {name: value for name, value in os.environ.items() if name not in OURS}
+        inherited_variables = {
+            name: value for name, value in os.environ.items() if name not in OURS and not SECRET_NAME.search(name)
+        }
         self.environment = {
             **inherited_variables,
             "PYTHONSAFEPATH": "1",
@@ -50,7 +53,8 @@ class ServerProcess:
             raise EngineError(f"{self.command[0]} did not start: there is no such command")
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as out:
-            out.write(f"\n=== {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {' '.join(self.command)}\n".encode())
+            begun = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            out.write(f"\n=== {begun} {redacted(' '.join(self.command))}\n".encode())
             self._begin = out.tell()
             self._guard = subprocess.Popen(
                 [sys.executable, "-I", guard.__file__, *self.command],

@@ -16,10 +16,12 @@ from urllib.parse import urlsplit
 from dpr_mini.engines.base import Completion, EngineError, Request
 from dpr_mini.engines.decode import Decoder
 from dpr_mini.engines.sglang import launch
+from dpr_mini.types import redacted
 
 REPLY_BYTES = 1 << 20  # of an answer at most, beside the tokens that were asked for
 TOKEN_BYTES = 256  # of one token at most: its id, and its text with JSON's escapes
 WORKERS = 1024  # that a router may name
+LARGEST = 1 << 40  # number that a server may say of itself
 
 
 def payload(request: Request, room: int, eos: tuple[int, ...], rid: str) -> dict[str, Any]:
@@ -54,8 +56,8 @@ def most_bytes(room: int) -> int:
 
 
 def line(text: str, most: int = 200) -> str:
-    """Text from outside on one line, without control characters, at most `most` characters."""
-    return "".join(c if c.isprintable() else " " for c in " ".join(text[: 4 * most].split()))[:most]
+    """Text from outside on one line, without control characters and secrets, at most `most` characters."""
+    return "".join(c if c.isprintable() else " " for c in " ".join(redacted(text[: 4 * most]).split()))[:most]
 
 
 def shown(value: Any, most: int = 60) -> str:
@@ -233,7 +235,7 @@ class Info:
             value = first(*names)
             if value is None:
                 return default
-            if type(value) is not int or value < 1:
+            if type(value) is not int or not 1 <= value <= LARGEST:
                 raise EngineError(f"the server's {names[0]} is {shown(value)}, not a number above 0")
             return value
 
