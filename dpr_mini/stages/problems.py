@@ -211,7 +211,7 @@ def _told(raw: Iterable[Raw], source: Source) -> Iterator[Raw]:
         empty = False
         yield each
     if empty:
-        print(f"problems: {source.file or label(source)} has no rows")
+        print(printable(f"problems: {source.file or label(source)} has no rows"))
 
 
 def _spelling(text: str, split: str) -> str:
