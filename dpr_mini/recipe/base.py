@@ -117,7 +117,12 @@ def _is_file(value: str) -> bool:
     return bool(plain) and len(value) <= LONGEST_FILE and max(map(len, parts)) <= LONGEST_PART
 
 
+def _is_label(value: str) -> bool:
+    return value == value.strip() and value.isprintable() and 0 < len(value) <= LONGEST_NAME
+
+
 NAME = f"must begin with a letter or digit, go on with those, single blanks or . _ + -; at most {LONGEST_NAME} in all"
+LABEL = f"must be printable text of 1 to {LONGEST_NAME} characters, without blanks at its ends"
 FILE = f"must be a file's name: at most {LONGEST_FILE} printable characters, {LONGEST_PART} bytes a part, no - first"
 
 Text = Annotated[str, Field(max_length=LONGEST_TEXT, strict=True)]
@@ -127,6 +132,10 @@ Line = Annotated[
 ]
 SomeLine = Annotated[Line, of_form(str.strip, "must not be empty")]
 Name = Annotated[str, Field(strict=True), of_form(is_name, NAME)]
+# A name that the recipe alone uses, of a template or a bridge: it becomes no file's and no table's.
+Label = Annotated[
+    str, Field(strict=True), of_form(_is_label, f"must be printable text of 1 to {LONGEST_NAME} characters")
+]
 FileName = Annotated[str, Field(strict=True), of_form(_is_file, FILE)]
 FolderName = like(
     rf"[A-Za-z0-9][A-Za-z0-9._-]{{,{LONGEST_FOLDER - 1}}}",

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_serializer, model_validator
 
 from dpr_mini.recipe import prompts, turns
-from dpr_mini.recipe.base import MOST_DRAWS, Draws, Line, Name, Section, SomeText, Temperature, Text, Tokens, TopP
+from dpr_mini.recipe.base import MOST_DRAWS, Draws, Label, Line, Section, SomeText, Temperature, Text, Tokens, TopP
 from dpr_mini.recipe.prompts import Words
 from dpr_mini.recipe.turns import MOST, TurnSpec
 
@@ -18,7 +18,7 @@ class Example(Section):
     problem: SomeText
     answers: Annotated[tuple[SomeText, ...], Field(min_length=1)]  # one answer per turn
     level: Line | None = None  # for problems of this level; none = for all
-    template: Name | None = None  # for dialogues that have this template; none = for all
+    template: Label | None = None  # for dialogues that have this template; none = for all
 
 
 class Branches(Section):
@@ -44,8 +44,8 @@ class DialogueConfig(Section):
         ("verify", "backtrack", "subgoals", "backward"),
     )  # candidate templates of each turn; samples rotate through them (ours)
     branches: Branches | None = None  # null: every dialogue has a first turn of its own
-    templates: dict[Name, SomeText] = Field({})  # name -> text, over the ones in prompts.py
-    bridges: dict[Name, Text] = Field({})  # name -> sentence that joins a turn to what came before
+    templates: dict[Label, SomeText] = Field({})  # name -> text, over the ones in prompts.py
+    bridges: dict[Label, Text] = Field({})  # name -> sentence that joins a turn to what came before
     examples: tuple[Example, ...] = ()  # before every question, in order; STaR's few-shot sampling (arXiv 2203.14465)
     temperature: Temperature = 0.8
     top_p: TopP = 0.95

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_serializer, model_validator
 from dpr_mini.recipe import benchmarks, turns
 from dpr_mini.recipe.base import (
     Draws,
+    Label,
     Memory,
     Misplaced,
     Name,
@@ -63,7 +64,7 @@ class RedrawConfig(Section):
     """Plain answers, drawn again until a model's check accepts one: the control for what dialogues do in sequence."""
 
     checker: Literal["base", "self"] = "base"  # the recipe's base model, or the one that answered
-    turn: Name = "verify"  # the template that asks for the check
+    turn: Label = "verify"  # the template that asks for the check
     at_most: Draws = 4  # answers drawn for a response; the last one stands unchecked
     samples: Draws = 4  # responses a problem
 
@@ -77,7 +78,7 @@ class EvaluateConfig(Section):
     top_p: TopP = 0.95
     max_new_tokens: Tokens = 1024
     examples: Switch = False  # few-shot prompting: `dialogue.examples` before every question, as in phase 1
-    template: Name = "solve"  # how the question is asked, before and after training
+    template: Label = "solve"  # how the question is asked, before and after training
     system: Text = ""  # the system turn; none = what the chat template puts there by itself
     # Prompting at test time: a dialogue as in `dialogue.turns`, whose last answer counts. None: one turn, `template`.
     # No turn may ask `when: wrong`: that reads the expected answer.

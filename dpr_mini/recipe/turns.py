@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_serializer, model_validator
 
-from dpr_mini.recipe.base import Name, Section, whole
+from dpr_mini.recipe.base import Label, Section, whole
 
 MOST = 64  # turns, and times that one may be asked (ours): no chain is that long
 
@@ -19,7 +19,7 @@ class AskedTurn(Section):
     with the next candidate, until the model's own last verdict accepts its last attempt or `at_most` is reached.
     """
 
-    of: Annotated[tuple[Name, ...], Field(min_length=1)]  # candidate templates
+    of: Annotated[tuple[Label, ...], Field(min_length=1)]  # candidate templates
     until: Literal["verified"] | None = None
     at_most: whole(1, MOST) = 4  # times, for `until` (ours)
     # wrong: the grader says so of the answer that stands; rejected: the model's own verdict does not accept it
@@ -46,7 +46,7 @@ def _kind(value: Any) -> str:
 
 # A list of candidate templates, of which one is asked, or a mapping.
 TurnSpec = Annotated[
-    Annotated[tuple[Name, ...], Tag("str list")] | Annotated[AskedTurn, Tag("dict[turn]")], Discriminator(_kind)
+    Annotated[tuple[Label, ...], Tag("str list")] | Annotated[AskedTurn, Tag("dict[turn]")], Discriminator(_kind)
 ]
 
 

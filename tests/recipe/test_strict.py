@@ -143,6 +143,8 @@ def refused(*overrides: str) -> str:
         ('train.epochs="4"', "take it out of the quotes (got '4')"),
         ("train.learning_rate=1e5", "YAML reads 1e5 as text: write 1.0e+5"),
         ("train.epochs=1e3", "YAML reads 1e3 as text: write 1000 (got"),
+        (r'dialogue.templates={"a\u202eb": x}', "must be printable text of 1 to"),
+        ("evaluate.template=''", "must be printable text of 1 to"),
         ("dialogue.templates.solve={problem}", "must be text; to YAML { begins a mapping: put it in quotes"),
         ("evaluate.preset=x", "override 'evaluate.preset=x': evaluate.preset: no preset 'x'"),
         ("evaluate.greedy=1", "must be true or false (got 1)"),
