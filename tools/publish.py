@@ -205,7 +205,7 @@ def _revised(card: Card, label: str) -> str:
 def example(cases: Sequence[Kept]) -> list[str]:
     """One kept dialogue, drawn by a hash of its id, with how many there are of each kind."""
     by_id = {case.id: case for case in cases}
-    case = by_id[by_hash(by_id)[0]]
+    case = by_id[by_hash(by_id, 1)[0]]
     counts = Counter(c.kind for c in cases)
     kinds = "; ".join(f"{counts[kind]} {kind} ({KIND_WORDS[kind]})" for kind in KINDS if counts[kind])
     lines = [

@@ -7,11 +7,11 @@ first, so that a rare one does not pass for a typical one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from dpr_mini.reporting.document import Block, Section, Talk
 from dpr_mini.reporting.results import FILTERS, Results
-from dpr_mini.reporting.samples import by_hash, read
+from dpr_mini.reporting.samples import Chosen, by_hash, read
 from dpr_mini.selection.rules import KINDS
 from dpr_mini.types import Dialogue, Kept, Verdict
 
@@ -28,7 +28,6 @@ KIND_WORDS = dict(
 def kept(results: Results) -> Section:
     """For each phase one kept dialogue of each kind, the commonest kind first."""
     blocks: list[Block] = []
-    golds = _golds(results)
     for role, phase in FILTERS.items():
         if role not in results.at:
             continue
@@ -40,7 +39,7 @@ def kept(results: Results) -> Section:
             title += f"{count:,} of {total:,} kept in {phase}, {count / total:.1%}"
             note = "Drawn by a hash of its id from those of its kind."
             source = results.source(role, "rows.jsonl")
-            blocks.append(_talk(golds, title, case.dialogue, case.verdicts, note, source, folded=rare))
+            blocks.append(_talk(results, title, case.dialogue, case.verdicts, note, source, folded=rare))
     return Section("Kept dialogues", blocks)
 
 
@@ -54,19 +53,17 @@ def dropped(results: Results) -> Section:
     if not rules or "dialogue-1" not in results.at:
         return Section(title)
     (rule, count), total = rules.most_common(1)[0], rules.total()
-    evidence = {d.dialogue_id: d.evidence for d in results.dropped("filter-1") if d.rule == rule}
-    chosen = by_hash(evidence)[0]
+    of_rule = Chosen()
+    for drop in results.dropped("filter-1"):
+        if drop.rule == rule:
+            of_rule.add(drop.dialogue_id, drop.evidence)
+    chosen, evidence = next(iter(of_rule.few.items()))
     talk = read(results, ["dialogue-1"], {chosen})[chosen]
     source = ", ".join([results.source("filter-1", "drops.jsonl"), results.source("dialogue-1", "rows.jsonl")])
     heading = f"{rule}: {count:,} of {total:,} dropped in phase 1, {count / total:.1%}"
     note = "Drawn by a hash of its id from those that the commonest rule dropped."
-    end = f"{rule}: {evidence[chosen]}"
-    return Section(title, [_talk(_golds(results), heading, talk, (), note, source, end)])
-
-
-def _golds(results: Results) -> dict[str, str]:
-    """Problem id -> expected answer."""
-    return {r["id"]: r["answer"] for r in results.rows("problems")} if "problems" in results.at else {}
+    end = f"{rule}: {evidence}"
+    return Section(title, [_talk(results, heading, talk, (), note, source, end)])
 
 
 def _one_of_each(cases: Iterable[Kept]) -> tuple[Counter[str], dict[str, Kept]]:
@@ -75,13 +72,13 @@ def _one_of_each(cases: Iterable[Kept]) -> tuple[Counter[str], dict[str, Kept]]:
     first: dict[str, Kept] = {}
     for case in cases:
         counts[case.kind] += 1
-        if case.kind not in first or by_hash((case.id, first[case.kind].id))[0] == case.id:
+        if case.kind not in first or by_hash((case.id, first[case.kind].id), 1)[0] == case.id:
             first[case.kind] = case
     return counts, first
 
 
 def _talk(
-    golds: Mapping[str, str],
+    results: Results,
     title: str,
     dialogue: Dialogue,
     verdicts: Iterable[Verdict],
@@ -98,5 +95,5 @@ def _talk(
         passages.append(("asked", f"asked ({turn.instruction})", turn.prompt))
         passages.append(("model", f"model, {len(turn.ids)} tokens, {turn.finish}{grade}", turn.text))
     passages += [("evidence", "dropped because", end)] if end else []
-    expected = golds.get(dialogue.problem_id, "not known")
+    expected = results.expected(dialogue.problem_id)
     return Talk(title, passages, f"{dialogue.id}, expected answer: {expected}. {note}", source, folded)

@@ -14,11 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from dpr_mini.files.aside import Table
 from dpr_mini.files.rows import read_rows
 from dpr_mini.scoring.scores import Card
 from dpr_mini.scoring.stats import Difference, Measure, compare, official, subset
+from dpr_mini.selection.asked import Asked
 from dpr_mini.store import MANIFEST, read_manifest
-from dpr_mini.types import ALL, Drop, Graded, Kept, from_row
+from dpr_mini.types import ALL, Drop, Graded, Kept, Problem, from_row
 
 Word = Literal["improved", "got worse", "no change shown", "too few problems"]
 
@@ -178,6 +180,16 @@ class Results:
         return change and change.difference
 
     @cached_property
+    def problems(self) -> Asked:
+        """By id, on disk; none without their stage."""
+        rows = self.rows("problems") if "problems" in self.at else ()
+        return Asked(from_row(Problem, row) for row in rows)
+
+    def expected(self, problem: str) -> str:
+        """The answer to a problem of this id, for the page."""
+        return self.problems[problem].answer if problem in self.problems else "not known"
+
+    @cached_property
     def drops(self) -> dict[str, Counter[str]]:
         """Filter's role -> drops by rule."""
         return {role: Counter(drop.rule for drop in self.dropped(role)) for role in FILTERS if role in self.at}
@@ -187,19 +199,25 @@ class Results:
         """By pass rate in the probe, hardest first; empty without phase 2."""
         if not {"sample-2", "filter-2"} <= self.at.keys():
             return []
-        budgets = list(self.rows("sample-2", "budgets.jsonl"))
-        kept_counts = Counter(case.problem_id for case in self.kept("filter-2"))
-        return [
-            Bin(
-                label,
-                len(inside),
-                *(sum(b[name] for b in inside) for name in ("tried", "correct", "wanted", "drawn", "right")),
-                kept=sum(kept_counts[b["problem_id"]] for b in inside),
-                never=sum(b["right"] == 0 for b in inside),
-            )
-            for label in self.metrics("sample-2")["bins"]
-            if (inside := [b for b in budgets if inside_bin(label, b["rate"])])
-        ]
+        sums = {label: Counter[str]() for label in self.metrics("sample-2")["bins"]}
+        for b in self.rows("sample-2", "budgets.jsonl"):
+            if label := self.bin_of.get(b["problem_id"]):
+                sums[label].update({name: b[name] for name in ("tried", "correct", "wanted", "drawn", "right")})
+                sums[label].update(problems=1, never=int(b["right"] == 0))
+        for row in self.rows("filter-2"):
+            if label := self.bin_of.get(row["problem_id"]):
+                sums[label]["kept"] += 1
+        order = ("problems", "tried", "correct", "wanted", "drawn", "right", "kept", "never")
+        return [Bin(label, *(of[name] for name in order)) for label, of in sums.items() if of["problems"]]
+
+    @cached_property
+    def bin_of(self) -> Table:
+        """Problem's id -> the bin of its pass rate in the probe; of phase 2."""
+        labels, found = list(self.metrics("sample-2")["bins"]), Table()
+        for b in self.rows("sample-2", "budgets.jsonl"):
+            if label := next((label for label in labels if inside_bin(label, b["rate"])), None):
+                found[b["problem_id"]] = label
+        return found
 
 
 def _difference(before: Model, after: Model, benchmark: str, measure: str) -> Difference | None:

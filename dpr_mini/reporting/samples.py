@@ -6,13 +6,15 @@ there are in all and in which file the others stand.
 
 from __future__ import annotations
 
+import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from dpr_mini.files.rows import StoreError
 from dpr_mini.reporting.document import Sample, Samples
-from dpr_mini.reporting.results import ANSWERS, Results, inside_bin
+from dpr_mini.reporting.results import ANSWERS, Results
 from dpr_mini.selection.judging import PREFIX
 from dpr_mini.types import Dialogue, Graded, Verdict, digest, from_row
 
@@ -29,11 +31,10 @@ def groups(results: Results) -> dict[Key, Samples]:
     model), (behaviour, model), ("dropped", filter's role, rule), ("kept", bin), ("probed", bin).
     Raises StoreError where a row names a dialogue that is not there.
     """
-    golds = {r["id"]: r["answer"] for r in results.rows("problems")} if "problems" in results.at else {}
-    return {**_answers(results, golds), **_dropped(results, golds), **_by_difficulty(results, golds)}
+    return {**_answers(results), **_dropped(results), **_by_difficulty(results)}
 
 
-def _answers(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
+def _answers(results: Results) -> dict[Key, Samples]:
     groups: dict[Key, Samples] = {}
     for model, role in zip(results.models, results.evaluations, strict=True):
         sampled = model.answers()
@@ -49,56 +50,73 @@ def _answers(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
             answers = [a for a in sampled if a.behaviours and a.behaviours[name]]
             titled[name, model.label] = f"{model.label}: answers that show {name}", answers
         chosen = {key: {a.id: a for a in answers} for key, (_, answers) in titled.items()}
-        chosen = {key: {i: by[i] for i in by_hash(by)[:SHOWN]} for key, by in chosen.items()}
+        chosen = {key: {i: by[i] for i in by_hash(by, SHOWN)} for key, by in chosen.items()}
         talks = read(results, [role + ANSWERS], {i for by in chosen.values() for i in by})
         for key, (title, answers) in titled.items():
             right = sum(a.right for a in answers)
             source = f"{results.source(role, 'graded.jsonl')}, {results.source(role + ANSWERS, 'rows.jsonl')}"
-            shown = [_talk(talks[i], golds, answer.verdict) for i, answer in chosen[key].items()]
+            shown = [_talk(talks[i], results, answer.verdict) for i, answer in chosen[key].items()]
             groups |= _group(key, title, shown, len(answers), f"{right} of these right", source)
     return groups
 
 
-def _dropped(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
+class Chosen:
+    """A few of many ids, by a hash of each, with something to remember of each; `count` is how many there were."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._few: dict[str, Any] = {}
+
+    def add(self, name: str, of: Any = None) -> None:
+        """One more id."""
+        self.count += 1
+        self._few[name] = of
+        if len(self._few) >= 10 * SHOWN:  # now and then, so that each one costs little
+            self._few = self.few
+
+    @property
+    def few(self) -> dict[str, Any]:
+        """The chosen ones in the order of the hash, and what was to be remembered."""
+        return {name: self._few[name] for name in by_hash(self._few, SHOWN)}
+
+
+def _dropped(results: Results) -> dict[Key, Samples]:
     groups: dict[Key, Samples] = {}
     for role, stages in (("filter-1", ["dialogue-1"]), ("filter-2", ["probe-2", "sample-2"])):
         if role not in results.at or not set(stages) <= results.at.keys():
             continue
-        evidence: dict[str, dict[str, str]] = defaultdict(dict)  # rule -> dialogue id -> what the rule saw
+        chosen: dict[str, Chosen] = defaultdict(Chosen)  # by rule, with what the rule saw
         for drop in results.dropped(role):
-            evidence[drop.rule][drop.dialogue_id] = drop.evidence
-        chosen = {rule: by_hash(by)[:SHOWN] for rule, by in evidence.items()}
-        talks = read(results, stages, {i for ids in chosen.values() for i in ids})
-        for rule, by in evidence.items():
-            shown = [_talk(talks[i], golds, end=f"{rule}: {by[i]}") for i in chosen[rule]]
+            chosen[drop.rule].add(drop.dialogue_id, drop.evidence)
+        talks = read(results, stages, {i for of in chosen.values() for i in of.few})
+        for rule, of in chosen.items():
+            shown = [_talk(talks[i], results, end=f"{rule}: {evidence}") for i, evidence in of.few.items()]
             title, source = f"Dropped in phase {role[-1]} by {rule}", results.source(role, "drops.jsonl")
-            groups |= _group(("dropped", role, rule), title, shown, len(by), "", source)
+            groups |= _group(("dropped", role, rule), title, shown, of.count, "", source)
     return groups
 
 
-def _by_difficulty(results: Results, golds: Mapping[str, str]) -> dict[Key, Samples]:
+def _by_difficulty(results: Results) -> dict[Key, Samples]:
     groups: dict[Key, Samples] = {}
     if not results.bins or "probe-2" not in results.at:
         return groups
-    rates = {b["problem_id"]: b["rate"] for b in results.rows("sample-2", "budgets.jsonl")}
-    kept_problems = {case.id: case.problem_id for case in results.kept("filter-2")}
-    probed_problems = {row["id"]: row["problem_id"] for row in results.rows("probe-2")}
-    for word, problems, title in (("kept", kept_problems, "kept"), ("probed", probed_problems, "drawn by the probe")):
+    for word, role, title in (("kept", "filter-2", "kept"), ("probed", "probe-2", "drawn by the probe")):
+        chosen = {b.label: Chosen() for b in results.bins}
+        for row in results.rows(role):
+            if label := results.bin_of.get(row["problem_id"]):
+                chosen[label].add(row["id"])
         stages = ["probe-2", "sample-2"] if word == "kept" else ["probe-2"]
-        inside = {b.label: [i for i, p in problems.items() if inside_bin(b.label, rates[p])] for b in results.bins}
-        chosen = {label: by_hash(ids)[:SHOWN] for label, ids in inside.items()}
-        talks = read(results, stages, {i for ids in chosen.values() for i in ids})
-        for label, ids in inside.items():
-            shown = [_talk(talks[i], golds) for i in chosen[label]]
-            source = results.source("filter-2" if word == "kept" else "probe-2", "rows.jsonl")
+        talks = read(results, stages, {i for of in chosen.values() for i in of.few})
+        for label, of in chosen.items():
+            shown = [_talk(talks[i], results) for i in of.few]
             what = f"Answers to problems of pass rate {label}, {title}"
-            groups |= _group((word, label), what, shown, len(ids), "", source)
+            groups |= _group((word, label), what, shown, of.count, "", results.source(role, "rows.jsonl"))
     return groups
 
 
-def by_hash(ids: Iterable[str]) -> list[str]:
-    """Dialogue ids in the order of a hash of each: the first of them are a sample that nobody picked."""
-    return sorted(ids, key=lambda i: digest("shown", i))
+def by_hash(ids: Iterable[str], most: int) -> list[str]:
+    """The first `most` dialogue ids in the order of a hash of each: a sample that nobody picked."""
+    return heapq.nsmallest(most, ids, key=lambda i: digest("shown", i))
 
 
 def read(results: Results, roles: Iterable[str], ids: set[str]) -> dict[str, Dialogue]:
@@ -116,7 +134,7 @@ def read(results: Results, roles: Iterable[str], ids: set[str]) -> dict[str, Dia
     return talks
 
 
-def _talk(dialogue: Dialogue, golds: Mapping[str, str], verdict: Verdict | None = None, end: str = "") -> Sample:
+def _talk(dialogue: Dialogue, results: Results, verdict: Verdict | None = None, end: str = "") -> Sample:
     passages = []
     for turn in dialogue.turns:
         passages.append(("asked", f"asked ({turn.instruction})", _cut(turn.prompt)))
@@ -125,7 +143,7 @@ def _talk(dialogue: Dialogue, golds: Mapping[str, str], verdict: Verdict | None 
         text = f"{verdict.extracted or 'no answer'} ({verdict.how})"
         passages.append(("correct" if verdict.ok else "evidence", f"graded {verdict.status}", text))
     passages += [("evidence", "dropped because", end)] if end else []
-    return Sample(f"{dialogue.id}, expected answer: {golds.get(dialogue.problem_id, 'not known')}", passages)
+    return Sample(f"{dialogue.id}, expected answer: {results.expected(dialogue.problem_id)}", passages)
 
 
 def _cut(text: str) -> str:

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 
 from dpr_mini.grading.algebra import Unreadable
@@ -28,6 +29,7 @@ LONGEST = 200_000
 """Characters of a text that are read."""
 _MOST = 500  # equations of a text that are read
 _WIDEST = 120  # characters of a side; a longer one is no sum that anybody wrote
+REMEMBERED = 20_000  # numbers and sides of equations whose values are remembered: responses share most of them
 _REACH = 80  # characters behind "Check:" in which a line begins
 
 _CLEAN = (
@@ -103,16 +105,17 @@ def count(text: str, answer: str = "", problem: str = "") -> dict[str, int]:
     text = text[:LONGEST]
     for pattern, by in _CLEAN:
         text = pattern.sub(by, text)
-    equations = list(_equations(text))
+    found = dict.fromkeys(FIELDS, 0)
+    if not (equations := list(_equations(text))):
+        return found
     value = _value(answer.replace(",", "").strip("$ "))
     solved = _solved(text, equations, value)
-    given = {Fraction(n) for n in _NUMBER.findall(problem.replace(",", ""))}
+    given = _numbers(problem.replace(",", ""))
     announced = _announced(text, equations)
     first: dict[Fraction, int] = {}  # where each number first stands; those of the problem stand before
     for match in _NUMBER.finditer(text):
-        first.setdefault(Fraction(match[0]), match.start())
+        first.setdefault(_fraction(match[0]), match.start())
     first |= dict.fromkeys(given, -1)
-    found = dict.fromkeys(FIELDS, 0)
     seen: set[frozenset[str]] = set()
     results: set[Fraction] = set()
     for line, cued in zip(equations, announced, strict=True):
@@ -140,7 +143,7 @@ def _solved(text: str, equations: list[_Equation], answer: Fraction | None) -> i
     places = [e.at for e in equations if answer in e.results]
     places += [m.start() for m in _GIVEN.finditer(text) if _value(m[1]) == answer]
     if not places:
-        places = [m.start() for m in _NUMBER.finditer(text) if Fraction(m[0]) == abs(answer)]
+        places = [m.start() for m in _NUMBER.finditer(text) if _fraction(m[0]) == abs(answer)]
     return min(places, default=None)
 
 
@@ -191,10 +194,19 @@ def _pairs(part: str, at: int, before: str, after: str) -> Iterator[_Equation]:
             continue  # two bare numbers
         a, b = _value(left), _value(right)
         if a is not None and b is not None:
-            numbers = tuple(frozenset(map(Fraction, _NUMBER.findall(s))) for s in (left, right))
+            numbers = (_numbers(left), _numbers(right))
             yield _Equation(at, (left.replace(" ", ""), right.replace(" ", "")), (a, b), numbers)
 
 
+_fraction = lru_cache(maxsize=REMEMBERED)(Fraction)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _numbers(text: str) -> frozenset[Fraction]:
+    return frozenset(map(_fraction, _NUMBER.findall(text)))
+
+
+@lru_cache(maxsize=REMEMBERED)
 def _value(text: str) -> Fraction | None:
     if not text or len(text) > _WIDEST:
         return None

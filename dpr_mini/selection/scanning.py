@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from operator import itemgetter
 
 LETTERS = 4  # characters that decide which cues are tried at a place
-FEW, LONGEST = 8, 8  # texts, and characters of each, that are looked for before an expression is tried
+FEW, LENGTHS = 8, (8, 5, 3, 2)  # texts, and characters of each, that are looked for before an expression is tried
 KNOWN = 10_000  # beginnings of words that are remembered
 _MARKS = re.compile(r"\\.|[][()|]")
 _WIDTHLESS = (r"\b", r"\B", "^", "$")
@@ -48,7 +49,7 @@ def needed(way: str) -> list[str]:
     """Every match of an expression without `|` holds one of these texts, FEW at most; [""] where no few say much."""
     best = [""]
     while way:
-        for most in range(LONGEST, 1, -1):
+        for most in LENGTHS:
             found = beginnings(way, most)
             few = [text for text in found if not any(other in text for other in found - {text})]
             if len(few) <= FEW and min(map(len, few)) > min(map(len, best)):
@@ -136,18 +137,24 @@ class Cues:
     """
 
     def __init__(self, words: Iterable[str], lead: str, flags: int = 0) -> None:
-        every = [way for word in words for way in ways(word)]
+        self._words, self._lead, self._flags = tuple(words), lead, flags
+
+    @cached_property
+    def _parts(self) -> tuple[re.Pattern[str] | None, _Bound, list[_Rare]]:
+        """Made when they are first needed: that takes a tenth of a second for hundreds."""
+        lead, flags = self._lead, self._flags
+        every = [way for word in self._words for way in ways(word)]
         leading = [way.removeprefix(lead) for way in every if way.startswith(lead)]
         bound = [way.removeprefix(r"\b") for way in every if way.startswith(r"\b")]
         rest = [way for way in every if not way.startswith((lead, r"\b"))]
-        self._leading = re.compile(f"{lead}(?:{'|'.join(leading)})", flags) if leading else None
-        self._bound = _Bound(bound, flags)
-        self._rest = [_Rare(way, flags) for way in rest]
+        first = re.compile(f"{lead}(?:{'|'.join(leading)})", flags) if leading else None
+        return first, _Bound(bound, flags), [_Rare(way, flags) for way in rest]
 
     def spans(self, places: Places) -> Iterator[tuple[int, int]]:
         """(start, end) of every match, in order; they do not overlap."""
-        leading = [(start, self._leading) for start in places.leads] if self._leading else []
-        parts: list[_At | _Rare] = [_At(leading), _At(self._bound.tried(places)), *self._rest]
+        first, bound, rest = self._parts
+        leading = [(start, first) for start in places.leads] if first else []
+        parts: list[_At | _Rare] = [_At(leading), _At(bound.tried(places)), *rest]
         found = [(part, match) for part in parts if (match := part.search(places.text, 0))]
         while found:
             first = min(found, key=lambda x: x[1].start())[1]  # of several the first in order

@@ -29,7 +29,7 @@ def test_a_rare_kind_stands_last_folded_and_called_rare(made: Made) -> None:
 
 def test_which_one_is_shown_is_decided_by_a_hash(made: Made) -> None:
     rows = [kept(f"p{i}#0", "confirmed", ("a", "b")) for i in range(30)]
-    first = by_hash(row["id"] for row in rows)[0]
+    first = by_hash((row["id"] for row in rows), 1)[0]
     for order in (rows, rows[::-1]):
         write_rows(made[0]["filter-1"] / "rows.jsonl", order)
         shown = dialogues.kept(Results(made[0])).blocks[0]

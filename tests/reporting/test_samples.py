@@ -54,3 +54,13 @@ def test_a_dialogue_that_is_gone_is_named(made: tuple[dict[str, Path], dict[str,
 
 def test_long_texts_are_cut_and_say_so() -> None:
     assert samples._cut("x" * 5001).endswith("x ... (1 more characters)")
+
+
+def test_the_chosen_ones_are_the_first_by_hash_of_all_however_many_there_were() -> None:
+    chosen = samples.Chosen()
+    names = [f"p{i // 4}#{i % 4}" for i in range(1000)]
+    for i, name in enumerate(names):
+        chosen.add(name, i)
+    first = samples.by_hash(names, samples.SHOWN)
+    assert chosen.count == 1000 and chosen.few == {name: names.index(name) for name in first}
+    assert first == sorted(names, key=lambda name: samples.digest("shown", name))[: samples.SHOWN]

@@ -116,7 +116,7 @@ def test_few_problems_have_no_interval(publish, checkout, tmp_path):
 def test_the_dialogue_is_drawn_by_hash_and_stands_beside_the_counts(publish, checkout, tmp_path):
     publish.publish(make_run(tmp_path / "run"), checkout)
     block = between(checkout / "docs" / "results.md", "dialogue")
-    chosen = by_hash(case.id for case in CASES)[0]
+    chosen = by_hash((case.id for case in CASES), 1)[0]
     assert f"One of phase 1's 9 kept dialogues, drawn by a hash of its id, unedited ({chosen}, " in block
     assert "Of all 9: 8 confirmed (right, then right again); 1 corrected (wrong, then right)." in block
     assert "> **solve:** What is 6 \\* 3?<br>\n" in block and "> **model:** \\<b\\>18\\</b\\>\n" in block
