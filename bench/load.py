@@ -104,6 +104,59 @@ def made(folder: Path, name: str, count: int) -> Path:
     return path
 
 
+def held_out(count: int) -> Iterator[dict[str, Any]]:
+    """The same problems, and as many that are held out."""
+    for row in problems(count):
+        yield row
+        yield {**row, "id": f"h{row['id']}", "split": "bench"}
+
+
+def asked(count: int) -> Iterator[dict[str, Any]]:
+    """Answers to the held-out problems: greedy ones and three samples of each."""
+    for row in dialogues(count):
+        sample = -1 if row["sample"] == 3 else row["sample"]
+        name = f"h{row['problem_id']}"
+        yield {**row, "id": f"{name}#{sample}", "problem_id": name, "sample": sample, "turns": row["turns"][:1]}
+
+
+def a_run(folder: Path, count: int) -> dict[str, Path]:
+    """Stages by name of a run that drew and filtered `count` dialogues and was asked for as many answers."""
+    from dpr_mini.stages import evaluate, filter
+
+    root = folder / f"run-{count}"
+    at = {
+        name: root / f"{name}-00000000" for name in ("problems", "eval-0-answers", "eval-0", "dialogue-1", "filter-1")
+    }
+    if (root / "at.json").exists():
+        return at
+    for path in at.values():
+        path.mkdir(parents=True, exist_ok=True)
+    for name, rows in (("problems", held_out), ("eval-0-answers", asked), ("dialogue-1", dialogues)):
+        write_rows(at[name] / "rows.jsonl", rows(count))
+    turn = {"answers": count, "prompt_tokens": 1, "cached_tokens": 0, "tokens": 60 * count, "truncated": 0}
+    drawn = {"dialogues": count, "tokens": 60 * count, "turns": [turn | {"cached_share": 0.0}], "engine": "made"}
+    made_of = {"train": count // 4, "bench": count // 4}
+    grading = evaluate.CardsSettings(recipe.GraderConfig(), {})
+    metrics = {
+        "problems": {"splits": made_of, "sources": {"train/s": count // 4}, "dropped": {}},
+        "eval-0-answers": drawn,
+        "dialogue-1": drawn,
+        "eval-0": _stage(evaluate.cards, at["eval-0"], grading, problems=at["problems"], answers=at["eval-0-answers"]),
+        "filter-1": _stage(
+            filter.run,
+            at["filter-1"],
+            filter.FilterSettings(recipe.FilterConfig(rules=RULES), {}),
+            problems=at["problems"],
+            dialogues=at["dialogue-1"],
+        ),
+    }
+    for name, told in metrics.items():
+        manifest = {"stage": name, "key": "00000000", "config": {}, "inputs": {}, "metrics": told, "seconds": 1.0}
+        write_json(at[name] / "stage.json", manifest | {"finished": "2026-01-01T00:00:00Z", "versions": {}, **facts()})
+    write_json(root / "at.json", {name: str(path) for name, path in at.items()})
+    return at
+
+
 # ---------------------------------------------------------------- what is measured
 
 
@@ -119,8 +172,8 @@ class Machine:
         return Template.load(model)
 
 
-def _stage(run: Callable[[Work], Any], folder: Path, settings: Any, **inputs: Path) -> None:
-    run(Work("load", folder, settings, inputs, Machine()))
+def _stage(run: Callable[[Work], Any], folder: Path, settings: Any, **inputs: Path) -> Any:
+    return run(Work("load", folder, settings, inputs, Machine()))
 
 
 def _problems(folder: Path, out: Path, count: int, near: float | None = None) -> None:
@@ -173,6 +226,13 @@ def _add(folder: Path, out: Path, count: int) -> None:
                 rows.add({"id": f"p{i // 4}#{i % 4}", "text": "x" * 300})
 
 
+def _report(folder: Path, out: Path, count: int) -> None:
+    from dpr_mini.stages.report import write
+
+    told = {"name": "load", "problems": {"train": [{"file": "sources.jsonl"}]}}
+    write(out, a_run(folder, count), recipe.parse(told, "load").model_dump(mode="json"))
+
+
 # name -> (what runs, the rows it needs)
 MEASURED: Mapping[str, tuple[Callable[[Path, Path, int], None], tuple[str, ...]]] = {
     "problems": (_problems, ("sources",)),
@@ -185,6 +245,7 @@ MEASURED: Mapping[str, tuple[Callable[[Path, Path, int], None], tuple[str, ...]]
     "read_rows": (_read, ("dialogues",)),
     "write_rows": (_write, ("dialogues",)),
     "Rows.add": (_add, ()),
+    "report": (_report, ()),
 }
 
 
@@ -240,25 +301,27 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/load"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    sizes = [int(n) for n in asked.sizes.split(",")]
-    if asked.one:
-        print(json.dumps(_measure(asked.one, asked.folder.resolve(), sizes[0])))
+    given = parser.parse_args()
+    sizes = [int(n) for n in given.sizes.split(",")]
+    if given.one:
+        print(json.dumps(_measure(given.one, given.folder.resolve(), sizes[0])))
         return
-    told = read_json(asked.out) if asked.out.exists() else {}
+    told = read_json(given.out) if given.out.exists() else {}
     measured: dict[str, list[dict[str, float]]] = told.get("measured", {})
     for count in sizes:
-        for what in asked.what.split(";") if asked.what else MEASURED:
+        for what in given.what.split(";") if given.what else MEASURED:
             for name in MEASURED[what][1]:
-                made(asked.folder, name, count)
-            one = _fresh(what, asked.folder, count)
+                made(given.folder, name, count)
+            if what == "report":
+                a_run(given.folder, count)
+            one = _fresh(what, given.folder, count)
             print(f"{what:26} {count:>9,} rows {one['cpu_s']:9.1f} s {one['peak_mib']:8.0f} MiB", flush=True)
             of = [x for x in measured.get(what, []) if x["rows"] != count] + [one]
             measured[what] = sorted(of, key=lambda x: x["rows"])
             ordered = {what: measured[what] for what in MEASURED if what in measured}
             about = "processor seconds and peak memory (resident set) of one process a measurement"
-            write_json(asked.out, {"what": about, "limit_gib": GIB, "measured": ordered, **facts()})
-            write_text(asked.out.with_suffix(".md"), table(ordered))
+            write_json(given.out, {"what": about, "limit_gib": GIB, "measured": ordered, **facts()})
+            write_text(given.out.with_suffix(".md"), table(ordered))
 
 
 if __name__ == "__main__":
