@@ -11,7 +11,6 @@ A field that is null is as if absent; golds are read as everywhere (golds.py).
 from __future__ import annotations
 
 import json
-import pickle
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -135,7 +134,9 @@ class _Aside:
             self.name_problems &= row.names_problem
             self.count_tokens &= row.counts_tokens
             self.problems.add(row.problem)
-            self._rows.add(place_in_order(row.dialogue.id), pickle.dumps((number, dumps({"id": row.id}), row.dialogue)))
+            self._rows.add(
+                place_in_order(row.dialogue.id), dumps({"number": number, "id": row.id, **_short(row.dialogue)})
+            )
         if not len(self._rows):
             raise UserError(f"{path}: no rows")
 
@@ -150,9 +151,20 @@ class _Aside:
 
     def __iter__(self) -> Iterator[Dialogue]:
         for text in self._rows:
-            number, told, dialogue = pickle.loads(text)
-            self.handed_out.append((number, json.loads(told)["id"]))
-            yield dialogue
+            told = json.loads(text)
+            self.handed_out.append((told["number"], told["id"]))
+            yield _long(told)
+
+
+def _short(dialogue: Dialogue) -> dict[str, Any]:
+    """A dialogue that was read here, as JSON: of its token ids only their number is known."""
+    turns = [(t.instruction, t.prompt, len(t.ids), t.text, t.finish) for t in dialogue.turns]
+    return {"dialogue": dialogue.id, "problem": dialogue.problem_id, "turns": turns}
+
+
+def _long(told: Mapping[str, Any]) -> Dialogue:
+    turns = tuple(Turn(name, sent, range(size), text, end) for name, sent, size, text, end in told["turns"])
+    return Dialogue(told["dialogue"], told["problem"], 0, turns, "file", 0)
 
 
 def read(path: Path, own: recipes.DialogueConfig) -> Iterator[Row]:

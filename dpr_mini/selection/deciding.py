@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import pickle
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 from dpr_mini.files.aside import Sorted, Table
-from dpr_mini.selection.case import Case, Rule
+from dpr_mini.files.rows import dumps
+from dpr_mini.selection.case import Case, Rule, kind_of
 from dpr_mini.selection.judging import place_in_order, prefix
 from dpr_mini.selection.rules import Memory, objections, remember
+from dpr_mini.types import Dialogue, Problem, Verdict, from_row, to_row
 
 Objection = tuple[str, str]  # a rule's name and what it saw
 
@@ -38,10 +40,10 @@ def decided(
     memories = {name for name, rule in rules if isinstance(rule, Memory)}
     kept, per = 0, Table()
     with Sorted(folder) as firsts:
-        for case in chain(cases, map(pickle.loads, firsts)):
+        for case in chain(cases, map(_first, firsts)):
             objection = next(objections(case, rules), None)
             if prefixes and objection is not None and objection[0] not in memories and (first := prefix(case)):
-                firsts.add(place_in_order(first.dialogue.id), pickle.dumps(first))
+                firsts.add(place_in_order(first.dialogue.id), _aside(case))
             if objection is None and quotas is not None:
                 quota = quotas.get(case.problem.id, 0)
                 if per.get(case.problem.id, 0) >= quota:
@@ -54,3 +56,31 @@ def decided(
                 if quotas is not None:
                     per.count(case.problem.id)
             yield case, objection
+
+
+def _aside(case: Case) -> str:
+    """What `prefix` makes of a case needs, as JSON."""
+    told = {"dialogue": to_row(case.dialogue), "problem": to_row(case.problem), "bridges": dict(case.bridges)}
+    told |= {"verdict": to_row(case.verdicts[0]), "attempt": case.attempt and to_row(case.attempt)}
+    return dumps(told | {"masked": case.masked})
+
+
+def _first(text: bytes) -> Case:
+    """The right first turn of a case that was laid aside, as a case."""
+    told = json.loads(text)
+    dialogue, verdict = from_row(Dialogue, told["dialogue"]), from_row(Verdict, told["verdict"])
+    whole = Case(
+        dialogue=dialogue,
+        problem=from_row(Problem, told["problem"]),
+        text=dialogue.turns[0].text,
+        verdicts=(verdict,),
+        joined=verdict,
+        behaviours={},
+        kind=kind_of([verdict]),
+        attempt=told["attempt"] and from_row(Verdict, told["attempt"]),
+        masked=told["masked"],
+        bridges=told["bridges"],
+    )
+    first = prefix(whole)
+    assert first is not None  # it was one when it was laid aside
+    return first

@@ -6,7 +6,6 @@ In memory is what the arithmetic needs, a few bytes for each sample: how long it
 from __future__ import annotations
 
 import heapq
-import pickle
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -57,11 +56,15 @@ class Samples:
             raise ValueError(f"sample {sample.id}: {length} tokens, {trained} of them to train on")
         self.lengths.append(length)
         self.targets.append(trained)
-        self._places.append(self._texts.add(pickle.dumps((sample.id, sample.ids, bytes(sample.trained)))))
+        told = f"{length} {sample.id}\n".encode() + array("I", sample.ids).tobytes() + bytes(sample.trained)
+        self._places.append(self._texts.add(told))
 
     def __getitem__(self, number: int) -> Sample:
-        name, ids, trained = pickle.loads(self._texts.at(self._places[number]))
-        return Sample(name, ids, tuple(map(bool, trained)))
+        head, _, told = self._texts.at(self._places[number]).partition(b"\n")
+        length, _, name = head.decode().partition(" ")
+        ids = array("I")
+        ids.frombytes(told[: -int(length)])
+        return Sample(name, tuple(ids), tuple(map(bool, told[-int(length) :])))
 
     def lengths_of(self, numbers: Sequence[int]) -> np.ndarray:
         """Tokens of the samples of these numbers."""
