@@ -155,6 +155,21 @@ def imported_at_start(module: str, names: tuple[str, ...]) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
+RUNS_CODE = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_nothing_that_is_read_can_run(path):
+    """No reader that runs code, not even of files of our own; no evaluation of text; no shell."""
+    tree = ast.parse(path.read_text())
+    names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    names |= {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module}
+    assert not {name.partition(".")[0] for name in names} & RUNS_CODE
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    assert not {n.func.id for n in calls if isinstance(n.func, ast.Name)} & {"eval", "exec"}
+    assert not [k for n in calls for k in n.keywords if k.arg == "shell"]
+
+
 def test_data_half_does_not_load_torch():
     assert len(DATA_HALF) > 60
     assert imported_at_start(", ".join(DATA_HALF), NO_TORCH) == "[]"

@@ -6,6 +6,7 @@ In memory is what the arithmetic needs, a few bytes for each sample: how long it
 from __future__ import annotations
 
 import heapq
+import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ class Samples:
             raise ValueError(f"sample {sample.id}: {length} tokens, {trained} of them to train on")
         self.lengths.append(length)
         self.targets.append(trained)
-        told = f"{length} {sample.id}\n".encode() + array("I", sample.ids).tobytes() + bytes(sample.trained)
+        told = f"{length} {json.dumps(sample.id)}\n".encode() + array("I", sample.ids).tobytes() + bytes(sample.trained)
         self._places.append(self._texts.add(told))
 
     def __getitem__(self, number: int) -> Sample:
@@ -64,7 +65,7 @@ class Samples:
         length, _, name = head.decode().partition(" ")
         ids = array("I")
         ids.frombytes(told[: -int(length)])
-        return Sample(name, tuple(ids), tuple(map(bool, told[-int(length) :])))
+        return Sample(json.loads(name), tuple(ids), tuple(map(bool, told[-int(length) :])))
 
     def lengths_of(self, numbers: Sequence[int]) -> np.ndarray:
         """Tokens of the samples of these numbers."""
