@@ -69,6 +69,8 @@ class Samples:
 
     def lengths_of(self, numbers: Sequence[int]) -> np.ndarray:
         """Tokens of the samples of these numbers."""
+        if isinstance(numbers, range) and numbers == range(len(self)):
+            return np.frombuffer(self.lengths, dtype=np.uint32)
         return np.frombuffer(self.lengths, dtype=np.uint32)[np.asarray(numbers, dtype=np.int64)]
 
     def __iter__(self) -> Iterator[Sample]:
@@ -126,12 +128,14 @@ def fit(lengths: Sequence[int], tokens_per_row: int) -> Iterator[Sequence[int]]:
         if left >= shortest:  # nothing fits into less
             heapq.heappush(free.setdefault(left, []), row)
             there |= 1 << left
-    together = order[np.argsort(row_of, kind="stable")]
-    ends = np.cumsum(np.bincount(row_of))
+    del sizes, free  # from here on it is these that grow with the samples: order, row_of, and what sorts them
+    counts = np.bincount(row_of).astype(np.uint32)
+    together = np.argsort(row_of, kind="stable").astype(np.uint32)
+    del row_of
     begin = 0
-    for end in ends:
-        yield together[begin:end].tolist()
-        begin = end
+    for count in memoryview(counts):
+        yield order[together[begin : begin + count]].tolist()
+        begin += count
 
 
 def lay(samples: Sequence[Sample]) -> Pack:
