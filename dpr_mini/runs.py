@@ -66,8 +66,10 @@ def lock(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise RunError(f"{path} is a link; remove it") from None
+        if error.errno in (errno.EISDIR, errno.ENXIO):
+            raise RunError(f"{path} is no file; remove it") from None
         if os.access(root, os.W_OK):
-            raise RunError(f"{path} cannot be opened: {error.strerror}; remove it, or give another --runs") from None
+            raise  # one line, like all that the system refuses
     try:
         if file >= 0:
             if not stat.S_ISREG(os.fstat(file).st_mode):

@@ -105,12 +105,12 @@ def test_all_samples_dropped_keeps_the_dialogues(recipe, tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_keeps_what_was_done(recipe, tmp_path):
-    """On a real file system of 80 KiB, in a name space of its own."""
+    """On a real file system of 144 KiB, in a name space of its own."""
     disk, held = tmp_path / "disk", tmp_path / "bench.jsonl"
     disk.mkdir()
     held.write_text("".join(json.dumps({"problem": f"{i} + 1?", "answer": "2"}) + "\n" for i in range(300)))
     command = (
-        f"mount -t tmpfs -o size=80k none {disk} && {{ {sys.executable} -m dpr_mini.cli run {recipe} --runs {disk}"
+        f"mount -t tmpfs -o size=144k none {disk} && {{ {sys.executable} -m dpr_mini.cli run {recipe} --runs {disk}"
     )
     command += f"; code=$?; cp -r {disk}/tiny {tmp_path}/saved; exit $code; }}"
     done = subprocess.run(

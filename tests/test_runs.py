@@ -168,7 +168,7 @@ def test_a_folder_that_cannot_be_written_to_needs_no_lock(tmp_path, monkeypatch)
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(runs.os, "open", read_only)
-    with pytest.raises(RunError, match="cannot be opened: Read-only file system"), lock(tmp_path):
+    with pytest.raises(OSError, match="Read-only file system"), lock(tmp_path):
         pytest.fail("it was entered")
     monkeypatch.setattr(runs.os, "access", lambda *_: False)
     with lock(tmp_path):
