@@ -7,6 +7,7 @@ SQLite keeps what is temporary (TMPDIR), texts in the folder that is named.
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -57,7 +58,8 @@ class _Database:
 
 def _refused(error: sqlite3.Error) -> OSError:
     full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
-    return OSError(errno.ENOSPC if full else errno.EIO, f"{error} (set TMPDIR to another disk)", tempfile.gettempdir())
+    where = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR") or "/var/tmp"  # as SQLite looks for it
+    return OSError(errno.ENOSPC if full else errno.EIO, f"{error} (set TMPDIR to another disk)", where)
 
 
 def _bytes(key: Key) -> bytes:
