@@ -120,7 +120,7 @@ def read(path: Path, samples: int) -> Start:
         return probed(rows, samples)
     try:
         rates = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: {error}") from None
     fits = isinstance(rates, list) and all(type(r) in (int, float) and 0 <= r <= 1 for r in rates)
     if not fits or not rates:

@@ -76,6 +76,9 @@ def test_versions_are_asked_of_that_interpreter(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "says"),
     [
+        (["true"], r"is no Python interpreter: it said ''"),
+        (["echo [1]"], r"is no Python interpreter: it said '\[1\]"),
+        (["printf '\\377'"], r"does not run: .*utf-8"),
         (['echo \'{"torch": "2.9.1"}\''], rf"has no sglang; run: .*python -m pip install sglang=={launch.RELEASE}"),
         (["echo some words >&2", "echo libpython is missing >&2", "exit 127"], "does not run: libpython is missing"),
         (["exit 3"], "does not run: no message"),

@@ -82,11 +82,16 @@ def versions(python: str) -> dict[str, str]:
     )
     try:
         done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=False, timeout=120)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:  # ValueError: what it prints is no text
         raise EngineError(f"engine.python: {python} does not run: {error}") from None
     if done.returncode:
         raise EngineError(f"engine.python: {python} does not run: {(done.stderr.splitlines() or ['no message'])[-1]}")
-    releases = json.loads(done.stdout)
+    try:
+        releases = json.loads(done.stdout)
+    except (ValueError, RecursionError):
+        releases = None
+    if not isinstance(releases, dict):
+        raise EngineError(f"engine.python: {python} is no Python interpreter: it said {done.stdout!r:.60}")
     if "sglang" not in releases:
         raise EngineError(f"engine.python: {python} has no sglang; run: {python} -m pip install sglang=={RELEASE}")
     return dict(releases)
