@@ -10,6 +10,7 @@ from typing import Any
 
 from dpr_mini import store
 from dpr_mini.chat.template import join_text
+from dpr_mini.files import durable
 from dpr_mini.files.rows import read_as, write_rows, write_text
 from dpr_mini.messages import HIDDEN, printable, redacted
 from dpr_mini.models.check import check
@@ -47,6 +48,7 @@ def export(root: Path, out: Path, format: str, stage: str | None = None, push: s
     lineage = Lineage(root, read_latest(root), tuple(stages))
     temporary = out.with_name(f".{out.name}.{os.getpid()}")
     out.parent.mkdir(parents=True, exist_ok=True)
+    durable.sweep_beside(out)
     try:
         with foreign(root):
             if alone:
@@ -54,7 +56,9 @@ def export(root: Path, out: Path, format: str, stage: str | None = None, push: s
             else:
                 temporary.mkdir()
                 _fill(lineage, temporary, format)
+                durable.seal(temporary)
         os.replace(temporary, out)
+        durable.sync(out.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     print(f"{', '.join(stages)} of {root} -> {out}" + (" (the file alone, without a card)" if alone else ""))

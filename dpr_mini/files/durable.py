@@ -7,9 +7,11 @@ holds a folder against such a list.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -119,3 +121,21 @@ def sweep(folder: Path) -> None:
     for path in folder.iterdir():
         if TEMPORARY.fullmatch(path.name) and path.is_file():
             path.unlink()
+
+
+def sweep_beside(path: Path) -> None:
+    """Remove what killed processes left of writing `path`, where others may be at work: only of those that are gone."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        number = left.name.rpartition(".")[2]
+        if TEMPORARY.fullmatch(left.name) and not _runs(int(number)):
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

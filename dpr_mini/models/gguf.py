@@ -106,6 +106,7 @@ def write_gguf(model_dir: Path, out: Path) -> Path:
     temp = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+        durable.sweep_beside(out)
         writer = GGUFWriter(temp, arch)
         writer.add_string(DIGEST_KEY, model_digest(model_dir))  # first, so that 4 KiB are enough to find it
         _add_config(writer, arch, config)

@@ -150,6 +150,7 @@ def _write_book(fresh: Mapping[str, str]) -> None:
     book = cache_dir() / "digests.json"
     try:
         book.parent.mkdir(parents=True, exist_ok=True)
+        durable.sweep_beside(book)
         durable.replace(book, lambda file: json.dump({**_read_book(), **fresh}, file, indent=0))
     except OSError as error:
         why = error.strerror or error

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 
 import power
 import pytest
@@ -113,6 +114,18 @@ def test_a_sweep_takes_what_killed_runs_left_and_nothing_else(tmp_path):
     (tmp_path / ".folder.12").mkdir()
     durable.sweep(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == [".folder.12", ".hidden", ".lock", "a.12", "rows.jsonl"]
+
+
+def test_beside_others_only_what_the_dead_left_is_swept(tmp_path):
+    """A cache is shared: what a process that runs is writing stays."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for name in (f".a.gguf.{dead.pid}", f".a.gguf.{os.getpid()}", f".b.gguf.{dead.pid}", ".a.gguf.x", "a.gguf"):
+        (tmp_path / name).touch()
+    (tmp_path / f".a.gguf.{10**30}").mkdir()
+    durable.sweep_beside(tmp_path / "a.gguf")
+    left = {p.name for p in tmp_path.iterdir()}
+    assert left == {f".a.gguf.{os.getpid()}", f".b.gguf.{dead.pid}", ".a.gguf.x", "a.gguf"}
 
 
 # ---------------------------------------------------------------- damages
