@@ -19,7 +19,7 @@ from dpr_mini.files.rows import read_rows
 from dpr_mini.scoring.scores import Card
 from dpr_mini.scoring.stats import Difference, Measure, compare, official, subset
 from dpr_mini.selection.asked import Asked
-from dpr_mini.store import MANIFEST, read_manifest
+from dpr_mini.store import MANIFEST, verified
 from dpr_mini.types import ALL, Drop, Graded, Kept, Problem, from_row
 
 Word = Literal["improved", "got worse", "no change shown", "too few problems"]
@@ -99,7 +99,7 @@ class Results:
 
     @cached_property
     def manifests(self) -> dict[str, dict[str, Any]]:
-        return {role: read_manifest(folder) for role, folder in self.at.items()}
+        return {role: verified(folder) for role, folder in self.at.items()}
 
     def metrics(self, role: str) -> dict[str, Any]:
         return self.manifests[role]["metrics"]
