@@ -28,6 +28,7 @@ def pipeline():
     def select(folder, at):
         kept = [row for row in read_rows(at["drawn"] / "rows.jsonl") if int(row["id"]) % 2]
         write_rows(folder / "rows.jsonl", kept)
+        (folder / "page.html").write_text("<p>" * 3000)  # nobody but the seal syncs it
         return {"kept": len(kept)}
 
     def build(folder, at):
