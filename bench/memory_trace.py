@@ -100,7 +100,7 @@ def traced(path: Path, overrides: list[str]) -> dict[str, Any]:
 def train(shape: Shape, config: TrainConfig, tokens: int, seed: int, live: fake_gpu.Live, leak: int) -> None:
     """`fit` on the fake device: STEPS steps of the recipe's rows."""
     device = torch.device("cuda", 0)
-    config = config.model_copy(update={"epochs": 1, "save_steps": 1 << 30})
+    config = config.model_copy(update={"epochs": 1, "save_steps": 10**9})
     dtype, _ = build.choose_dtype(config, device)
     live.at("model")
     model = build.make(AutoConfig.for_model(**shape.config()), config, dtype, device)

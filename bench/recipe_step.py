@@ -105,7 +105,7 @@ def options() -> argparse.Namespace:
 def main() -> int:
     chosen = options()
     asked = recipe.load(chosen.recipe, chosen.overrides)
-    config = asked.train.model_copy(update={"epochs": 1, "save_steps": 1 << 30})
+    config = asked.train.model_copy(update={"epochs": 1, "save_steps": 10**9})
     if chosen.rows:
         config = config.model_copy(update={"rows_per_step": chosen.rows})
     name = "smollm2-135m" if asked.model.name == EMBEDDED else asked.model.name

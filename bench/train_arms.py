@@ -47,7 +47,7 @@ def settings(arm: str, mode: str, *, gpu: bool, tokens: int, tile: int, optimise
     number of slices of a tiled MLP. Without a GPU whatever is not bfloat16 weights multiplies in float32.
     """
     keys: dict[str, Any] = {"gradient_checkpointing": True, "max_grad_norm": None, "learning_rate": 1e-4}
-    keys |= {"save_steps": 1 << 30, **MODES[mode]}
+    keys |= {"save_steps": 10**9, **MODES[mode]}
     if arm in THEIRS:
         keys["backend"] = "plain"
     else:
