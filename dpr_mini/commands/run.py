@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from dpr_mini.files import durable
 from dpr_mini.machine import requirements
 from dpr_mini.planning import disk
 from dpr_mini.recipe import Recipe
-from dpr_mini.runs import TEST, RunError, home, lock, open_test, publish, refuse_ways_out, remember
+from dpr_mini.runs import TEST, RunError, home, lock, open_test, publish, remember
 from dpr_mini.store import Stage
 from dpr_mini.training import rehearsal
 from dpr_mini.types import UserError
@@ -118,7 +118,7 @@ def _bring(path: Path, recipe: Recipe, root: Path, until: str | None, at: Path, 
     stages = pipeline.build(recipe, path.parent, test)
     if until is not None and until not in stages:
         raise RunError(f"{recipe.name} has no stage {until!r}; there are: {', '.join(stages)}")
-    with pipeline.Machine.of(recipe, path.parent, root / "logs") as machine, _locked(root, at, stages.values()):
+    with pipeline.Machine.of(recipe, path.parent, root / "logs") as machine, _locked(root, at):
         remember(at, root, recipe, stages)
         if any(TEST in name for name in list(stages)[: list(stages).index(until) + 1 if until else None]):
             open_test(root, recipe, stages)
@@ -134,15 +134,11 @@ def _bring(path: Path, recipe: Recipe, root: Path, until: str | None, at: Path, 
 
 
 @contextmanager
-def _locked(root: Path, at: Path, stages: Iterable[Stage]) -> Iterator[None]:
-    """The run's lock, and no temporary file of a killed run; a complete run that can only be read needs neither."""
-    if root.exists() and not os.access(root, os.W_OK) and all(stage.state(root) == "reuse" for stage in stages):
-        refuse_ways_out(root, root)
-        yield
-        return
+def _locked(root: Path, at: Path) -> Iterator[None]:
+    """The run's lock; what killed runs left half written goes, where the folder can be written to."""
     with lock(root):
         for folder in {root, at}:
-            if folder.exists():
+            if folder.exists() and os.access(folder, os.W_OK):
                 durable.sweep(folder)
         yield
 
