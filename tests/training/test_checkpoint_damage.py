@@ -119,7 +119,7 @@ def test_another_torch_is_said(half, trained, llama, capsys):
     trainer["digest"] = checkpoints._digest(trainer)
     path.write_text(json.dumps(trainer))
     go(half, trained, llama)
-    assert "checkpoint-4 is of torch 2.0.0, not" in capsys.readouterr().out
+    assert "checkpoint-4 is of torch '2.0.0', not" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("file", ["model.safetensors", "config.json", "tokenizer.json"])

@@ -91,7 +91,7 @@ def test_a_killed_parent_takes_the_child_with_it(small_model, out, tmp_path):
         f"c = recipe.{CONFIG}.model_validate(json.loads(sys.argv[3])); "
         "process.train(p / 'out', p / 'packs', Path(sys.argv[2]), c, 0, False)"
     )
-    asked = json.dumps(settings(epochs=5000).model_dump(mode="json"))
+    asked = json.dumps(settings(epochs=1000).model_dump(mode="json"))
     parent = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(small_model), asked])
     deadline = time.monotonic() + 120
     while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
@@ -111,7 +111,7 @@ def test_an_interrupt_of_the_parent_ends_the_child(small_model, out):
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
-        go(out, small_model, epochs=5000)
+        go(out, small_model, epochs=1000)
     assert not trainers()
 
 
