@@ -25,8 +25,8 @@ from dpr_mini.chat.conversation import Generation
 from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import Engine
 from dpr_mini.machine.facts import facts
-from dpr_mini.models.resolve import identity, local_folder, resolve_model
-from dpr_mini.recipe import EngineConfig, ModelConfig, Recipe, RecipeError
+from dpr_mini.models.resolve import EMBEDDED, identity, local_folder, resolve_model
+from dpr_mini.recipe import EngineConfig, ModelConfig, Recipe, RecipeError, placed
 from dpr_mini.recipe.prompts import Words
 from dpr_mini.runs import TEST
 from dpr_mini.stages.checks import CHECKS, ChecksSettings
@@ -41,6 +41,7 @@ from dpr_mini.stages.redrawn import REDRAWN, RedrawnSettings
 from dpr_mini.stages.report import REPORT, ReportSettings
 from dpr_mini.stages.train import TRAIN, TrainSettings
 from dpr_mini.store import Kind, Settings, Stage
+from dpr_mini.types import UserError
 
 
 def build(recipe: Recipe, folder: Path, test: bool = False) -> dict[str, Stage]:
@@ -64,7 +65,8 @@ def build(recipe: Recipe, folder: Path, test: bool = False) -> dict[str, Stage]:
             r.dialogue, words.used(r.dialogue.longest), by_base, r.grader, words.joining(r.dialogue.turns)
         )
         dialogues = add("dialogue-1", DIALOGUE, talk, problems=problems)
-        rules = FilterSettings(r.filter, words.bridges, r.grader)
+        with placed(r, "filter"):
+            rules = FilterSettings(r.filter, words.bridges, r.grader)
         kept_dialogues = add("filter-1", FILTER, rules, like=r.filter.limit, dialogues=dialogues, problems=problems)
         packing = PackSettings(r.pack, words.bridges, base, r.train.epochs)
         rows = add("pack-1", PACK, packing, like=r.pack.rows or r.pack.trained_tokens, kept=kept_dialogues)
@@ -79,7 +81,8 @@ def build(recipe: Recipe, folder: Path, test: bool = False) -> dict[str, Stage]:
         probe = add("probe-2", PROBE, draw, problems=problems, model=sft)
         quotas = SampleSettings(r.sample.scaled(r.scale), draw)
         sampled = add("sample-2", SAMPLE, quotas, problems=problems, probed=probe, model=sft)
-        rules = FilterSettings(r.filter_2, words.bridges, r.grader)
+        with placed(r, "filter_2"):
+            rules = FilterSettings(r.filter_2, words.bridges, r.grader)
         kept_dialogues = add(
             "filter-2", FILTER, rules, like=r.filter_2.limit, probed=probe, sampled=sampled, problems=problems
         )
@@ -92,6 +95,18 @@ def build(recipe: Recipe, folder: Path, test: bool = False) -> dict[str, Stage]:
 
     add("report", REPORT, ReportSettings(r.model_dump(mode="json")), **graph.stages)
     return graph.stages
+
+
+def refuse_missing_model(recipe: Recipe, folder: Path) -> None:
+    """Raises RecipeError for a model's folder that is not there or is none; a name of the hub is asked nothing."""
+    name = recipe.model.name
+    hub = name.count("/") == 1 and not name.startswith((".", "~", "/")) and not Path(name).is_dir()
+    if name != EMBEDDED and local_folder(name, folder) is None and not hub:
+        try:
+            resolve_model(name)
+        except UserError as error:
+            with placed(recipe):
+                raise RecipeError(f"model.name: {error}", "model", "name") from None
 
 
 class Graph:

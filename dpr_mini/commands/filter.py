@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -57,12 +58,13 @@ def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | 
     row, an unknown rule, one that needs a verifier, which no row has, and where `out` cannot be written or is a file
     that is read, before any work.
     """
-    writable(out, path, *([recipe] if recipe else []))
     settings = recipes.load(recipe) if recipe else None
+    writable(out, path, *(settings.files if settings else []))
     chosen: Sequence[Any] = settings.filter.rules if settings else DEFAULT
     if rules is not None:
         chosen = [name.strip() for name in rules.split(",")]
-    built = build_rules(chosen)
+    with recipes.placed(settings, "filter") if settings and rules is None else nullcontext():
+        built = build_rules(chosen)
     own = settings.dialogue if settings else recipes.DialogueConfig()
     bridges, grader = own.words().bridges, settings.grader if settings else recipes.GraderConfig()
     masking = settings.filter.trained_turns is not False if settings else True

@@ -10,19 +10,18 @@ from dpr_mini import pipeline, store
 from dpr_mini import recipe as recipes
 from dpr_mini.machine import requirements
 from dpr_mini.messages import printable, redacted
-from dpr_mini.models.resolve import EMBEDDED, local_folder, resolve_model
+from dpr_mini.models.resolve import local_folder
 from dpr_mini.planning import plan as planner
 from dpr_mini.recipe import RecipeError
 from dpr_mini.runs import RunError
 from dpr_mini.sampling import simulate
-from dpr_mini.types import UserError
 
 
 def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> None:
     """Print each stage with reuse / resume / run and which value changed, then what the run needs of a card of size
     `gpu`, of the one here, or of the CPU; fail, with the nearest recipe that fits, where that is not enough."""
     recipe = recipes.load(path, overrides)
-    _refuse_missing(recipe.model.name, path)
+    pipeline.refuse_missing_model(recipe, path.parent)
     stages = pipeline.build(recipe, path.parent)
     folder = local_folder(recipe.model.name, path.parent)
     planned = planner.Plan(recipe, planner.pick_card(recipe, _gib(gpu)), path.parent, folder)
@@ -45,16 +44,6 @@ def plan(path: Path, overrides: Sequence[str], runs: Path, gpu: str | None) -> N
     if short := planned.lack():
         nothing = "no switch helps: take a smaller model, or engine.urls where the engine is too large"
         raise RunError(f"{path} {short}; " + (f"the nearest that does: {fixes[0]}" if fixes else nothing))
-
-
-def _refuse_missing(model: str, path: Path) -> None:
-    """Fail for a model's folder that is not there or is none, as `run` does; a name of the hub is asked nothing."""
-    hub = model.count("/") == 1 and not model.startswith((".", "~", "/")) and not Path(model).is_dir()
-    if model != EMBEDDED and local_folder(model, path.parent) is None and not hub:
-        try:
-            resolve_model(model)
-        except UserError as error:
-            raise RecipeError(f"{path}: model.name: {error}") from None
 
 
 def _readable(changes: list[str]) -> list[str]:

@@ -50,6 +50,7 @@ def run(
         if (at := home(runs, recipe, len(queue) == 1)) in homes:
             raise RunError(f"{homes[at]} and {path} are both {recipe.name} with seed {recipe.seed}; name them apart")
         homes[at] = path
+        pipeline.refuse_missing_model(recipe, path.parent)
     _preflight(queue, runs, until, test)
     failed = []
     for number, (path, recipe) in enumerate(queue, 1):
@@ -109,7 +110,8 @@ def check(recipe: Recipe, base: Path, root: Path, stages: Mapping[str, Stage], u
 def _run(path: Path, recipe: Recipe, runs: Path, until: str | None, at: Path, test: bool) -> None:
     root = runs / recipe.folder
     try:
-        _bring(path, recipe, root, until, at, test)
+        with recipes.placed(recipe):
+            _bring(path, recipe, root, until, at, test)
     except OSError as error:
         raise store.system_error(recipe.name, error, root) from error
 

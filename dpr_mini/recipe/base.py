@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -22,6 +23,7 @@ LONGEST_FILE = 1_024  # of a file's name with its folders
 LONGEST_PART = 255  # bytes of one part of it: file systems take no more
 LONGEST_CONTEXT = 1 << 20  # tokens of a row or an answer
 MOST_DRAWS = 10_000  # samples a problem
+OVERRIDE = "override "  # how the place of a key begins that the command line set
 
 
 def whole(least: int, most: int) -> Any:
@@ -178,7 +180,32 @@ Options = Annotated[dict[Annotated[str, Field(strict=True)], Any], BeforeValidat
 
 
 class RecipeError(UserError, ValueError):
-    """A mistake in a recipe or an override: one line that names file, line and fix."""
+    """A mistake in a recipe or an override: one line that names file, line and fix.
+
+    loc: its place in the recipe, where it is seen by code that only has a section; `placed` adds file and line.
+    """
+
+    def __init__(self, message: str, *loc: str | int) -> None:
+        super().__init__(message)
+        self.loc = loc
+
+
+class Places(dict[tuple[Any, ...], str]):
+    """Where a recipe's keys stand: key path -> "file:line" or the override that set it.
+
+    Equal to any other: two recipes are the same that say the same.
+    """
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Places)
+
+    def of(self, loc: tuple[Any, ...]) -> str | None:
+        """Where a key stands, or the nearest above it; None where none is known."""
+        return next((self[loc[:n]] for n in range(len(loc), -1, -1) if loc[:n] in self), None)
+
+    def files(self) -> set[Path]:
+        """The recipes that were read."""
+        return {Path(where.rpartition(":")[0]) for where in self.values() if not where.startswith(OVERRIDE)}
 
 
 class Misplaced(ValueError):

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from dpr_mini.recipe import document
-from dpr_mini.recipe.base import FileName, RecipeError
+from dpr_mini.recipe.base import OVERRIDE, FileName, RecipeError
 from dpr_mini.recipe.messages import in_words
 from dpr_mini.recipe.sections import Recipe
 from dpr_mini.types import nearest
@@ -88,24 +89,24 @@ def override(raw: dict[str, Any], text: str, origin: Origin) -> None:
     key, equals, value = text.partition("=")
     parts = key.split(".")
     if not equals or not all(parts) or len(parts) > PARTS:
-        raise RecipeError(f"override {text!r:.200}: write it as section.key=value, e.g. train.epochs=1")
+        raise RecipeError(f"{OVERRIDE}{text!r:.200}: write it as section.key=value, e.g. train.epochs=1")
     at: Any = raw
     path: tuple[Any, ...] = ()
     for part in parts:
         if path:
             at = at[path[-1]] if isinstance(at, list) else at.setdefault(path[-1], {})
-        above = f"override {text!r:.200}: {'.'.join(map(str, path))}"
+        above = f"{OVERRIDE}{text!r:.200}: {'.'.join(map(str, path))}"
         if not isinstance(at, list | dict):
             raise RecipeError(f"{above} is a value, not a section")
         path = (*path, _place(part, at, above) if isinstance(at, list) else part)
     last = path[-1]
     before = at[last] if isinstance(at, list) else at.get(last)
-    at[last] = document.read(value, lambda line: f"override {text!r:.200}", path)[0]
+    at[last] = document.read(value, lambda line: f"{OVERRIDE}{text!r:.200}", path)[0]
     for old_path in [k for k in origin if k[: len(path)] == path]:
         del origin[old_path]
     if at[last] is None and before is not None and path[:-1] in [("problems", group) for group in SETS]:
         del at[last]  # a held-out set is left out, as a recipe leaves out one of the recipe below it
-    origin[path] = f"override {text!r:.200}"
+    origin[path] = f"{OVERRIDE}{text!r:.200}"
 
 
 def _place(part: str, elements: list[Any], where: str) -> int:
@@ -147,9 +148,22 @@ def parse(raw: dict[str, Any], name: str, origin: Origin | None = None) -> Recip
         if isinstance(raw.get(parent, {}), dict) and isinstance(raw.get(section, {}), dict):
             raw[section] = {**raw.get(parent, {}), **raw.get(section, {})}
     try:
-        return Recipe.model_validate(raw)
+        recipe = Recipe.model_validate(raw)
+        recipe._places.update(origin or {})
+        return recipe
     except ValidationError as error:
         raise RecipeError(_explain(error, raw, origin or {}, name)) from None
+
+
+@contextmanager
+def placed(recipe: Recipe, *section: str) -> Iterator[None]:
+    """A mistake of the recipe that is seen while a section of it is used names file and line too."""
+    try:
+        yield
+    except RecipeError as error:
+        loc = (*section, *error.loc) if error.loc else ()
+        where = recipe._places.of(_inherited(loc, {key[:2] for key in recipe._places})) if loc else None
+        raise RecipeError(f"{where}: {error}") if where else error from None
 
 
 def _explain(error: ValidationError, raw: Mapping[str, Any], origin: Origin, recipe: str) -> str:
@@ -175,7 +189,7 @@ def _explain(error: ValidationError, raw: Mapping[str, Any], origin: Origin, rec
 
 def _inherited(loc: tuple[Any, ...], places: Set[tuple[Any, ...]]) -> tuple[Any, ...]:
     """A section inherited by phase 2 repeats its parent's mistake: point at the parent's line."""
-    return (INHERIT[loc[0]], *loc[1:]) if loc and loc[0] in INHERIT and loc not in places else loc
+    return (INHERIT[loc[0]], *loc[1:]) if loc and loc[0] in INHERIT and loc[:2] not in places else loc
 
 
 def _path_of(error: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -8,9 +8,10 @@ What the paper (arXiv 2601.05616) leaves open is our choice; those fields say "o
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from dpr_mini import tasks
 from dpr_mini.recipe import benchmarks, serving
@@ -25,6 +26,7 @@ from dpr_mini.recipe.base import (
     Misplaced,
     Norm,
     Patience,
+    Places,
     Probability,
     Rank,
     Revision,
@@ -239,6 +241,12 @@ class Recipe(Section):
     train_2: TrainConfig = TrainConfig()  # phase 2; keys not given are those of `train`
     evaluate: EvaluateConfig = EvaluateConfig()
     hypotheses: tuple[Hypothesis, ...] = ()  # registered for `compare`; they change no stage
+    _places: Places = PrivateAttr(default_factory=Places)  # for messages
+
+    @property
+    def files(self) -> set[Path]:
+        """The recipe and those that it extends or is measured by; empty for one that was no file."""
+        return self._places.files() | (self.like.files if self.like else set())
 
     @model_validator(mode="before")
     @classmethod

@@ -334,14 +334,17 @@ def refuse(rules: Iterable[tuple[str, Rule]], problems: Iterable[Problem]) -> No
 def build_rules(rules: Sequence[str | Mapping[str, Mapping[str, Any]]]) -> list[tuple[str, Rule]]:
     """(name, rule) in the recipe's order. Raises RecipeError for an unknown rule or a wrong option."""
     built = []
-    for entry in rules:
+    for number, entry in enumerate(rules):
         named = {entry: {}} if isinstance(entry, str) else dict(entry)
         if len(named) != 1:
-            raise RecipeError(f"filter.rules: one rule an entry, got {', '.join(named) or 'none'}")
+            raise RecipeError(f"filter.rules: one rule an entry, got {', '.join(named) or 'none'}", "rules", number)
         [(name, options)] = named.items()
         if name not in RULES:
-            raise RecipeError(f"filter.rules: no rule {name!r}; {nearest(name, RULES)}")
-        built.append((name, _build(name, options or {})))
+            raise RecipeError(f"filter.rules: no rule {name!r}; {nearest(name, RULES)}", "rules", number)
+        try:
+            built.append((name, _build(name, options or {})))
+        except RecipeError as error:
+            raise RecipeError(str(error), "rules", number) from None
     return built
 
 

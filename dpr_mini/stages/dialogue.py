@@ -107,7 +107,10 @@ def run(work: Work) -> dict[str, Any]:
         if not any(fits(example, p, names) for p in problems):
             levels = ", ".join(sorted({p.level for p in problems})) or "none"
             raise RecipeError(
-                f"dialogue.examples: no problem is shown example {at} ({example.problem!r}); levels: {levels}"
+                f"dialogue.examples: no problem is shown example {at} ({example.problem!r}); levels: {levels}",
+                "dialogue",
+                "examples",
+                at - 1,
             )
     with Grader(**dict(settings.grader)) as grader:
         talks = Talks(settings, problems, Judge(settings.bridges, grader))

@@ -54,7 +54,8 @@ def answers(work: Work) -> dict[str, Any]:
     ]
     if config.examples and not any(c.shown for c in conversations):
         levels = ", ".join(sorted({p.level for p in problems})) or "none"
-        raise RecipeError(f"evaluate.examples: no example is for a problem here; levels: {levels}")
+        told = f"evaluate.examples: no example is for a problem here; levels: {levels}"
+        raise RecipeError(told, "evaluate", "examples")
     engine, template = work.machine.open(work.model)
     title = work.name.removesuffix("-answers")
     dialogues = run_dialogues(work.folder / "rows.jsonl", engine, template, conversations, title, whole=True)

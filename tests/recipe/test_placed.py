@@ -1,0 +1,90 @@
+"""A mistake that only a stage can see names the recipe's file and line as one does that the reader sees."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from places import RECIPES
+
+from dpr_mini.commands.filter import filter_file
+from dpr_mini.pipeline import build, refuse_missing_model
+from dpr_mini.recipe import Places, RecipeError, load, placed
+from dpr_mini.types import UserError
+
+RECIPE = """\
+name: mine
+problems:
+  train: [{generate: chain_sum, count: 4}]
+model:
+  name: nowhere
+filter:
+  rules:
+    - answered
+    - length: {min: 3}
+"""
+
+
+@pytest.fixture
+def mine(tmp_path) -> Path:
+    (tmp_path / "below.yaml").write_text(RECIPE)
+    (tmp_path / "mine.yaml").write_text("extends: below.yaml\nname: above\n")
+    return tmp_path / "mine.yaml"
+
+
+def refused(path: Path, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as error:
+        build(load(path, ["model.name=smollm2-135m-instruct", *overrides]), path.parent)
+    return str(error.value)
+
+
+def test_a_rules_mistake_names_the_file_and_line_of_the_rule(mine):
+    below = mine.parent / "below.yaml"
+    assert refused(mine).startswith(f"{below}:9: filter.rules: length has no option 'min'; valid: min_tokens")
+    assert refused(mine, "filter.rules=[answered, x]").startswith("override 'filter.rules=[answered, x]': filter.rules")
+
+
+def test_phase_2_names_its_own_rules_or_those_that_it_takes_over(mine):
+    mine.write_text("extends: below.yaml\nfilter: {rules: [answered]}\nfilter_2:\n  rules:\n  - answerd\n")
+    assert refused(mine).startswith(f"{mine}:5: filter.rules: no rule 'answerd'; did you mean 'answered'?")
+    mine.write_text("extends: below.yaml\nphases: [2]\nfilter_2: {limit: 5}\n")
+    assert refused(mine).startswith(f"{mine.parent / 'below.yaml'}:9: ")
+
+
+def test_the_filter_command_names_it_too(mine, tmp_path):
+    (tmp_path / "in.jsonl").write_text('{"id": 1, "text": "The answer is 3.", "gold": "3"}\n')
+    with pytest.raises(RecipeError, match=r"below\.yaml:9: filter\.rules"):
+        filter_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl", recipe=mine)
+
+
+@pytest.mark.parametrize("name", ["mine.yaml", "below.yaml"])
+def test_no_recipe_that_is_read_is_written_over(mine, tmp_path, name):
+    (tmp_path / "in.jsonl").write_text('{"id": 1, "text": "The answer is 3.", "gold": "3"}\n')
+    before = (tmp_path / name).read_text()
+    with pytest.raises(UserError, match="--out is a file that is read"):
+        filter_file(tmp_path / "in.jsonl", tmp_path / name, recipe=mine)
+    assert (tmp_path / name).read_text() == before
+
+
+def test_a_model_that_is_nowhere_names_its_line(mine):
+    below = mine.parent / "below.yaml"
+    with pytest.raises(RecipeError, match="no model folder nowhere") as error:
+        refuse_missing_model(load(mine), mine.parent)
+    assert str(error.value).startswith(f"{below}:5: model.name: ")
+
+
+def test_places_change_no_comparison_and_no_dump(mine):
+    other = mine.with_name("other.yaml")
+    other.write_text("name: above\nextends: below.yaml\n")
+    one, two = load(mine), load(other)
+    assert dict(one._places) != dict(two._places) and one == two and one.model_dump() == two.model_dump()
+    assert one != load(mine, ["seed=5"])
+    assert one.model_copy(update={"seed": 3}).files == {mine, mine.parent / "below.yaml"}
+
+
+def test_a_recipe_that_was_no_file_says_what_it_can():
+    recipe = load(RECIPES / "smoke.yaml").model_copy()
+    recipe._places.clear()
+    with pytest.raises(RecipeError, match=r"^wrong$"), placed(recipe):
+        raise RecipeError("wrong", "filter", "rules")
+    assert Places().of(("filter",)) is None
