@@ -19,7 +19,7 @@ def planned(tmp_path, *overrides: str, gpu: str = "80GiB") -> None:
 
 @pytest.mark.parametrize("name", ["./nowhere", "nowhere", "/nowhere/model", "~/nowhere", "a/b/c"])
 def test_a_model_that_is_not_there_is_refused_as_by_run(tmp_path, name):
-    with pytest.raises(RecipeError, match="^override 'model.name=.*': model.name: no model folder"):
+    with pytest.raises(RecipeError, match=r"^override 'model\.name=.*': model\.name: no model folder"):
         planned(tmp_path, f"model.name={name}")
 
 
