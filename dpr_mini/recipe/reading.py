@@ -101,12 +101,13 @@ def override(raw: dict[str, Any], text: str, origin: Origin) -> None:
         path = (*path, _place(part, at, above) if isinstance(at, list) else part)
     last = path[-1]
     before = at[last] if isinstance(at, list) else at.get(last)
-    at[last] = document.read(value, lambda line: f"{OVERRIDE}{text!r:.200}", path)[0]
+    where = f"{OVERRIDE}{text!r:.200}"
+    at[last], lines = document.read(value, lambda line: where, path)
     for old_path in [k for k in origin if k[: len(path)] == path]:
         del origin[old_path]
     if at[last] is None and before is not None and path[:-1] in [("problems", group) for group in SETS]:
         del at[last]  # a held-out set is left out, as a recipe leaves out one of the recipe below it
-    origin[path] = f"{OVERRIDE}{text!r:.200}"
+    origin |= dict.fromkeys((path, *lines), where)
 
 
 def _place(part: str, elements: list[Any], where: str) -> int:

@@ -49,6 +49,8 @@ def test_phase_2_names_its_own_rules_or_those_that_it_takes_over(mine):
     assert refused(mine).startswith(f"{mine}:5: filter.rules: no rule 'answerd'; did you mean 'answered'?")
     mine.write_text("extends: below.yaml\nphases: [2]\nfilter_2: {limit: 5}\n")
     assert refused(mine).startswith(f"{mine.parent / 'below.yaml'}:9: ")
+    whole = "filter_2={rules: [x]}"
+    assert refused(mine, "filter.rules=[answered]", whole).startswith(f"override '{whole}': filter.rules: no rule 'x'")
 
 
 def test_the_filter_command_names_it_too(mine, tmp_path):
