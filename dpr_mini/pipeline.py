@@ -41,7 +41,7 @@ from dpr_mini.stages.redrawn import REDRAWN, RedrawnSettings
 from dpr_mini.stages.report import REPORT, ReportSettings
 from dpr_mini.stages.train import TRAIN, TrainSettings
 from dpr_mini.store import Kind, Settings, Stage
-from dpr_mini.types import UserError
+from dpr_mini.types import UserError, nearest
 
 
 def build(recipe: Recipe, folder: Path, test: bool = False) -> dict[str, Stage]:
@@ -134,8 +134,10 @@ class Graph:
         by_role = {role: stage for role, stage in inputs.items() if stage}
         for other in (like,) if isinstance(like, str) else like if isinstance(like, tuple) else ():
             if other not in self.like:
-                missing = f"{name} is measured against {other}, which the other run lacks"
-                raise RecipeError(f"{self.recipe.name}: {missing}")
+                section = name.removesuffix("-1").replace("-2", "_2")
+                names = f"{self.recipe.like.name} has no stage {other!r}; {nearest(other, self.like)}"
+                with placed(self.recipe):
+                    raise RecipeError(f"{section}: {names}", section)
             by_role[f"{store.MEASURED}{other}"] = self.like[other]
         self.stages[name] = Stage(name, kind, settings, by_role)
         return self.stages[name]

@@ -342,19 +342,18 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _measured_against(self) -> Recipe:
-        sections = {"filter": self.filter.limit, "filter_2": self.filter_2.limit}
-        for name, packs in (("pack", self.pack), ("pack_2", self.pack_2)):
-            sections[name] = packs.trained_tokens if packs.rows is None else packs.rows
-        named = [name for name, value in sections.items() if value is not None and not isinstance(value, int)]
+        budgets = [("filter", "limit"), ("pack", "rows"), ("pack", "trained_tokens")]
+        budgets += [(f"{section}_2", key) for section, key in budgets]
+        named = [b for b in budgets if not isinstance(getattr(getattr(self, b[0]), b[1]), int | None)]
         if self.like is None:
             if named:
-                raise ValueError(f"{named[0]} names a stage of another run; say of which recipe: like: other.yaml")
+                raise Misplaced("names a stage of another run; say of which recipe: like: other.yaml", *named[0])
             return self
         for key in ("folder", "model", "engine", "seed", "scale"):  # one store, and one engine for both
             mine, theirs = getattr(self, key), getattr(self.like, key)
             if mine != theirs:
                 key = "store" if key == "folder" else key
-                raise ValueError(f"like: {self.like.name} must have the same {key}, it has {theirs!s:.60}")
+                raise Misplaced(f"{self.like.name} must have the same {key}, it has {theirs!s:.60}", "like")
         return self
 
     @property

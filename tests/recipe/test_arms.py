@@ -138,8 +138,11 @@ def test_phase_2_alone_draws_from_and_trains_the_base_model(tmp_path):
         ("phases: [2, 1]\n", r"r\.yaml:3: phases: .*each phase once, in order"),
         ("phases: 3\n", r"r\.yaml:3: phases"),
         ("phases: []\nproblems: {train: [{generate: lcm, count: 1}]}\n", "held_out has none"),
-        ("filter: {limit: filter-1}\n", r"filter names a stage of another run; say of which recipe: like: other\.yaml"),
-        ("pack: {trained_tokens: train-1}\n", "pack names a stage of another run"),
+        (
+            "filter: {limit: filter-1}\n",
+            r"filter\.limit: names a stage of another run; say of which recipe: like: other\.yaml",
+        ),
+        ("pack: {trained_tokens: train-1}\n", r"pack\.trained_tokens: names a stage of another run"),
         ("pack: {trained_tokens: train-3}\nlike: o.yaml\n", r"r\.yaml:3: pack\.trained_tokens"),
         ("pack: {filler: {text: ''}}\n", "must not be empty"),
         ("like: r.yaml\n", r"r\.yaml:3: .*r\.yaml is measured against itself"),
@@ -149,7 +152,7 @@ def test_phase_2_alone_draws_from_and_trains_the_base_model(tmp_path):
         ("like: o.yaml\nstore: s\nengine: {kind: hf}\n", "like: other must have the same engine"),
         (
             "like: o.yaml\nstore: s\nfilter_2: {limit: filter-2}\n",
-            "filter-2 is measured against filter-2, which the ot",
+            r"r\.yaml:5: filter_2: other has no stage 'filter-2'; did you mean 'filter-1'",
         ),
         ("evaluate: {turns: [[solve], [chek]]}\n", "no template 'chek'"),
         ("evaluate: {turns: [[solve], []]}\n", "every turn needs at least one template"),

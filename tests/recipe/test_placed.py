@@ -90,3 +90,12 @@ def test_a_recipe_that_was_no_file_says_what_it_can():
     with pytest.raises(RecipeError, match=r"^wrong$"), placed(recipe):
         raise RecipeError("wrong", "filter", "rules")
     assert Places().of(("filter",)) is None
+
+
+def test_a_stage_that_the_other_run_lacks_names_the_section_that_asks_for_it(mine):
+    mine.write_text("extends: below.yaml\nfilter: {rules: [answered]}\nname: shared\nphases: [1]\n")
+    more = mine.with_name("more.yaml")
+    more.write_text(
+        "extends: mine.yaml\nstore: shared\nphases: [1, 2]\nlike: mine.yaml\nfilter_2:\n  limit: filter-2\n"
+    )
+    assert refused(more) == f"{more}:5: filter_2: shared has no stage 'filter-2'; did you mean 'filter-1'?"
