@@ -22,7 +22,16 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from dpr_mini.files import durable
-from dpr_mini.files.rows import StoreError, read_as, read_json, write_json
+from dpr_mini.files.rows import (
+    StoreError,
+    canonical,
+    compare,
+    read_as,
+    read_json,
+    read_sealed,
+    write_json,
+    write_sealed,
+)
 from dpr_mini.types import Problem, digest
 
 State = Literal["reuse", "resume", "run"]
@@ -134,31 +143,18 @@ class Stage:
         return read_manifest(self.folder(root))
 
 
-def canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
 def read_manifest(folder: Path) -> dict[str, Any]:
     """A complete stage's manifest. Raises StoreError where it is none, or not as it was written."""
     path = folder / MANIFEST
-    manifest = read_json(path, RESUME)
-    if "digest" in manifest and manifest["digest"] != _own_digest(manifest):
-        raise StoreError(f"{path}: its content is not what was written; {RESUME}")
+    manifest = read_sealed(path, RESUME)
     if not isinstance(manifest.get("metrics"), dict):
         raise StoreError(f"{path}: it has no metrics, so it is no stage's manifest; {RESUME}")
     return manifest
 
 
-def _own_digest(manifest: Mapping[str, Any]) -> str:
-    return digest(canonical({k: v for k, v in manifest.items() if k != "digest"}))
-
-
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Declare a stage complete: its files are synced and listed, then the manifest is written."""
-    sealed = {**manifest, "files": durable.seal(folder, without=MANIFEST)}
-    sealed = json.loads(json.dumps(sealed))  # as it will be read: what the digest is of
-    sealed.pop("digest", None)
-    write_json(folder / MANIFEST, sealed | {"digest": _own_digest(sealed)})
+    write_sealed(folder / MANIFEST, {**manifest, "files": durable.seal(folder, without=MANIFEST)})
 
 
 def check(
@@ -168,11 +164,7 @@ def check(
 
     Manifests of older versions list no files; there is nothing to compare. Raises StoreError for the first difference.
     """
-    listing = manifest.get("files", {})
-    if found := durable.damage(folder, listing, content=content):
-        path, how = found
-        fix = fix or f"delete {folder} to have the stage redone"
-        raise StoreError(f"{path}: {how}: damaged since; {fix}")
+    compare(folder, manifest.get("files", {}), fix or f"delete {folder} to have the stage redone", content)
 
 
 def system_error(what: str, error: OSError, root: Path | None = None) -> StoreError:
@@ -263,7 +255,10 @@ def changes(stage: Stage, root: Path) -> list[str]:
     others = [f for f in root.glob(f"{stage.name}-????????/{STARTED}") if f.parent != stage.folder(root)]
     if not others:
         return []
-    old = read_json(max(others, key=lambda f: f.stat().st_mtime))
+    try:
+        old = read_json(max(others, key=lambda f: f.stat().st_mtime))
+    except StoreError:  # another run's, which will say it itself
+        return []
     before, after = flatten(old), flatten(describe(stage))
     skip = {"key", "begun", "seconds_before"}
     return [

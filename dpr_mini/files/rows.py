@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, Self, TypeVar
 
 from dpr_mini.files import durable
-from dpr_mini.types import UserError, from_row
+from dpr_mini.types import UserError, digest, from_row
 
 T = TypeVar("T")
 SUM = ".sum"  # behind a row file's name: how many of its bytes are on the disk, and their digest
@@ -48,6 +48,8 @@ class Rows:
         if self.path.exists():
             _cut_partial_line(self.path)
             self._read()
+        elif _sum(self.path).exists():
+            raise self._changed("is gone, though some of it was on the disk")
         self._file = self.path.open("ab")
         self._last = time.monotonic()
         return self
@@ -63,7 +65,7 @@ class Rows:
                 row = _parsed(line)
                 known = isinstance(row, dict) and isinstance(row.get(self.id_key), str | int)
                 if not known and note and self._size >= synced:
-                    print(f"{self.path}:{number}: not a whole row, after a crash; it and what follows is done again")
+                    print(f"{self.path}:{number}: not a whole row, after a crash; it and what follows is left out")
                     break
                 if not known:
                     raise StoreError(f"{self.path}:{number}: not a row with {self.id_key!r}; {REDO}")
@@ -82,7 +84,7 @@ class Rows:
 
     def __exit__(self, *exc: object) -> None:
         try:
-            self._sync()
+            self.sync()
         finally:
             self._file.close()
 
@@ -93,13 +95,15 @@ class Rows:
         line = (dumps(row) + "\n").encode()
         self._file.write(line)
         self._file.flush()
-        self._hash.update(line)
-        self._size += len(line)
+        grown = self._hash.copy()
+        grown.update(line)
+        self._hash, self._size = grown, self._size + len(line)  # in one step: Ctrl-C may come between any two
         self.ids.add(row[self.id_key])
         if time.monotonic() - self._last > EVERY:
-            self._sync()
+            self.sync()
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
+        """Have the disk hold what was added, and the note of it."""
         if self._size == self._synced:
             return
         self._file.flush()
@@ -118,21 +122,24 @@ def _sum(path: Path) -> Path:
 def _read_sum(path: Path) -> tuple[int, str] | None:
     if not _sum(path).exists():  # nothing was synced, or an older version wrote it
         return None
-    note = read_json(_sum(path))
-    size, digest = note.get("bytes"), note.get("sha256")
-    if type(size) is not int or not isinstance(digest, str):
-        raise StoreError(f"{_sum(path)}: not a note of synced rows; delete it to take {path.name} as it is")
-    return size, digest
+    fix = f"delete it to take {path.name} as it is"
+    note = read_json(_sum(path), fix)
+    size, sha256 = note.get("bytes"), note.get("sha256")
+    if type(size) is not int or not isinstance(sha256, str):
+        raise StoreError(f"{_sum(path)}: not a note of synced rows; {fix}")
+    return size, sha256
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
     """Add a line to a log: rows without ids, which may repeat."""
-    if path.exists():
+    if there := path.exists():
         _cut_partial_line(path)
     with path.open("a", encoding="utf-8") as file:
         file.write(dumps(row) + "\n")
         file.flush()
         os.fsync(file.fileno())
+    if not there:
+        durable.sync_folder(path.parent)
 
 
 def _cut_partial_line(path: Path) -> None:
@@ -159,12 +166,12 @@ def _parsed(line: bytes) -> Any:
         return None
 
 
-def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path, fix: str = REDO) -> Iterator[dict[str, Any]]:
     """Rows of a file that this project wrote. Raises StoreError, naming the line, for one that is not a JSON object."""
-    return (row for _, row in placed_rows(path))
+    return (row for _, row in placed_rows(path, fix))
 
 
-def placed_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def placed_rows(path: Path, fix: str = REDO) -> Iterator[tuple[int, dict[str, Any]]]:
     """The same, each with the byte at which it begins in the file: `row_at` finds it again there."""
     place = 0
     try:
@@ -172,11 +179,11 @@ def placed_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             for number, line in enumerate(file, 1):
                 row = _parsed(line)
                 if not isinstance(row, dict):
-                    raise StoreError(f"{path}:{number}: not a JSON object; {REDO}")
+                    raise StoreError(f"{path}:{number}: not a JSON object; {fix}")
                 yield place, row
                 place += len(line)
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise StoreError(f"{path}: no such file; {REDO}") from None
+        raise StoreError(f"{path}: no such file; {fix}") from None
 
 
 def row_at(file: IO[bytes], place: int) -> dict[str, Any]:
@@ -204,7 +211,6 @@ def row_as(cls: type[T], row: Mapping[str, Any], where: str) -> T:
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a whole file atomically, row by row: there is the old one or the new one, never half."""
-
     write_lines(path, map(dumps, rows))
 
 
@@ -215,8 +221,13 @@ def write_lines(path: Path, lines: Iterable[str | bytes]) -> None:
         for line in lines:
             file.write((line if isinstance(line, str) else line.decode()) + "\n")
 
-    _sum(path).unlink(missing_ok=True)
     durable.replace(path, write)
+
+
+def rewrite_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """The same where `Rows` has appended: its note is of the rows that were there before."""
+    _sum(path).unlink(missing_ok=True)
+    write_rows(path, rows)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -227,7 +238,7 @@ def write_text(path: Path, text: str) -> None:
     durable.replace(path, lambda file: file.write(text) and None)
 
 
-def read_json(path: Path, fix: str = REDO) -> dict[str, Any]:
+def read_json(path: Path, fix: str = "make it again") -> dict[str, Any]:
     """A JSON object that this project wrote. Raises StoreError, naming the file and `fix`, for what is none."""
     try:
         value = json.loads(path.read_bytes())
@@ -240,3 +251,31 @@ def read_json(path: Path, fix: str = REDO) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise StoreError(f"{path}: not a JSON object; {fix}")
     return value
+
+
+def canonical(value: Any) -> str:
+    """JSON with one spelling for one value: what keys and digests are made of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object and, in `digest`, a digest of it, by which `read_sealed` knows what was written."""
+    as_read = json.loads(json.dumps({name: v for name, v in value.items() if name != "digest"}))
+    write_json(path, as_read | {"digest": digest(canonical(as_read))})
+
+
+def read_sealed(path: Path, fix: str) -> dict[str, Any]:
+    """What `write_sealed` wrote. Raises StoreError with `fix` where it is not that; without `digest` it is older."""
+    value = read_json(path, fix)
+    if "digest" in value and value["digest"] != digest(canonical({n: v for n, v in value.items() if n != "digest"})):
+        raise StoreError(f"{path}: its content is not what was written; {fix}")
+    return value
+
+
+def compare(
+    folder: Path, listing: Mapping[str, Any], fix: str, content: Callable[[str], bool] = lambda name: True
+) -> None:
+    """Raises StoreError with `fix` for the first file that is not as listed; digests of those that `content` names."""
+    if found := durable.damage(folder, listing, content=content):
+        path, how = found
+        raise StoreError(f"{path}: {how}: damaged since; {fix}")

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dpr_mini import recipe
 from dpr_mini.files import durable
-from dpr_mini.files.rows import StoreError, read_json, write_json
+from dpr_mini.files.rows import compare, read_sealed, write_sealed
 from dpr_mini.machine import progress
 from dpr_mini.models.check import CODE, check_weights
 from dpr_mini.models.folder import ModelError
@@ -230,9 +230,9 @@ def save_model(path: Path, model: nn.Module, source: Path, dtype: torch.dtype) -
         check_weights(temporary)
     except ModelError as error:
         raise TrainError(f"the trained model was not written whole: {error}") from error
-    write_json(path.with_name(LISTING), durable.seal(temporary))
+    write_sealed(path.with_name(LISTING), {"files": durable.seal(temporary)})
     os.replace(temporary, path)
-    durable.sync(path.parent)
+    durable.sync_folder(path.parent)
 
 
 def saved(path: Path) -> bool:
@@ -241,8 +241,8 @@ def saved(path: Path) -> bool:
         return False
     again = f"delete {path} to train it again"
     listing = path.with_name(LISTING)
-    if listing.exists() and (found := durable.damage(path, read_json(listing, again), content=lambda name: True)):
-        raise StoreError(f"{found[0]}: {found[1]}: damaged since; {again}")
+    if listing.exists():
+        compare(path, read_sealed(listing, again).get("files", {}), again)
     return True
 
 

@@ -15,9 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from dpr_mini.files import durable
-from dpr_mini.files.rows import Rows, StoreError, read_json, read_rows, write_json, write_rows
+from dpr_mini.files.rows import Rows, StoreError, compare, read_rows, read_sealed, rewrite_rows, write_sealed
 from dpr_mini.training.optimiser import Optimiser
-from dpr_mini.types import UserError, digest
+from dpr_mini.types import UserError
 
 PREFIX, TRAINER = "checkpoint-", "trainer.json"
 AGAIN = "delete the checkpoint's folder: training starts again without it"
@@ -55,7 +55,7 @@ def save_checkpoint(folder: Path, step: int, epoch: int, model: nn.Module, optim
         save_file({name: p.detach() for name, p in trainable(model)}, path / "model.safetensors")
         save_file(optimiser.state(), path / "optimizer.safetensors")
     trainer = {"step": step, "epoch": epoch, "torch": torch.__version__}
-    write_json(path / TRAINER, trainer | {"files": durable.seal(path), "digest": _digest(trainer)})
+    write_sealed(path / TRAINER, trainer | {"files": durable.seal(path)})
     for old in checkpoints(folder)[:-1]:
         shutil.rmtree(old)
 
@@ -72,28 +72,24 @@ def resume(folder: Path, model: nn.Module, optimiser: Optimiser) -> int:
                     p.copy_(weights[name])
             optimiser.load(load_file(folders[-1] / "optimizer.safetensors"))
         print(f"train: resumed after step {done} from {folders[-1].name}")
-    log = folder / "metrics.jsonl"
+    log, rows = folder / "metrics.jsonl", []
     if log.exists():
         with Rows(log, "step"):  # cuts a partial line
             rows = [row for row in read_rows(log) if row["step"] < done]
-        write_rows(log, rows)
+    if [row["step"] for row in rows] != list(range(done)):
+        raise StoreError(f"{log}: it has {len(rows)} of {done} steps; delete {folder} to train again")
+    if log.exists():
+        rewrite_rows(log, rows)
     return done
-
-
-def _digest(trainer: dict[str, Any]) -> str:
-    return digest(*(trainer[name] for name in ("step", "epoch", "torch")))
 
 
 def _read_trainer(checkpoint: Path) -> dict[str, Any]:
     """What a checkpoint says of itself, held against its name and its files. Raises StoreError where they differ."""
     path = checkpoint / TRAINER
-    trainer = read_json(path, AGAIN)
+    trainer = read_sealed(path, AGAIN)
     if trainer.get("step") != _step(checkpoint) or "epoch" not in trainer or "torch" not in trainer:
         raise StoreError(f"{path}: step {trainer.get('step')!r} in {checkpoint.name}: not what was written; {AGAIN}")
-    if "digest" in trainer and trainer["digest"] != _digest(trainer):
-        raise StoreError(f"{path}: not what was written; {AGAIN}")
-    if found := durable.damage(checkpoint, trainer.get("files", {}), content=lambda name: True):
-        raise StoreError(f"{found[0]}: {found[1]}: damaged since; {AGAIN}")
+    compare(checkpoint, trainer.get("files", {}), AGAIN)
     if trainer["torch"] != torch.__version__:
         now = torch.__version__
         said = f"{checkpoint.name} is of torch {str(trainer['torch'])[:40]!r}, not {now}"

@@ -5,7 +5,6 @@ python -m dpr_mini.training.child JOB.json
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from pathlib import Path
@@ -34,7 +33,9 @@ def main(path: Path) -> None:
         fix = "dpr-mini plan RECIPE says what takes the memory and which switch saves it"
         result = {"error": f"out of GPU memory: {why}; {fix}"}
     except OSError as error:
-        result = {"error": error.strerror or str(error), "errno": error.errno or errno.EIO, "file": error.filename}
+        result = {"error": error.strerror or str(error)}
+        if error.errno:  # a library that cannot be loaded, or whose own OSError has no number, is no disk's fault
+            result |= {"errno": error.errno, "file": error.filename}
     try:
         write_json(path.with_name(RESULT), result)
     except OSError as error:  # the parent learns of it by the exit code

@@ -164,6 +164,7 @@ def fit(
             bar.set_postfix_str(shown, refresh=False)
             bar.update()
             if (step + 1) % config.save_steps == 0 and step + 1 < len(plan):
+                metrics.sync()  # before the checkpoint that says they are done
                 save_checkpoint(folder, step + 1, epoch, model, optimiser)
 
 

@@ -1,11 +1,15 @@
 """A power cut at any moment loses no row that a manifest counts; what was damaged since is noticed, and named."""
 
+import errno
 import itertools
 import json
 import os
 import random
 import shutil
+import stat
 import subprocess
+import time
+from contextlib import nullcontext
 
 import power
 import pytest
@@ -127,6 +131,38 @@ def test_beside_others_only_what_the_dead_left_is_swept(tmp_path):
     durable.sweep_beside(tmp_path / "a.gguf")
     left = {p.name for p in tmp_path.iterdir()}
     assert left == {f".a.gguf.{os.getpid()}", f".b.gguf.{dead.pid}", ".a.gguf.x", "a.gguf"}
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EBADF, errno.EACCES, errno.EIO])
+def test_a_folder_that_cannot_be_synced_is_let_be_but_a_broken_disk_is_not(tmp_path, monkeypatch, number):
+    sync = os.fsync
+
+    def refuses_folders(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, "no")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuses_folders)
+    with pytest.raises(OSError, match="no") if number == errno.EIO else nullcontext():
+        write_json(tmp_path / "a.json", {})
+    assert (tmp_path / "a.json").exists()
+
+
+def test_what_was_sealed_is_not_read_again_until_it_changes(tmp_path, monkeypatch):
+    (tmp_path / "weights").write_bytes(b"a" * 100)
+    time.sleep(2 * durable.TICK)
+    listing, reads, sha256 = durable.seal(tmp_path), [], durable.sha256
+    monkeypatch.setattr(durable, "sha256", lambda path: reads.append(path) or sha256(path))
+    assert durable.damage(tmp_path, listing, content=lambda name: True) is None and not reads
+    (tmp_path / "weights").write_bytes(b"b" * 100)
+    assert durable.damage(tmp_path, listing, content=lambda name: True) and reads
+
+
+@pytest.mark.parametrize(
+    "listing", [[], None, 5, {"a": 3}, {"a": []}, {"a": ["x", "y"]}, {"a": [1, 2]}, {"a": [True, "x"]}]
+)
+def test_a_listing_of_another_form_is_a_damage_not_a_traceback(tmp_path, listing):
+    assert "listed in no form" in durable.damage(tmp_path, listing, content=lambda name: True)[1]
 
 
 # ---------------------------------------------------------------- damages

@@ -5,7 +5,16 @@ import re
 import pytest
 
 from dpr_mini.files import rows
-from dpr_mini.files.rows import Rows, StoreError, read_as, read_json, read_rows, write_rows
+from dpr_mini.files.rows import (
+    Rows,
+    StoreError,
+    append_row,
+    read_as,
+    read_json,
+    read_rows,
+    rewrite_rows,
+    write_rows,
+)
 from dpr_mini.types import Graded, Pack, Problem
 
 
@@ -57,7 +66,7 @@ def test_what_a_crash_left_behind_them_is_cut(path, tail, capsys):
     path.write_bytes(path.read_bytes() + tail)
     assert ids(path) == {"a", "b", "c"}
     assert [row["id"] for row in read_rows(path)] == ["a", "b", "c"]
-    assert ("done again" in capsys.readouterr().out) == tail.endswith(b"\n")
+    assert ("left out" in capsys.readouterr().out) == tail.endswith(b"\n")
 
 
 def test_whole_rows_behind_them_are_kept(path):
@@ -79,8 +88,51 @@ def test_rows_are_synced_now_and_then(tmp_path, monkeypatch):
 
 
 def test_a_file_that_is_written_anew_forgets_the_note(path):
-    write_rows(path, [{"id": "z"}])
+    rewrite_rows(path, [{"id": "z"}])
     assert ids(path) == {"z"}
+
+
+def test_a_users_file_of_that_name_is_no_note(tmp_path):
+    (tmp_path / "verdicts.jsonl.sum").write_text("mine")
+    write_rows(tmp_path / "verdicts.jsonl", [{"id": "z"}])
+    assert (tmp_path / "verdicts.jsonl.sum").read_text() == "mine"
+
+
+def test_a_file_that_is_gone_though_it_was_synced_is_missed(path):
+    path.unlink()
+    with pytest.raises(StoreError, match=r"rows\.jsonl: is gone, though some of it was on the disk"):
+        ids(path)
+
+
+def test_an_interrupt_while_a_row_is_added_leaves_a_note_that_holds(path):
+    """Ctrl-C comes between any two steps of Python: here behind the digest's."""
+
+    class Interrupts:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def copy(self):
+            return Interrupts(self.inner.copy())
+
+        def update(self, line):
+            self.inner.update(line)
+            raise KeyboardInterrupt
+
+        def hexdigest(self):
+            return self.inner.hexdigest()
+
+    with pytest.raises(KeyboardInterrupt), Rows(path) as file:
+        file._hash = Interrupts(file._hash)
+        file.add({"id": "d"})
+    assert ids(path) == {"a", "b", "c", "d"}
+
+
+def test_a_new_log_has_its_name_on_the_disk(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(rows.durable, "sync_folder", synced.append)
+    for number in range(2):
+        append_row(tmp_path / "log.jsonl", {"n": number})
+    assert synced == [tmp_path] and [r["n"] for r in read_rows(tmp_path / "log.jsonl")] == [0, 1]
 
 
 @pytest.mark.parametrize("note", [b"", b"{}", b"[]", b'{"bytes": true, "sha256": "a"}', b'{"bytes": 5}'])

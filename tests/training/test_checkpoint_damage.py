@@ -1,14 +1,13 @@
 """A checkpoint or a saved model that is not what was written is refused by name, before a step is made from it."""
 
-import json
 import os
 import shutil
 
 import pytest
 
-from dpr_mini.files.rows import StoreError, read_json, write_rows
+from dpr_mini.files.rows import StoreError, read_json, write_rows, write_sealed
 from dpr_mini.recipe import TrainConfig
-from dpr_mini.training import TrainError, checkpoints, loop
+from dpr_mini.training import TrainError, loop
 
 CONFIG = TrainConfig(epochs=2, rows_per_step=1, save_steps=2, dtype="float32", save_dtype="float32")
 ROWS = [
@@ -99,6 +98,28 @@ def test_what_a_checkpoint_says_of_itself_must_be_as_written(half, trained, llam
         go(half, trained, llama)
 
 
+@pytest.mark.parametrize("change", [lambda d: d[: d.index(b"\n") + 1], lambda d: b"", None])
+def test_steps_that_a_checkpoint_counts_must_be_in_the_metrics(half, trained, llama, change):
+    path = half / "metrics.jsonl"
+    (half / "metrics.jsonl.sum").unlink()  # as if nothing of it had been synced
+    changed(path, change) if change else path.unlink()
+    with pytest.raises(StoreError, match=r"metrics\.jsonl: it has \d of 4 steps; delete .*half to train again"):
+        go(half, trained, llama)
+
+
+def test_metrics_are_on_the_disk_before_the_checkpoint_that_counts_them(trained, llama, tmp_path, monkeypatch):
+    noted, save = [], loop.save_checkpoint
+
+    def look(folder, step, *more):
+        size = (folder / "metrics.jsonl").stat().st_size
+        noted.append(read_json(folder / "metrics.jsonl.sum")["bytes"] == size)
+        save(folder, step, *more)
+
+    monkeypatch.setattr(loop, "save_checkpoint", look)
+    go(tmp_path / "new", trained, llama)
+    assert noted == [True, True]
+
+
 def test_the_advice_works(half, trained, llama):
     (half / "checkpoint-4/model.safetensors").write_bytes(b"")
     shutil.rmtree(half / "checkpoint-4")
@@ -115,9 +136,7 @@ def test_a_folder_that_is_no_checkpoint_of_ours_is_neither_used_nor_deleted(half
 
 def test_another_torch_is_said(half, trained, llama, capsys):
     path = half / "checkpoint-4/trainer.json"
-    trainer = read_json(path) | {"torch": "2.0.0"}
-    trainer["digest"] = checkpoints._digest(trainer)
-    path.write_text(json.dumps(trainer))
+    write_sealed(path, read_json(path) | {"torch": "2.0.0"})
     go(half, trained, llama)
     assert "checkpoint-4 is of torch '2.0.0', not" in capsys.readouterr().out
 

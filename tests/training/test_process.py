@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from dpr_mini import recipe
-from dpr_mini.files.rows import write_json
+from dpr_mini.files.rows import read_json, write_json
 from dpr_mini.machine import gpus
 from dpr_mini.training import TrainError, loop, process
 from dpr_mini.training import child as train_process
@@ -159,6 +159,20 @@ def test_a_full_disk_is_told_as_one(small_model, out, monkeypatch):
     with pytest.raises(OSError, match="No space left") as caught:
         go(out, small_model)
     assert caught.value.errno == 28
+
+
+def test_an_error_without_a_number_is_told_in_its_own_words(tmp_path, monkeypatch):
+    """A library that cannot be loaded raises OSError, too: no disk is to be looked at."""
+
+    def cannot_load(job, config):
+        raise OSError("libx.so: cannot open shared object file")
+
+    monkeypatch.setattr(train_process, "_work", cannot_load)
+    job = {"config": settings().model_dump(mode="json"), "gpu": False}
+    write_json(tmp_path / "job.json", job)
+    with pytest.raises(SystemExit):
+        train_process.main(tmp_path / "job.json")
+    assert read_json(tmp_path / process.RESULT) == {"error": "libx.so: cannot open shared object file"}
 
 
 # --- the card is empty when the next server starts: a stub whose memory is held by whoever has loaded torch -------
