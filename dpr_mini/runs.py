@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini import store
-from dpr_mini.files.rows import append_row, read_json, read_rows, write_json, write_text
+from dpr_mini.files.rows import StoreError, append_row, read_json, read_rows, write_json, write_text
 from dpr_mini.machine.facts import commit
 from dpr_mini.messages import redacted
 from dpr_mini.recipe import Recipe
@@ -91,7 +91,10 @@ def refuse_ways_out(folder: Path, root: Path) -> None:
     top = root.resolve()
 
     def look(path: Path) -> None:
-        mode = path.lstat().st_mode
+        try:
+            mode = path.lstat().st_mode
+        except FileNotFoundError:  # a run is at work there
+            return
         if stat.S_ISLNK(mode):
             try:
                 inside = path.resolve(strict=True).is_relative_to(top)
@@ -129,8 +132,15 @@ def remember(at: Path, root: Path, recipe: Recipe, stages: Mapping[str, Stage]) 
     folders = {name: os.path.relpath(stage.folder(root), at) for name, stage in stages.items()}
     latest = {"recipe": redacted(recipe.model_dump(mode="json")), "stages": folders}
     at.mkdir(parents=True, exist_ok=True)
-    if not (at / LATEST).exists() or read_json(at / LATEST) != latest:
+    if not _says(at / LATEST, latest):
         write_json(at / LATEST, latest)
+
+
+def _says(path: Path, value: Any) -> bool:
+    try:
+        return read_json(path) == value
+    except StoreError:  # none there, or a damaged one: it is written anew
+        return False
 
 
 def read_latest(root: Path) -> dict[str, Any]:
@@ -144,9 +154,9 @@ def read_latest(root: Path) -> dict[str, Any]:
         raise RunError(f"{root} is not a run's folder; look under runs/")
     if path.stat().st_size > LARGEST:
         raise RunError(f"{path}: {path.stat().st_size} bytes, where a recipe and its stages have a few thousand")
-    latest = read_json(path)
-    recipe, stages = (latest.get(key) if isinstance(latest, dict) else None for key in ("recipe", "stages"))
     again = "run its recipe again, which writes it anew"
+    latest = read_json(path, again)
+    recipe, stages = latest.get("recipe"), latest.get("stages")
     if not isinstance(recipe, dict) or not isinstance(stages, dict):
         raise RunError(f"{path}: no recipe and its stages; {again}")
     name = recipe.get("name", "r")
@@ -207,10 +217,14 @@ def open_test(root: Path, recipe: Recipe, stages: Mapping[str, Stage]) -> None:
 
 
 def openings(root: Path) -> list[dict[str, Any]]:
-    """The lines that say when test sets were opened in a store's folder, the first one first. Raises RunError."""
+    """The lines that say when test sets were opened in a store's folder, the first one first.
+
+    Raises RunError for a link, StoreError for a line that is none.
+    """
     if (root / OPENED).is_symlink():
         raise RunError(f"{root / OPENED} is a link; put there what it stands for")
-    return list(read_rows(root / OPENED)) if (root / OPENED).exists() else []
+    fix = "mend the line by hand: it says what was opened, and is written nowhere else"
+    return list(read_rows(root / OPENED, fix)) if (root / OPENED).exists() else []
 
 
 def opened(line: Mapping[str, Any]) -> str:

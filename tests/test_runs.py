@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 
 import pytest
+from places import RECIPES
 from typer.testing import CliRunner
 
 from dpr_mini import runs
 from dpr_mini.cli import app
-from dpr_mini.files.rows import write_json
-from dpr_mini.runs import RunError, beside, lock, openings, read_latest, store_of
+from dpr_mini.files.rows import StoreError, read_json, write_json
+from dpr_mini.recipe import load
+from dpr_mini.runs import RunError, beside, lock, openings, read_latest, remember, store_of
 
 PRECIOUS = "precious, and nobody else's"
 RECIPE = {"name": "r", "seed": 0}
@@ -89,6 +91,14 @@ def test_a_latest_json_that_says_nothing(tmp_path, text):
     (tmp_path / "latest.json").write_text(text)
     for command in ("show", "report"):
         assert "latest.json" in refused(command, tmp_path) or "do not fit together" in refused(command, tmp_path)
+
+
+def test_a_damaged_latest_json_is_written_anew_by_a_run_and_told_so(tmp_path):
+    root = made(tmp_path / "run", report="report-01234567")
+    (root / "latest.json").write_text("{")
+    assert "run its recipe again, which writes it anew" in refused("show", root)
+    remember(root, root, load(RECIPES / "smoke.yaml"), {})
+    assert read_json(root / "latest.json")["stages"] == {}
 
 
 LINKS = ["report-01234567", "report-01234567/report.html", "report-01234567/a/b", "report-01234567/model"]
@@ -188,6 +198,12 @@ def test_an_input_that_a_manifest_names_stands_beside_it(tmp_path, name):
 def test_openings_are_not_read_through_a_link(tmp_path, outside):
     (tmp_path / "test-opened.jsonl").symlink_to(outside / "precious.txt")
     with pytest.raises(RunError, match="is a link"):
+        openings(tmp_path)
+
+
+def test_a_damaged_line_of_openings_is_to_be_mended_not_deleted(tmp_path):
+    (tmp_path / "test-opened.jsonl").write_text('{"opened": "x"}\nnothing\n')
+    with pytest.raises(StoreError, match=r"test-opened\.jsonl:2: not a JSON object; mend the line by hand"):
         openings(tmp_path)
 
 

@@ -25,6 +25,7 @@ MODEL_FILES = re.compile(
     r"(?:config|generation_config|tokenizer|tokenizer_config|special_tokens_map|added_tokens|vocab)\.json|merges\.txt"
     r"|vocab\.txt|(?:tokenizer|spiece|sentencepiece\.bpe)\.model|chat_template\.(?:jinja|json)"
     r"|model(?:-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json"
+    r"|additional_chat_templates/[^/]+\.jinja"
 )
 
 
@@ -45,25 +46,30 @@ def export(root: Path, out: Path, format: str, stage: str | None = None, push: s
         _check_login(push)
     if out.exists():
         raise UserError(f"{out} exists; give another --out")
-    lineage = Lineage(root, read_latest(root), tuple(stages))
-    temporary = out.with_name(f".{out.name}.{os.getpid()}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    durable.sweep_beside(out)
-    try:
-        with foreign(root):
-            if alone:
-                _gguf(lineage, temporary)
-            else:
-                temporary.mkdir()
-                _fill(lineage, temporary, format)
-                durable.seal(temporary)
-        os.replace(temporary, out)
-        durable.sync(out.parent)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with foreign(root):
+        lineage = Lineage(root, read_latest(root), tuple(stages))
+        if alone:
+            _gguf(lineage, out)
+        else:
+            _whole(lineage, out, format)
     print(f"{', '.join(stages)} of {root} -> {out}" + (" (the file alone, without a card)" if alone else ""))
     if push:
         print(f"pushed to {_push(out, push, 'dataset' if format == 'data' else 'model')}")
+
+
+def _whole(lineage: Lineage, out: Path, format: str) -> None:
+    """A folder that is there whole and durably, or not at all."""
+    temporary = out.with_name(f".{out.name}.{os.getpid()}")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    durable.sweep_beside(out)
+    temporary.mkdir()
+    try:
+        _fill(lineage, temporary, format)
+        durable.sync_tree(temporary)
+        os.replace(temporary, out)
+        durable.sync_folder(out.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _chosen(root: Path, kind: str, stage: str | None, every: bool) -> list[str]:
@@ -99,14 +105,14 @@ def _fill(lineage: Lineage, folder: Path, format: str) -> None:
 
 def _copy_model(model: Path, folder: Path) -> None:
     """Copy the files of a model by their names; a link is none of them."""
-    left = []
-    for path in sorted(model.iterdir()):
-        if path.is_symlink() or not path.is_file() or not MODEL_FILES.fullmatch(path.name):
-            left += [path.name] if path.suffix != ".gguf" else []
-            continue
-        shutil.copy2(path, folder / path.name, follow_symlinks=False)
-    if left:
-        print(printable(f"not exported, as no part of a model: {', '.join(left)}"))
+    there = {path.relative_to(model).as_posix(): path for path in durable.files_of(model)}
+    taken = {name: path for name, path in there.items() if MODEL_FILES.fullmatch(name)}
+    for name, path in taken.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(path, folder / name, follow_symlinks=False)
+    left = {name for name in there if name not in taken} | {p.name for p in model.iterdir() if p.is_symlink()}
+    if left := {name for name in left if not name.endswith(".gguf")}:
+        print(printable(f"not exported, as no part of a model: {', '.join(sorted(left))}"))
 
 
 def _gguf(lineage: Lineage, out: Path) -> None:

@@ -21,11 +21,12 @@ def verify(root: Path) -> None:
             if not (root / folder / store.MANIFEST).exists():
                 said = "incomplete" if (root / folder).exists() else "not run"
             else:
-                listing = _checked(root / folder, name, damaged)
-                said = _said(listing, name in damaged)
-                if listing == {}:
-                    bare.append(name)
-                files, size = files + len(listing or {}), size + sum(each[0] for each in (listing or {}).values())
+                listing = _checked(root / folder)
+                said = _said(listing)
+                if not listing:
+                    (damaged if listing is None else bare).append(name)
+                else:
+                    files, size = files + len(listing), size + sum(each[0] for each in listing.values())
             bar.write(f"{name:20} {said}")
             bar.update()
     if damaged:
@@ -34,20 +35,19 @@ def verify(root: Path) -> None:
     print(f"{files} files, {_bytes(size)}: all as they were when their stages were complete{older}")
 
 
-def _checked(folder: Path, name: str, damaged: list[str]) -> dict[str, Any] | None:
-    """The listing of a stage's files, all compared; None, and its name in `damaged`, where there is a difference."""
+def _checked(folder: Path) -> dict[str, Any] | None:
+    """The listing of a stage's files, all compared; None where there is a difference, which is printed."""
     try:
         manifest = store.read_manifest(folder)
         store.check(folder, manifest, lambda file: True)
     except StoreError as error:
-        damaged.append(name)
         print(error)
         return None
     return manifest.get("files", {})
 
 
-def _said(listing: dict[str, Any] | None, damaged: bool) -> str:
-    if damaged or listing is None:
+def _said(listing: dict[str, Any] | None) -> str:
+    if listing is None:
         return "DAMAGED"
     if not listing:
         return "no list of files (older version)"

@@ -123,6 +123,8 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{path}: model_type is {_shown(config.get('model_type'))}, where a name is needed; {AGAIN}")
     text = text_part(config, path)
     known = config["model_type"] in FAMILIES
+    if known and text is not config:
+        raise ModelError(f"{path}: a text_config in a {config['model_type']}, which has one part only; {AGAIN}")
     for key in dict.fromkeys((*SIZES, *LAYERS, "max_position_embeddings", "num_key_value_heads", "head_dim")):
         if text.get(key) is not None or (known and key in SIZES):
             size(path, text, key)

@@ -61,7 +61,9 @@ def parse_object(text: str, path: Path) -> dict[str, Any]:
         value = json.loads(text)
     except RecursionError:
         raise ModelError(f"{path}: nested too deeply to be a model's; {AGAIN}") from None
-    except ValueError as error:  # also an integer of thousands of digits
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{path}:{error.lineno}: not JSON ({error.msg}); {AGAIN}") from None
+    except ValueError as error:  # an integer of thousands of digits
         raise ModelError(f"{path}: not JSON ({error}); {AGAIN}") from None
     if not isinstance(value, dict):
         raise ModelError(f"{path}: a JSON object is needed, not {type(value).__name__}; {AGAIN}")

@@ -12,6 +12,7 @@ import os
 import struct
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,18 @@ def _exportable(model_dir: Path) -> dict[str, Any]:
     config = read_config(model_dir)
     _architecture(config)
     tokens.load(model_dir)  # its file has the form that is read on
-    _pre_tokenizer(read_object(model_dir / tokens.FILE))
+    tokenizer = read_object(model_dir / tokens.FILE)
+    _pre_tokenizer(tokenizer)
+    if tokens.options(model_dir).get("eos_token") not in _vocabulary(tokenizer).values():
+        raise ExportError(f"{model_dir / tokens.OPTIONS}: no eos_token that the tokenizer knows")
     check(model_dir)
     return config
+
+
+def _vocabulary(tokenizer: Mapping[str, Any]) -> dict[int, str]:
+    """Every token's text by its id, added ones included."""
+    added = {token["id"]: token["content"] for token in tokenizer.get("added_tokens", [])}
+    return {i: text for text, i in tokenizer["model"]["vocab"].items()} | added
 
 
 def gguf_for(model_dir: Path) -> Path:
@@ -118,7 +128,7 @@ def write_gguf(model_dir: Path, out: Path) -> Path:
         writer.close()
         durable.sync(temp)
         os.replace(temp, out)
-        durable.sync(out.parent)
+        durable.sync_folder(out.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -200,10 +210,9 @@ def _add_tokenizer(writer: Any, model_dir: Path, config: dict[str, Any]) -> None
     tokenizer = read_object(model_dir / tokens.FILE)
     options = tokens.options(model_dir)
     pre = _pre_tokenizer(tokenizer)
-    names = {i: text for text, i in tokenizer["model"]["vocab"].items()}
+    names = _vocabulary(tokenizer)
     types = dict.fromkeys(names, TokenType.NORMAL)
     for token in tokenizer.get("added_tokens", []):
-        names[token["id"]] = token["content"]
         types[token["id"]] = TokenType.CONTROL if token["special"] else TokenType.USER_DEFINED
     size = config["vocab_size"]
     writer.add_tokenizer_model("gpt2")
@@ -221,8 +230,6 @@ def _add_tokenizer(writer: Any, model_dir: Path, config: dict[str, Any]) -> None
         text = options.get(f"{role}_token")
         if text in ids:  # one that the vocabulary lacks has no id to give
             add(ids[text])
-        elif role == "eos":
-            raise ExportError(f"{model_dir / tokens.OPTIONS}: no eos_token that the tokenizer knows")
     writer.add_add_bos_token(bool(options.get("add_bos_token", False)))
     writer.add_add_space_prefix(False)
     if text := tokens.chat_template(model_dir):

@@ -92,7 +92,7 @@ def model_digest(folder: Path) -> str:
         try:
             key = _book_key(real)
             if key not in digests:
-                digests[key] = file_digest(real)
+                digests[key] = durable.sha256(real)
                 if _book_key(real) == key:  # else it was written meanwhile
                     fresh[key] = digests[key]
         except OSError as error:
@@ -117,12 +117,6 @@ def _book_key(path: Path) -> str:
     if 0 <= (age := time.time() - path.stat().st_ctime) < TICK:
         time.sleep(TICK - age)
     return "|".join((str(path), *stamp(path)))
-
-
-def file_digest(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def embedded_identity() -> str:
@@ -204,7 +198,7 @@ def _embedded() -> Path:
     print(f"converting {gguf.name} to {folder} (once, about 20 s) ...", file=sys.stderr, flush=True)
     try:
         _convert_gguf(gguf, temp)
-        durable.seal(temp)
+        durable.sync_tree(temp)
         try:
             os.replace(temp, folder)  # whole or not at all
         except OSError:

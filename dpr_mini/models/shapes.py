@@ -6,14 +6,12 @@ with transformers' models on the meta device and with the counts that the models
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dpr_mini.models.check import FAMILIES, LARGEST
-from dpr_mini.models.folder import ModelError, read_text
+from dpr_mini.models.check import FAMILIES, read_config
 
 OWNERS = ("HuggingFaceTB", "Qwen", "meta-llama")  # whose repositories of these names have these shapes
 VARIANTS = ("-instruct", "-base")  # the same shape as the name without
@@ -132,23 +130,9 @@ def config_for(name: str) -> dict[str, Any] | None:
 def read_shape(folder: Path) -> Shape | None:
     """The shape that a model folder's config.json states; None for a family that is not known here.
 
-    Raises json.JSONDecodeError, KeyError for a size that is missing, and ModelError for what is no configuration.
+    Raises ModelError for what is no configuration.
     """
-    path = folder / "config.json"
-    text = read_text(path)
-    try:
-        config = json.loads(text)
-    except RecursionError:
-        raise ModelError(f"{path}: nested too deeply to be a model's") from None
-    if not isinstance(config, dict):
-        raise ModelError(f"{path}: a JSON object is needed, not {type(config).__name__}")
-    shape = from_config(config)
-    if shape:
-        sizes = {key: value for key, value in vars(shape).items() if key not in ("family", "tied", "context")}
-        for key, value in sizes.items():
-            if type(value) is not int or not 0 < value <= LARGEST:
-                raise ModelError(f"{path}: {key} is {value!r}, where a whole number from 1 is needed")
-    return shape
+    return from_config(read_config(folder))
 
 
 def from_config(config: Mapping[str, Any]) -> Shape | None:

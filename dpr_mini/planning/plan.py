@@ -6,7 +6,6 @@ forecast.py (tokens and hours); here it is put into words. No torch, no network.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -21,7 +20,7 @@ from dpr_mini.models.shapes import SHAPES, Shape, read_shape, shape_of
 from dpr_mini.planning import assumed, capacity, forecast, ladder
 from dpr_mini.planning.capacity import GIB, Card, Serving, Training
 from dpr_mini.planning.memory import Job
-from dpr_mini.recipe import Recipe, RecipeError, TrainConfig
+from dpr_mini.recipe import Recipe, TrainConfig
 from dpr_mini.runs import TEST
 
 
@@ -37,15 +36,8 @@ def pick_card(recipe: Recipe, gib: float | None) -> Card:
 
 
 def find_shape(name: str, folder: Path | None) -> Shape | None:
-    """The shape of a model in a folder, or by its name. Raises RecipeError for a config.json that does not say it."""
-    if folder is None:
-        return shape_of(name)
-    try:
-        return read_shape(folder)
-    except KeyError as error:
-        raise RecipeError(f"{folder / 'config.json'}: {error.args[0]!r} is missing") from None
-    except json.JSONDecodeError as error:
-        raise RecipeError(f"{folder / 'config.json'}:{error.lineno}: not JSON ({error.msg})") from None
+    """The shape of a model in a folder, or by its name. Raises ModelError for a config.json that does not say it."""
+    return shape_of(name) if folder is None else read_shape(folder)
 
 
 def training_gib(config: TrainConfig, tokens_per_row: int, folder: Path) -> float | None:

@@ -16,11 +16,11 @@ from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
+from dpr_mini.files import durable
 from dpr_mini.files.aside import Sorted, Table, Texts
 from dpr_mini.files.foreign import is_regular
 from dpr_mini.files.rows import StoreError, dumps, write_lines
 from dpr_mini.messages import printable
-from dpr_mini.models.resolve import file_digest
 from dpr_mini.recipe import ProblemsConfig, Recipe, Source
 from dpr_mini.recipe.problems import shrunk
 from dpr_mini.selection.overlap import NearDuplicates, NGram
@@ -44,7 +44,7 @@ class ProblemsSettings(Settings):
     def of(cls, recipe: Recipe, base: Path) -> ProblemsSettings:
         sources = recipe.scaled_problems()
         origins = [*sources.train, *(s for group in sources.never_trained_on.values() for s in group)]
-        files = {s.file: file_digest(base / s.file) for s in origins if s.file and is_regular(base / s.file)}
+        files = {s.file: durable.sha256(base / s.file) for s in origins if s.file and is_regular(base / s.file)}
         return cls(sources, files, base, recipe.scale)
 
     def key(self) -> dict[str, Any]:

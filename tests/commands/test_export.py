@@ -281,12 +281,17 @@ def test_a_model_is_copied_by_names_and_no_link_is_followed(copied, tmp_path):
     for name in ("modeling_x.py", "pytorch_model.bin", "notes.txt", "model.safetensors.bak", "tokenizer_x.pt"):
         (model / name).write_text("x")
     (model / "code").mkdir()
+    (model / "code/deep.py").write_text("x")
+    (model / "additional_chat_templates").mkdir()
+    (model / "additional_chat_templates/tool_use.jinja").write_text("{{ messages }}")
     inside = model / "vocab.txt"
     inside.symlink_to(model / "chat_template.jinja")
     done = invoke("export", copied, "--out", tmp_path / "out")
     names = {p.name for p in (tmp_path / "out").iterdir()}
-    assert names == {p.name for p in SMOKE_MODEL.iterdir() if p.suffix != ".gguf"} | {"README.md"}
-    left = ("vocab.txt", "code", "model.safetensors.bak", "modeling_x.py", "pytorch_model.bin")
+    more = {"README.md", "additional_chat_templates"}
+    assert names == {p.name for p in SMOKE_MODEL.iterdir() if p.suffix != ".gguf"} | more
+    assert (tmp_path / "out/additional_chat_templates/tool_use.jinja").read_text() == "{{ messages }}"
+    left = ("vocab.txt", "code/deep.py", "model.safetensors.bak", "modeling_x.py", "pytorch_model.bin")
     (said,) = re.findall(r"not exported, as no part of a model: (.*)", done.output)
     assert {*left, "notes.txt", "tokenizer_x.pt"} <= set(said.split(", "))
     (model / "tokenizer.model").symlink_to(secret)

@@ -66,6 +66,15 @@ def test_an_older_run_lists_no_files_and_that_is_said(run):
     assert code == 0 and "problems             no list of files" in said and "1 of an older version" in said
 
 
+@pytest.mark.parametrize("files", [[], None, {"rows.jsonl": 5}, {"rows.jsonl": ["x", "y"]}])
+def test_a_list_of_files_of_another_form_is_a_damage(run, files):
+    path = folder(run, "filter-1") / MANIFEST
+    manifest = {k: v for k, v in json.loads(path.read_text()).items() if k != "digest"}
+    write_json(path, manifest | {"files": files})
+    code, said = verify(run)
+    assert code == 1 and "filter-1             DAMAGED" in said and "listed in no form" in said
+
+
 def test_what_is_no_run_is_one_line(tmp_path):
     code, said = verify(tmp_path)
     assert code == 1 and "is not a run's folder" in said

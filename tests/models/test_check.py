@@ -234,7 +234,7 @@ def test_a_byte_order_mark_is_read_over(model):
         "rms_norm_eps": ["x", -1, 1e999],
         "rope_parameters": [5, {"rope_theta": -1}, {"rope_theta": "x"}],
         "hidden_act": [5],
-        "text_config": [[1]],
+        "text_config": [[1], json.loads((SMOKE_MODEL / "config.json").read_text())],
         "eos_token_id": [10**9, [], [1, None], -1, "x"],
     }.items(),
 )

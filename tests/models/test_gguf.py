@@ -111,6 +111,11 @@ def test_what_cannot_be_exported_says_why(tiny_model, tmp_path, cache):
         with pytest.raises(ExportError, match=word):
             write_gguf(folder, tmp_path / "no.gguf")
     (folder / "config.json").write_text(json.dumps(config))
+    options = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({k: v for k, v in options.items() if k != "eos_token"}))
+    assert "no eos_token that the tokenizer knows" in export.why_not_exportable(folder)
+    (folder / "tokenizer_config.json").write_text(json.dumps(options))
+    assert not export.why_not_exportable(folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["pre_tokenizer"]["pretokenizers"].append({"type": "Whitespace"})
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))

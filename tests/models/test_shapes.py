@@ -80,6 +80,10 @@ def test_a_config_says_its_shape(tmp_path):
         "[" * 9000,
         '{"model_type": "llama", "vocab_size": "x", "hidden_size": 8, '
         '"intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}',
+        '{"model_type": "llama", "vocab_size": 8, "hidden_size": 8, '
+        '"intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 0}',
+        '{"model_type": "llama", "vocab_size": 8, "hidden_size": "8", '
+        '"intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}',
     ],
 )
 def test_what_states_no_shape_names_the_file(tmp_path, told):

@@ -20,13 +20,14 @@ from places import ROOT
 
 from dpr_mini.commands import plan as plan_command
 from dpr_mini.machine import gpus
+from dpr_mini.models.folder import ModelError
 from dpr_mini.models.shapes import SHAPES
 from dpr_mini.pipeline import build
 from dpr_mini.planning import assumed, capacity, forecast, ladder
 from dpr_mini.planning import plan as planner
 from dpr_mini.planning.capacity import GIB, Card, Training
 from dpr_mini.planning.memory import Job
-from dpr_mini.recipe import Recipe, RecipeError, TrainConfig, load, parse
+from dpr_mini.recipe import Recipe, TrainConfig, load, parse
 from dpr_mini.runs import RunError
 from dpr_mini.sampling import budgets
 
@@ -387,10 +388,10 @@ def test_a_folder_says_its_shape(tmp_path):
     assert plan.shape.hidden == json.loads((folder / "config.json").read_text())["hidden_size"]
     assert "smoke-model" not in "\n".join(plan.lines({}))
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
-    with pytest.raises(RecipeError, match=r"config\.json: 'vocab_size' is missing"):
+    with pytest.raises(ModelError, match=r"config\.json: vocab_size is missing"):
         planner.find_shape("x", tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(RecipeError, match=r"config\.json:1: not JSON"):
+    with pytest.raises(ModelError, match=r"config\.json:1: not JSON"):
         planner.find_shape("x", tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "mamba"}')
     assert planner.find_shape("x", tmp_path) is None
