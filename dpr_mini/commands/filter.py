@@ -97,7 +97,7 @@ def verdicts(cases: Iterable[Case], rules: Sequence[tuple[str, Rule]]) -> Iterat
     """Every case with (rule, evidence) of every rule that objects; it is kept where there is none.
 
     A `Memory` compares with cases that were kept before, so it is named only where it is the first that objects.
-    Cases come in the order of `in_order`.
+    Cases come in the order of `place_in_order`.
     """
     memories = {name for name, rule in rules if isinstance(rule, Memory)}
     for case in cases:

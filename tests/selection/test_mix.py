@@ -10,12 +10,12 @@ import pytest
 from chains import BRIDGES, PROBLEM, RIGHT, talk
 from hypothesis import given
 from hypothesis import strategies as st
+from staging import in_order, judge
 
 from dpr_mini.files.rows import StoreError
 from dpr_mini.recipe import FilterConfig
 from dpr_mini.recipe.data import Trajectory
 from dpr_mini.selection.case import KINDS
-from dpr_mini.selection.judging import in_order, judge
 from dpr_mini.selection.mix import largest, plan, quotas
 
 SHARES = {"corrected": 0.4, "confirmed": 0.4, "single_right": 0.2}

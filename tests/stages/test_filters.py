@@ -10,7 +10,7 @@ from staging import apply
 
 from dpr_mini.files.rows import StoreError, read_rows, write_rows
 from dpr_mini.recipe import FilterConfig, RecipeError
-from dpr_mini.selection import behaviours, judging, task_rules
+from dpr_mini.selection import behaviours, task_rules
 from dpr_mini.selection.arithmetic import false_equations
 from dpr_mini.selection.case import Case, kind_of
 from dpr_mini.selection.rules import RULES, build_rules
@@ -332,13 +332,13 @@ def test_evidence_is_bounded():
 
 def test_dialogue_without_its_problem_is_an_error():
     with pytest.raises(StoreError, match="problem lost is not among"):
-        judging.judge([dialogue(RIGHT, problem="lost")], {"p1": PROBLEM}, BRIDGES)
+        staging.judge([dialogue(RIGHT, problem="lost")], {"p1": PROBLEM}, BRIDGES)
 
 
 def test_a_chain_that_reads_as_its_wrong_first_answer_is_dropped(tmp_path):
     """Both turns are graded apart, and so is what training would see of them."""
     talks = [dialogue("The answer is 45. I am sure.", "3 * 4 = 12"), dialogue("45", "The answer is 12.", sample=1)]
-    (case_1, case_2) = judging.judge(talks, {"p1": PROBLEM}, BRIDGES)
+    (case_1, case_2) = staging.judge(talks, {"p1": PROBLEM}, BRIDGES)
     assert (case_1.verdicts[-1].ok, case_1.joined.ok, case_1.joined.extracted) == (True, False, "45")
     kept, drops = apply([case_1, case_2], build_rules(["answer_correct"]))
     assert [c.dialogue.id for c in kept] == ["p1#1"] and "reads as '45'" in drops[0].evidence

@@ -115,9 +115,19 @@ def filtering(folder, dialogues, problems, config, bridges, quotas: Path | None 
     return filter_stage.run(Work(folder.name, folder, settings, inputs, OneEngine()))
 
 
+def judge(talks, problems, bridges, masking=True) -> list[Case]:
+    """Their cases, in the order of the dialogues."""
+    return list(judging.judged(talks, problems, bridges, masking))
+
+
+def in_order(cases) -> list[Case]:
+    """The order in which the filter judges them."""
+    return sorted(cases, key=lambda c: judging.place_in_order(c.dialogue.id))
+
+
 def apply(cases, rules, limit=None, quotas=None) -> tuple[list[Case], list[Drop]]:
     """(kept, dropped), both sorted by id."""
-    verdicts = list(deciding.decided(judging.in_order(cases), rules, limit, quotas))
+    verdicts = list(deciding.decided(in_order(cases), rules, limit, quotas))
     kept = [c for c, objection in verdicts if objection is None]
     drops = [Drop(c.dialogue.id, *objection) for c, objection in verdicts if objection]
     return sorted(kept, key=lambda c: c.dialogue.id), sorted(drops, key=lambda d: d.dialogue_id)
