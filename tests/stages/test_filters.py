@@ -14,6 +14,7 @@ from dpr_mini.selection import behaviours, task_rules
 from dpr_mini.selection.arithmetic import false_equations
 from dpr_mini.selection.case import Case, kind_of
 from dpr_mini.selection.rules import RULES, build_rules
+from dpr_mini.stages import filter as filter_stage
 from dpr_mini.types import Dialogue, Problem, Turn, Verdict
 
 BRIDGES = {"verify": "\n\nLet me verify this.\n"}
@@ -323,6 +324,15 @@ def test_nothing_kept_is_one_line_and_leaves_the_log(stage):
     line = str(error.value)
     assert "none of 6 dialogues" in line and "length 6" in line and "dialogues are kept" in line and "\n" not in line
     assert len(list(read_rows(folder / "drops.jsonl"))) == 6 and not (folder / "rows.jsonl").exists()
+
+
+def test_a_row_that_is_none_is_one_line_and_nothing_stays_open(stage, monkeypatch):
+    folder, talks, problems = stage
+    made = staging.all_aside(monkeypatch, filter_stage)
+    write_rows(talks[1] / "rows.jsonl", [asdict(dialogue(RIGHT)), {"id": "p1#9"}])
+    with pytest.raises(StoreError, match=r"talk-b/rows\.jsonl:2: not a dialogue"):
+        staging.filtering(folder, talks, problems, FilterConfig(rules=("answered",)), BRIDGES)
+    assert made and all(map(staging.is_closed, made))
 
 
 def test_evidence_is_bounded():

@@ -11,6 +11,7 @@ from typing import Any
 from dpr_mini import recipe
 from dpr_mini.chat.asking import Asking
 from dpr_mini.chat.conversation import Generation
+from dpr_mini.files.aside import Sorted
 from dpr_mini.files.rows import write_rows
 from dpr_mini.selection import deciding, judging
 from dpr_mini.selection.case import Case
@@ -123,6 +124,23 @@ def judge(talks, problems, bridges, masking=True) -> list[Case]:
 def in_order(cases) -> list[Case]:
     """The order in which the filter judges them."""
     return sorted(cases, key=lambda c: judging.place_in_order(c.dialogue.id))
+
+
+def all_aside(monkeypatch, module) -> list[Sorted]:
+    """Whatever a module lays aside from now on, also where an error ends it."""
+    made: list[Sorted] = []
+
+    class Noted(Sorted):
+        def __init__(self, folder: Path | None = None) -> None:
+            super().__init__(folder)
+            made.append(self)
+
+    monkeypatch.setattr(module, "Sorted", Noted)
+    return made
+
+
+def is_closed(aside: Sorted) -> bool:
+    return aside._texts._file.closed
 
 
 def apply(cases, rules, limit=None, quotas=None) -> tuple[list[Case], list[Drop]]:
