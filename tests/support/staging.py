@@ -133,6 +133,7 @@ def all_aside(monkeypatch, module) -> list[Sorted]:
     class Noted(Sorted):
         def __init__(self, folder: Path | None = None) -> None:
             super().__init__(folder)
+            self.folder = folder
             made.append(self)
 
     monkeypatch.setattr(module, "Sorted", Noted)
