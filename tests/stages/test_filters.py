@@ -13,6 +13,7 @@ from dpr_mini.recipe import FilterConfig, RecipeError
 from dpr_mini.selection import behaviours, task_rules
 from dpr_mini.selection.arithmetic import false_equations
 from dpr_mini.selection.case import Case, kind_of
+from dpr_mini.selection.overlap import runs
 from dpr_mini.selection.rules import RULES, build_rules
 from dpr_mini.stages import filter as filter_stage
 from dpr_mini.types import Dialogue, Problem, Turn, Verdict
@@ -151,6 +152,21 @@ def test_near_duplicates_within_a_problem():
     assert len(apply(cases, build_rules([{"near_duplicate": {"threshold": 1.0}}]))[0]) == 3
     other = replace(cases[1], problem=replace(PROBLEM, id="p2"))
     assert len(apply([cases[0], other], build_rules(["near_duplicate"]))[0]) == 2, "another problem's chain"
+
+
+def test_near_duplicates_are_compared_only_where_their_sizes_allow_it(monkeypatch):
+    """The same evidence as of comparing all; a text of another size is not taken apart."""
+    lines = [" ".join(f"w{i}" for i in range(n)) for n in (10, 100, 11, 9, 99, 10)]
+    cases = [replace(case(t), dialogue=replace(dialogue(t), id=f"a b\n{i}")) for i, t in enumerate(lines)]
+    [(_, rule)], said, taken = build_rules([{"near_duplicate": {"threshold": 0.85}}]), [], []
+    monkeypatch.setattr("dpr_mini.selection.rules.runs", lambda text: taken.append(len(text)) or runs(text))
+    for c in cases:
+        said.append(rule(c))
+        if said[-1] is None:
+            rule.keep(c)
+    near = ("similarity 0.89 to a b\n0", "similarity 0.88 to a b\n0", "similarity 0.99 to a b\n1")
+    assert said == [None, None, *near, "similarity 1.00 to a b\n0"]
+    assert taken == [10, 100, 100, 11, 10, 9, 10, 99, 100, 10, 10], "what is new, and where sizes are alike the old"
 
 
 MEMORIES = ["duplicate", {"near_duplicate": {"threshold": 0.9}}, {"per_problem": {"at_most": 2}}]
