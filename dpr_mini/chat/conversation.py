@@ -16,11 +16,11 @@ from typing import Any
 from dpr_mini.chat.script import Ask, Script
 from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import Completion, Engine, EngineError, Request, RequestError, SamplingParams
-from dpr_mini.files.rows import Rows, append_row, read_rows
+from dpr_mini.files.rows import Rows, append_row, read_rows, row_as
 from dpr_mini.machine import progress
 from dpr_mini.recipe import Example, TurnSpec, prompts
 from dpr_mini.recipe.turns import chosen, times
-from dpr_mini.types import Dialogue, Problem, Turn, from_row, identity, seed_for, to_row
+from dpr_mini.types import Dialogue, Problem, Turn, identity, seed_for, to_row
 
 FAILURES = "failed.jsonl"  # every answer that an engine failed to give, in a stage's folder
 FAILED = 0.02  # share of dialogues that may fail before a stage stops (ours)
@@ -252,7 +252,8 @@ def run_dialogues(
             f"e.g. {failures[0].id}: {failures[0].error}; "
             "what was done is kept, the same command asks for the rest again"
         )
-    return {row["id"]: from_row(Dialogue, row) for row in read_rows(path) if row["id"] in given}
+    rows_there = enumerate(read_rows(path), 1)
+    return {row["id"]: row_as(Dialogue, row, f"{path}:{n}") for n, row in rows_there if row["id"] in given}
 
 
 def out_of_room(conversations: Iterable[Conversation], dialogues: Mapping[str, Dialogue]) -> int:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
 from dpr_mini import recipe as recipes
 from dpr_mini.files.aside import Sorted, Table
@@ -34,8 +34,8 @@ from dpr_mini.types import Dialogue, Finish, Problem, Turn, UserError, digest
 
 # Without --rules and --recipe: what can be said of any answer.
 DEFAULT = ("answered", "not_truncated", "answer_correct", "trajectory", "false_arithmetic", "repetition")
-MOST_TOKENS = 1_000_000_000  # of one answer
 DEFAULT = (*DEFAULT, "template_leak", "working", "one_answer", "language", "duplicate")
+MOST_TOKENS = 1_000_000_000  # of one answer
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,22 @@ def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | 
     own = settings.dialogue if settings else recipes.DialogueConfig()
     bridges, grader = own.words().bridges, settings.grader if settings else recipes.GraderConfig()
     masking = settings.filter.trained_turns is not False if settings else True
-    with _Aside(path, own, out.parent) as rows, Sorted(out.parent) as lines:
+    with Sorted(out.parent) as rows, Sorted(out.parent) as lines:
+        told = _lay_aside(rows, read(path, own))
+        if not len(rows):
+            raise UserError(f"{path}: no rows")
         names = {name for name, _ in built}
-        if "per_problem" in names and not rows.name_problems:
+        if "per_problem" in names and not told.name_problems:
             print("per_problem is left out: not every row has a 'problem_id' or a 'problem'")
             built = [(name, rule) for name, rule in built if name != "per_problem"]
-        if names & {"length", "longer_than_first"} and not rows.count_tokens:
+        if names & {"length", "longer_than_first"} and not told.count_tokens:
             print("length is counted in words where a row has no 'tokens'")
-        refuse(built, [rows.problems[rows.first]])
+        refuse(built, [told.problems[told.first]])
         counts, lost = Counter[str](), Counter[str]()
-        cases = judged(rows, rows.problems, bridges, masking, grader, total=len(rows))
+        handed_out: deque[tuple[int, Any]] = deque()
+        cases = judged(_dialogues(rows, handed_out), told.problems, bridges, masking, grader, total=len(rows))
         for case, drops in verdicts(cases, built):
-            number, name = rows.handed_out.popleft()
+            number, name = handed_out.popleft()
             lines.add(f"{number:012d}", dumps(_verdict(name, drops)))
             counts.update(rule for rule, _ in drops[:1])
             lost.update(given_up((*case.verdicts, case.joined)))
@@ -88,8 +92,8 @@ def filter_file(path: Path, out: Path, rules: str | None = None, recipe: Path | 
     dropped_by_rule = ", ".join(f"{name} {n}" for name, n in counts.most_common()) or "nothing"
     print(f"kept {count - counts.total()} of {count}; dropped by {dropped_by_rule} -> {out}")
     if any(lost.values()):
-        told = ", ".join(f"{name} {lost[name]}" for name in GIVEN_UP.values())
-        print(f"texts that the grader gave up on, none of them right: {told}")
+        given = ", ".join(f"{name} {lost[name]}" for name in GIVEN_UP.values())
+        print(f"texts that the grader gave up on, none of them right: {given}")
     return {"rows": count, "kept": count - counts.total(), **counts}
 
 
@@ -97,7 +101,7 @@ def verdicts(cases: Iterable[Case], rules: Sequence[tuple[str, Rule]]) -> Iterat
     """Every case with (rule, evidence) of every rule that objects; it is kept where there is none.
 
     A `Memory` compares with cases that were kept before, so it is named only where it is the first that objects.
-    Cases come in the order of `in_order`.
+    Cases come in the order of `place_in_order`.
     """
     memories = {name for name, rule in rules if isinstance(rule, Memory)}
     for case in cases:
@@ -118,44 +122,34 @@ def _verdict(name: Any, drops: list[tuple[str, str]]) -> dict[str, Any]:
 # ---------------------------------------------------------------- reading
 
 
-class _Aside:
-    """All rows of a JSONL file, also gzipped, laid aside: their problems, and their dialogues in the order of judging.
+@dataclass
+class _Told:
+    """What is known of all rows together: their problems, the first one's id, whether every row has some field."""
 
-    `handed_out` has (number in the file, id as it stands there) of each dialogue in that order, as they are taken.
-    Raises UserError, naming file and line, for a malformed row.
-    """
+    problems: Asked
+    first: str = ""
+    name_problems: bool = True
+    count_tokens: bool = True
 
-    def __init__(self, path: Path, own: recipes.DialogueConfig, folder: Path) -> None:
-        self.problems = Asked()
-        self.name_problems = self.count_tokens = True
-        self.first = ""  # id of the first row's problem
-        self.handed_out: deque[tuple[int, Any]] = deque()
-        self._rows = Sorted(folder)
-        for number, row in enumerate(read(path, own)):
-            self.first = self.first or row.problem.id
-            self.name_problems &= row.names_problem
-            self.count_tokens &= row.counts_tokens
-            self.problems.add(row.problem)
-            self._rows.add(
-                place_in_order(row.dialogue.id), dumps({"number": number, "id": row.id, **_short(row.dialogue)})
-            )
-        if not len(self._rows):
-            raise UserError(f"{path}: no rows")
 
-    def __enter__(self) -> Self:
-        return self
+def _lay_aside(aside: Sorted, rows: Iterable[Row]) -> _Told:
+    """Lay the dialogues aside in the order in which they are judged, their problems by id."""
+    told = _Told(Asked())
+    for number, row in enumerate(rows):
+        told.first = told.first or row.problem.id
+        told.name_problems &= row.names_problem
+        told.count_tokens &= row.counts_tokens
+        told.problems.add(row.problem)
+        aside.add(place_in_order(row.dialogue.id), dumps({"number": number, "id": row.id, **_short(row.dialogue)}))
+    return told
 
-    def __exit__(self, *exc: object) -> None:
-        self._rows.__exit__(*exc)
 
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __iter__(self) -> Iterator[Dialogue]:
-        for text in self._rows:
-            told = json.loads(text)
-            self.handed_out.append((told["number"], told["id"]))
-            yield _long(told)
+def _dialogues(aside: Sorted, handed_out: deque[tuple[int, Any]]) -> Iterator[Dialogue]:
+    """What was laid aside. `handed_out` gets (number in the file, id as it stands there) of each as it is taken."""
+    for text in aside:
+        told = json.loads(text)
+        handed_out.append((told["number"], told["id"]))
+        yield _long(told)
 
 
 def _short(dialogue: Dialogue) -> dict[str, Any]:

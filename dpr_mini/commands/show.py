@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from dpr_mini import store
-from dpr_mini.files.rows import read_rows
+from dpr_mini.files.rows import read_as, read_rows
 from dpr_mini.messages import printable, redacted
 from dpr_mini.runs import RunError, foreign, read_latest
 from dpr_mini.types import Dialogue, Drop, Kept, Verdict, from_row
@@ -51,7 +51,7 @@ def _show(name: str, folder: Path, count: int, choose: random.Random) -> None:
     else:
         say(f"{name} is not complete")
     if (folder / "drops.jsonl").exists():
-        drops: list[Drop] = [from_row(Drop, row) for row in read_rows(folder / "drops.jsonl")]
+        drops = list(read_as(Drop, folder / "drops.jsonl"))
         say(f"drops by rule: {dict(Counter(d.rule for d in drops).most_common())}")
         for drop in choose.sample(drops, min(count, len(drops))):
             say(f"  dropped {drop.dialogue_id} by {drop.rule}: {drop.evidence}")

@@ -11,6 +11,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,7 +26,7 @@ class _Database:
     def __init__(self, columns: str) -> None:
         self._open = sqlite3.connect("", isolation_level=None)  # "": on disk, without a name
         for setting in ("journal_mode = OFF", "synchronous = OFF", "temp_store = FILE"):
-            self._open.execute(f"PRAGMA {setting}")
+            self.run(f"PRAGMA {setting}")
         self.run(f"CREATE TABLE kept ({columns})")
         self.run("BEGIN")  # one transaction to the end: nobody else reads it
 
@@ -57,9 +58,24 @@ class _Database:
 
 
 def _refused(error: sqlite3.Error) -> OSError:
+    """What helps stands beside the place: for a full disk `store.system_error` has words of its own.
+
+    Anything else has no number of the system's, so SQLite's own words are told.
+    """
     full = getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
     where = os.environ.get("SQLITE_TMPDIR") or os.environ.get("TMPDIR") or "/var/tmp"  # as SQLite looks for it
-    return OSError(errno.ENOSPC if full else errno.EIO, f"{error} (set TMPDIR to another disk)", where)
+    place = f"{where} (temporary files; set TMPDIR to have them on another disk)"
+    return OSError(errno.ENOSPC if full else None, f"SQLite: {error}", place)
+
+
+@contextmanager
+def _in(place: str | Path) -> Iterator[None]:
+    """A file without a name: what the system refuses of it is told of the folder."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(place)
+        raise
 
 
 def _bytes(key: Key) -> bytes:
@@ -116,6 +132,7 @@ class Texts:
 
     def __init__(self, folder: Path | None = None) -> None:
         """The file lies in `folder`, which exists; None: where temporary files are kept."""
+        self._folder = folder or tempfile.gettempdir()
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  closed by close()
         self._end = self._count = 0
         self._writing = True
@@ -127,16 +144,18 @@ class Texts:
         self.close()
 
     def close(self) -> None:
-        self._file.close()
+        with _in(self._folder):
+            self._file.close()
 
     def add(self, text: Key) -> int:
         """Lay a text aside. Returns where it lies, for `at`."""
         data = _bytes(text)
-        if not self._writing:
-            self._file.seek(self._end)
-            self._writing = True
         place = self._end
-        self._file.write(len(data).to_bytes(8, "little") + data)
+        with _in(self._folder):
+            if not self._writing:
+                self._file.seek(self._end)
+                self._writing = True
+            self._file.write(len(data).to_bytes(8, "little") + data)
         self._end += 8 + len(data)
         self._count += 1
         return place
@@ -146,9 +165,10 @@ class Texts:
 
     def at(self, place: int) -> bytes:
         """The text that lies there, as bytes."""
-        self._writing = False
-        self._file.seek(place)
-        return self._file.read(int.from_bytes(self._file.read(8), "little"))
+        with _in(self._folder):
+            self._writing = False
+            self._file.seek(place)
+            return self._file.read(int.from_bytes(self._file.read(8), "little"))
 
     def __iter__(self) -> Iterator[bytes]:
         """All of them, in the order in which they came."""

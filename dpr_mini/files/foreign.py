@@ -16,11 +16,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, BinaryIO, Self, TypeVar
 
 from dpr_mini.files.rows import StoreError
 from dpr_mini.types import UserError
 
+T = TypeVar("T")
 Rows = Iterator[tuple[str, dict[str, Any]]]  # ("file:line", row)
 
 LONGEST = 16 << 20  # bytes of one row
@@ -70,13 +71,23 @@ def foreign_rows(path: Path) -> Rows:
     comes out of here, and UserError where a library is missing: for what is not there, no regular file, not text, not
     JSON, not an object, damaged, or too large.
     """
-    packed = path.suffix.lower()
-    read: Callable[[Path], Rows] = _parquet if packed == ".parquet" else _json_lines
-    kind = {".parquet": "parquet", ".gz": "gzipped JSON Lines"}.get(packed, "JSON Lines")
+    return _bordered(path, _parquet if path.suffix.lower() == ".parquet" else _json_lines)
+
+
+def count_rows(path: Path) -> int:
+    """How many rows a user's JSONL file has, also gzipped: lines that are not empty. None is parsed, which takes long.
+
+    Raises StoreError as `foreign_rows` does, but not for what stands in a line.
+    """
+    return sum(1 for _ in _bordered(path, _lines))
+
+
+def _bordered(path: Path, read: Callable[[Path], Iterator[T]]) -> Iterator[T]:
+    kind = {".parquet": "parquet", ".gz": "gzipped JSON Lines"}.get(path.suffix.lower(), "JSON Lines")
     return border(lambda: read(path), str(path), f"read as {kind}", "is it damaged, or something else?")
 
 
-def border(open_rows: Callable[[], Rows], name: str, done: str, fix: str) -> Rows:
+def border(open_rows: Callable[[], Iterator[T]], name: str, done: str, fix: str) -> Iterator[T]:
     """The rows of something foreign. Raises StoreError for whatever else opening it or reading on can raise.
 
     `name` begins the message, `done` says what could not be ("read as parquet"), `fix` what to do.
@@ -136,6 +147,11 @@ def _unpacked(path: Path, packed: int, unpacked: int) -> None:
 
 
 def _json_lines(path: Path) -> Rows:
+    return ((where, _row(line, where)) for where, line in _lines(path))
+
+
+def _lines(path: Path) -> Iterator[tuple[str, bytes]]:
+    """("file:line", what stands there) of every line that is not empty."""
     size = _size(path)
     with ExitStack() as stack:
         file: BinaryIO = stack.enter_context(path.open("rb"))
@@ -158,7 +174,7 @@ def _json_lines(path: Path) -> Rows:
                 if len(line) > LONGEST:
                     raise StoreError(f"{path}:{number}: a line of more than {LONGEST >> 20} MiB; a row is less")
                 if part.strip():
-                    yield f"{path}:{number}", _row(part.removeprefix(BOM), f"{path}:{number}")
+                    yield f"{path}:{number}", part.removeprefix(BOM)
 
 
 def _text_head(path: Path, head: bytes, packed: bool) -> None:

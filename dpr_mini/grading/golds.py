@@ -3,7 +3,7 @@ r"""Golds, and the other fields of a user's row, as text: what a value plainly s
     gold_text("They pay 5 each.\n#### 1,234", "cases.jsonl:7")      # "1,234"
     gold_text(None, "cases.jsonl:7")                                # FieldError: cases.jsonl:7: gold must be ...
 
-Every command and every stage reads golds here. A number says what the file says of it (`store.Numeral` keeps its
+Every command and every stage reads golds here. A number says what the file says of it (`foreign.Numeral` keeps its
 spelling), written out where a power of ten stands behind it. Nothing is ever Python's `str` of a value: null, NaN,
 booleans, lists and objects end in one line that names file, row and field, not in a verdict against the model.
 """

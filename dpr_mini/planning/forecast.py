@@ -6,7 +6,6 @@ seconds that the same stage (the same key) took there, bench/train.py's and benc
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import statistics
@@ -15,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dpr_mini.files.foreign import count_rows
 from dpr_mini.models.shapes import SHAPES
 from dpr_mini.planning.capacity import PROMPT, Card, Training
 from dpr_mini.planning.expected import Expected, at_most, expected
@@ -46,12 +46,14 @@ class Work:
 
 
 def count(source: Source, recipe: Recipe, base: Path, train: bool) -> int | None:
-    """Problems of a source, at most; None where that is known only when it is read."""
+    """Problems of a source, at most; None where that is known only when it is read.
+
+    Raises StoreError for a file that is damaged or too large.
+    """
     rows = PUBLISHED.get((source.hub or "", source.split))
     path = base / source.file if source.file else None
     if path and path.is_file() and path.name.endswith((".jsonl", ".jsonl.gz")):
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-            rows = sum(1 for line in file if line.strip())
+        rows = count_rows(path)
     if source.count is None:
         return recipe.count(source, rows) if train else rows
     limit = shrunk(source.count, recipe.scale)

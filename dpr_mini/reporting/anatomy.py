@@ -108,7 +108,7 @@ def _rise(of: Slope | None) -> str:
 
 
 def _graded(results: Results, role: str) -> list[Graded]:
-    return [Graded.from_row(row) for row in results.rows(role, "graded.jsonl")]
+    return list(results.read(Graded, role, "graded.jsonl"))
 
 
 def _planted(results: Results) -> list[Block]:

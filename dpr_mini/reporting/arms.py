@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from dpr_mini import store
-from dpr_mini.files.rows import read_rows
+from dpr_mini.files.rows import read_as
 from dpr_mini.recipe import Hypothesis
 from dpr_mini.runs import ARMS, LATEST, TEST, RunError, evaluations, read_latest, refuse_ways_out
 from dpr_mini.scoring.crossed import crossed, matrix, mean_squares, spread
@@ -95,7 +95,7 @@ class Arm:
 
     @staticmethod
     def _rows(files: Mapping[int, Sequence[Path]]) -> dict[int, list[Graded]]:
-        return {s: [Graded.from_row(row) for f in each for row in read_rows(f)] for s, each in files.items()}
+        return {s: [answer for file in each for answer in read_as(Graded, file)] for s, each in files.items()}
 
 
 @dataclass(frozen=True, slots=True)

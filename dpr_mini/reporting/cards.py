@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from dpr_mini.files.rows import read_rows
+from dpr_mini.files.rows import read_as
 from dpr_mini.models.resolve import EMBEDDED
 from dpr_mini.recipe import prompts
 from dpr_mini.reporting.document import Block, Fold, Points, Section, Table, Text, legible, render
@@ -184,9 +184,7 @@ def _scores(lineage: Lineage, stage: str) -> list[Block]:
     source = ", ".join(folder.name for folder in evaluations.values())
     blocks: list[Block] = [Table(("benchmark", *cards), rows, source, note=note)]
     if "base" in evaluations and stage != "base":
-        before, after = (
-            [Graded.from_row(r) for r in read_rows(evaluations[x] / "graded.jsonl")] for x in ("base", stage)
-        )
+        before, after = (list(read_as(Graded, evaluations[x] / "graded.jsonl")) for x in ("base", stage))
         pairs = []
         for b in cards[stage]:
             for kind, greedy in (("sampled", False), ("greedy", True)):

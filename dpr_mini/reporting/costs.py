@@ -7,9 +7,9 @@ from statistics import fmean
 from typing import Any
 
 from dpr_mini.chat.template import attempts
-from dpr_mini.files.rows import read_rows
+from dpr_mini.files.rows import read_as, read_rows
 from dpr_mini.reporting.arms import Arm, Run
-from dpr_mini.types import Kept, digest, from_row
+from dpr_mini.types import Kept, digest
 
 SAMPLING = ("dialogue-1", "probe-2", "sample-2")
 TRAINING = ("train-1", "train-2")
@@ -63,8 +63,7 @@ def contents(run: Run, manifests: Mapping[str, Mapping[str, Any]]) -> int:
         used = None
         if packed in manifests:
             used = {i for row in read_rows(run.stages[packed] / "rows.jsonl") for i in row["samples"]}
-        for row in read_rows(run.stages[kept] / "rows.jsonl"):
-            case = from_row(Kept, row)
+        for case in read_as(Kept, run.stages[kept] / "rows.jsonl"):
             if used is None or case.id in used:
                 parts = [part for turn in case.dialogue.turns for part in attempts(turn.text, bridges)]
                 seen.add((case.problem_id, digest(" ".join(" ".join(parts).lower().split()))))

@@ -12,16 +12,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from dpr_mini.files.aside import Table
-from dpr_mini.files.rows import read_rows
+from dpr_mini.files.rows import read_as, read_rows
 from dpr_mini.scoring.scores import Card
 from dpr_mini.scoring.stats import Difference, Measure, compare, official, subset
 from dpr_mini.selection.asked import Asked
 from dpr_mini.store import MANIFEST, verified
-from dpr_mini.types import ALL, Drop, Graded, Kept, Problem, from_row
+from dpr_mini.types import ALL, Drop, Graded, Kept, Problem
 
+T = TypeVar("T")
 Word = Literal["improved", "got worse", "no change shown", "too few problems"]
 
 LABELS = {"eval-0": "base", "eval-1": "phase 1", "eval-2": "phase 2"}
@@ -107,12 +108,16 @@ class Results:
     def rows(self, role: str, file: str = "rows.jsonl") -> Iterator[dict[str, Any]]:
         return read_rows(self.at[role] / file)
 
+    def read(self, cls: type[T], role: str, file: str = "rows.jsonl") -> Iterator[T]:
+        """The same as what they were. Raises StoreError, naming file and line, for a row that is none of that kind."""
+        return read_as(cls, self.at[role] / file)
+
     def kept(self, role: str) -> Iterator[Kept]:
         """The dialogues that a filter kept, one at a time: there may be many."""
-        return (from_row(Kept, row) for row in self.rows(role))
+        return self.read(Kept, role)
 
     def dropped(self, role: str) -> Iterator[Drop]:
-        return (from_row(Drop, row) for row in self.rows(role, "drops.jsonl"))
+        return self.read(Drop, role, "drops.jsonl")
 
     def source(self, role: str, file: str = MANIFEST) -> str:
         return f"{self.at[role].name}/{file}"
@@ -138,7 +143,7 @@ class Results:
                 LABELS[role],
                 self.at[role],
                 {name: Card.from_row(card) for name, card in self.metrics(role)["cards"].items()},
-                [Graded.from_row(row) for row in self.rows(role, "graded.jsonl")],
+                list(self.read(Graded, role, "graded.jsonl")),
             )
             for role in self.evaluations
         ]
@@ -182,8 +187,7 @@ class Results:
     @cached_property
     def problems(self) -> Asked:
         """By id, on disk; none without their stage."""
-        rows = self.rows("problems") if "problems" in self.at else ()
-        return Asked(from_row(Problem, row) for row in rows)
+        return Asked(self.read(Problem, "problems") if "problems" in self.at else ())
 
     def expected(self, problem: str) -> str:
         """The answer to a problem of this id, for the page."""

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from dpr_mini.files.rows import StoreError
+from dpr_mini.files.rows import StoreError, row_as
 from dpr_mini.reporting.document import Sample, Samples
 from dpr_mini.reporting.results import ANSWERS, Results
 from dpr_mini.selection.judging import PREFIX
-from dpr_mini.types import Dialogue, Graded, Verdict, digest, from_row
+from dpr_mini.types import Dialogue, Graded, Verdict, digest
 
 Key = tuple[str, ...]
 Links = Mapping[Key, str]  # what a number is of -> id of its group on the page
@@ -126,7 +126,12 @@ def read(results: Results, roles: Iterable[str], ids: set[str]) -> dict[str, Dia
     them is not there.
     """
     whole = {i.removesuffix(PREFIX) for i in ids}
-    found = {row["id"]: from_row(Dialogue, row) for role in roles for row in results.rows(role) if row["id"] in whole}
+    found = {
+        row["id"]: row_as(Dialogue, row, f"{results.source(role, 'rows.jsonl')}:{number}")
+        for role in roles
+        for number, row in enumerate(results.rows(role), 1)
+        if row["id"] in whole
+    }
     firsts = {i + PREFIX: replace(talk, id=i + PREFIX, turns=talk.turns[:1]) for i, talk in found.items()}
     talks = {i: talk for i, talk in (found | firsts).items() if i in ids}
     if missing := ids - talks.keys():

@@ -194,22 +194,26 @@ def _pairs(part: str, at: int, before: str, after: str) -> Iterator[_Equation]:
             continue  # two bare numbers
         a, b = _value(left), _value(right)
         if a is not None and b is not None:
-            numbers = (_numbers(left), _numbers(right))
+            numbers = (_numbers_of_side(left), _numbers_of_side(right))
             yield _Equation(at, (left.replace(" ", ""), right.replace(" ", "")), (a, b), numbers)
 
 
 _fraction = lru_cache(maxsize=REMEMBERED)(Fraction)
 
 
-@lru_cache(maxsize=REMEMBERED)
 def _numbers(text: str) -> frozenset[Fraction]:
     return frozenset(map(_fraction, _NUMBER.findall(text)))
 
 
-@lru_cache(maxsize=REMEMBERED)
+_numbers_of_side = lru_cache(maxsize=REMEMBERED)(_numbers)  # a problem is too long to be remembered
+
+
 def _value(text: str) -> Fraction | None:
-    if not text or len(text) > _WIDEST:
-        return None
+    return _value_of_side(text) if 0 < len(text) <= _WIDEST else None
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _value_of_side(text: str) -> Fraction | None:
     try:
         return parse(text).rational
     except Unreadable:

@@ -6,32 +6,26 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Protocol
 
 from dpr_mini.files.aside import Sorted, Table
 from dpr_mini.files.rows import dumps
 from dpr_mini.selection.case import Case, Rule, kind_of
-from dpr_mini.selection.judging import place_in_order, prefix
+from dpr_mini.selection.judging import PREFIX, begins_right, place_in_order, prefix
 from dpr_mini.selection.rules import Memory, objections, remember
 from dpr_mini.types import Dialogue, Problem, Verdict, from_row, to_row
 
 Objection = tuple[str, str]  # a rule's name and what it saw
 
 
-class Quotas(Protocol):
-    def get(self, key: str, default: int) -> int:
-        """How many are wanted of a problem."""
-
-
 def decided(
     cases: Iterable[Case],
     rules: Sequence[tuple[str, Rule]],
     limit: int | None = None,
-    quotas: Quotas | Mapping[str, int] | None = None,
+    quotas: Table | Mapping[str, int] | None = None,
     prefixes: bool = False,
     folder: Path | None = None,
 ) -> Iterator[tuple[Case, Objection | None]]:
-    """Every case, and what it is dropped for; None: it is kept. `cases` come in the order of `in_order`.
+    """Every case, and what it is dropped for; None: it is kept. `cases` come in the order of `place_in_order`.
 
     After the rules, at most `quotas[problem id]` are kept of each problem ("quota"), then `limit` in all ("limit").
     With `prefixes` the right first turns of what the rules dropped are cases, too, judged after all others; not of what
@@ -42,8 +36,8 @@ def decided(
     with Sorted(folder) as firsts:
         for case in chain(cases, map(_first, firsts)):
             objection = next(objections(case, rules), None)
-            if prefixes and objection is not None and objection[0] not in memories and (first := prefix(case)):
-                firsts.add(place_in_order(first.dialogue.id), _aside(case))
+            if prefixes and objection is not None and objection[0] not in memories and begins_right(case):
+                firsts.add(place_in_order(case.dialogue.id + PREFIX), _aside(case))
             if objection is None and quotas is not None:
                 quota = quotas.get(case.problem.id, 0)
                 if per.get(case.problem.id, 0) >= quota:
@@ -81,6 +75,4 @@ def _first(text: bytes) -> Case:
         masked=told["masked"],
         bridges=told["bridges"],
     )
-    first = prefix(whole)
-    assert first is not None  # it was one when it was laid aside
-    return first
+    return prefix(whole)

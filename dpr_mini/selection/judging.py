@@ -19,28 +19,13 @@ from dpr_mini.types import Dialogue, Executed, Problem, digest
 
 JOINED, ATTEMPT = -1, -2  # where a turn's number would stand: the whole chain, what is before the first bridge
 PORTION, TOKENS = 1024, 500_000  # dialogues, and tokens of them, that are in memory at a time
+CHARACTERS = 4_000_000  # of their texts: a user's file may say that a long text has no tokens
 PREFIX = "/first"  # behind a dialogue's id: its first turn alone
-
-
-def in_order(cases: Sequence[Case]) -> list[Case]:
-    """The order in which cases are judged."""
-    return sorted(cases, key=lambda c: place_in_order(c.dialogue.id))
 
 
 def place_in_order(name: str) -> str:
     """Where the case of a dialogue's id stands in the order of judging: a hash of the id."""
     return digest(name)
-
-
-def judge(
-    talks: Iterable[Dialogue],
-    problems: Asked | Mapping[str, Problem],
-    bridges: Mapping[str, str],
-    masking: bool = True,
-    limits: GraderConfig = GraderConfig(),  # noqa: B008  frozen
-) -> list[Case]:
-    """All cases of `judged`."""
-    return list(judged(talks, problems, bridges, masking, limits))
 
 
 def judged(
@@ -69,15 +54,16 @@ def judged(
 
 
 def _portions(talks: Iterable[Dialogue]) -> Iterator[list[Dialogue]]:
-    """Dialogues that are graded together: at most PORTION of them, or TOKENS tokens where they are long."""
+    """Dialogues that are graded together: at most PORTION of them, or TOKENS or CHARACTERS where they are long."""
     some: list[Dialogue] = []
-    tokens = 0
+    tokens = characters = 0
     for dialogue in talks:
         some.append(dialogue)
         tokens += dialogue.tokens
-        if len(some) == PORTION or tokens > TOKENS:
+        characters += sum(len(turn.text) for turn in dialogue.turns)
+        if len(some) == PORTION or tokens > TOKENS or characters > CHARACTERS:
             yield some
-            some, tokens = [], 0
+            some, tokens, characters = [], 0, 0
     if some:
         yield some
 
@@ -129,14 +115,15 @@ def _traced(case: Case) -> Case:
     return replace(case, trace=trace, kind=task_kind(task, problem.statement, trace))
 
 
-def prefix(case: Case) -> Case | None:
-    """The first turn of a dialogue of several as a case of its own; None where it is not right or did not end itself.
-
-    Its id is the dialogue's with PREFIX behind it.
-    """
+def begins_right(case: Case) -> bool:
+    """Whether the first turn of several is right and ended by itself: `prefix` makes a case of it."""
     first, *later = case.dialogue.turns
-    if not later or not case.verdicts[0].ok or first.finish != "stop":
-        return None
+    return bool(later) and case.verdicts[0].ok and first.finish == "stop"
+
+
+def prefix(case: Case) -> Case:
+    """The first turn of a dialogue that `begins_right` as a case of its own; its id ends in PREFIX."""
+    first = case.dialogue.turns[0]
     alone = replace(case.dialogue, id=case.dialogue.id + PREFIX, turns=(first,))
     own = case.verdicts[:1]
     return _traced(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -28,16 +28,21 @@ class Mix:
         counts = {"kept": dict(self.wanted), "there": dict(self.there)}
         return {"total": self.total, **counts, "limited_by": list(self.limits)}
 
-    def objections(self, kinds: Iterable[str]) -> Iterator[str | None]:
-        """For each case, by its kind, why it is not taken; None where it is. Cases come in the order of a hash."""
+    def draw(self) -> Callable[[str], str | None]:
+        """Begin to take cases. What it returns says of the next one, by its kind, why it is not taken; None: it is.
+
+        Cases come in the order of a hash.
+        """
         taken: Counter[str] = Counter()
-        for kind in kinds:
+
+        def objection(kind: str) -> str | None:
             if taken[kind] < self.wanted.get(kind, 0):
                 taken[kind] += 1
-                yield None
-            else:
-                few = f"{self.wanted[kind]} of {self.there[kind]} {kind}" if kind in self.wanted else ""
-                yield f"{few or f'{kind} is not in the mix'}, {self.total} in all"
+                return None
+            few = f"{self.wanted[kind]} of {self.there[kind]} {kind}" if kind in self.wanted else ""
+            return f"{few or f'{kind} is not in the mix'}, {self.total} in all"
+
+        return objection
 
 
 def quotas(total: int, shares: Mapping[str, float]) -> dict[str, int]:

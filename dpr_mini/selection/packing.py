@@ -31,7 +31,8 @@ class Samples:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.lengths, self.targets, self._places = array("I"), array("I"), array("Q")
-        self._texts = Texts(folder)
+        self.folder = folder
+        self._texts, self._names = Texts(folder), Texts(folder)
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> Samples:
@@ -46,6 +47,7 @@ class Samples:
 
     def __exit__(self, *exc: object) -> None:
         self._texts.close()
+        self._names.close()
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -59,6 +61,7 @@ class Samples:
         self.targets.append(trained)
         told = f"{length} {json.dumps(sample.id)}\n".encode() + array("I", sample.ids).tobytes() + bytes(sample.trained)
         self._places.append(self._texts.add(told))
+        self._names.add(sample.id)
 
     def __getitem__(self, number: int) -> Sample:
         head, _, told = self._texts.at(self._places[number]).partition(b"\n")
@@ -66,6 +69,10 @@ class Samples:
         ids = array("I")
         ids.frombytes(told[: -int(length)])
         return Sample(json.loads(name), tuple(ids), tuple(map(bool, told[-int(length) :])))
+
+    def names(self) -> Iterator[str]:
+        """Their ids, by number, without their tokens."""
+        return (name.decode("utf-8", "surrogatepass") for name in self._names)
 
     def lengths_of(self, numbers: Sequence[int]) -> np.ndarray:
         """Tokens of the samples of these numbers."""
@@ -82,13 +89,13 @@ def spend(samples: Samples, sizes: Sequence[int], budget: int) -> Sequence[int]:
 
     `sizes` says what each counts: its trained tokens, or all of them. They are taken in an order that is a hash of
     their id; where all of them are too few, they are taken again, in another order. Each whole pass over them is like
-    one more epoch.
+    one more epoch. The order is laid aside where the samples are.
     """
     taken, total, turn = array("I"), 0, 0
     while True:
-        with Sorted() as order:
-            for number, sample in enumerate(samples):
-                order.add(digest(turn, sample.id), str(number))
+        with Sorted(samples.folder) as order:
+            for number, name in enumerate(samples.names()):
+                order.add(digest(turn, name), str(number))
             for number in map(int, order):
                 if taken and total + sizes[number] / 2 > budget:
                     return taken

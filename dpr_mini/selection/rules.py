@@ -233,7 +233,7 @@ class NearDuplicate(Memory):
     """Not `threshold` or more similar to one kept for this problem, bridges aside (Jaccard, runs of three words)."""
 
     threshold: float = 0.8
-    _kept: Table = field(default_factory=Table, init=False)  # by problem how many, by problem and number (id, formula)
+    _kept: Table = field(default_factory=Table, init=False)  # by problem how many, by problem and number `_of`
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold <= 1:
@@ -243,23 +243,25 @@ class NearDuplicate(Memory):
         if not (count := self._kept.get(hashed(c.problem.id), 0)):
             return None
         mine = runs(self._formula(c))
-        near = ((self._likeness(mine, text), name) for name, text in self._of(c, count))
+        near = (
+            (jaccard(mine, runs(text.split())), name)
+            for size, name, text in self._of(c, count)
+            if _ratio(len(mine), size) >= self.threshold  # else the sizes rule it out
+        )
         share, name = max(near, key=lambda x: x[0], default=(0.0, ""))
         return f"similarity {share:.2f} to {name}" if share >= self.threshold else None
 
     def keep(self, c: Case) -> None:
         number = self._kept.count(hashed(c.problem.id))
-        self._kept[hashed(c.problem.id, number)] = "\n".join((c.dialogue.id, " ".join(self._formula(c))))
+        mine = self._formula(c)
+        self._kept[hashed(c.problem.id, number)] = f"{len(runs(mine))} {c.dialogue.id}\n{' '.join(mine)}"
 
-    def _of(self, c: Case, count: int) -> Iterator[tuple[str, list[str]]]:
-        """(id, formula) of what was kept for the problem, in that order."""
+    def _of(self, c: Case, count: int) -> Iterator[tuple[int, str, str]]:
+        """(number of runs, id, formula) of what was kept for the problem, in that order."""
         for number in range(1, count + 1):
-            name, _, text = self._kept[hashed(c.problem.id, number)].rpartition("\n")
-            yield name, text.split()
-
-    def _likeness(self, mine: frozenset[Any], text: list[str]) -> float:
-        """The similarity, or 0 where the sizes rule out that it is large enough."""
-        return jaccard(mine, other) if _ratio(len(mine), len(other := runs(text))) >= self.threshold else 0.0
+            told, _, text = self._kept[hashed(c.problem.id, number)].rpartition("\n")
+            size, _, name = told.partition(" ")
+            yield int(size), name, text
 
     @staticmethod
     def _formula(c: Case) -> tuple[str, ...]:

@@ -24,19 +24,15 @@ _EDGE = re.compile(r"\b")
 
 def ways(word: str) -> Iterator[str]:
     """The alternatives on the outermost level of a regular expression."""
-    depth, bracket, begun = 0, False, 0
-    for m in _MARKS.finditer(word):
-        mark = m.group()
-        if bracket:
-            bracket = mark != "]"
-        elif mark == "[":
-            bracket = True
-        elif mark == "|" and not depth:
-            yield word[begun : m.start()]
-            begun = m.end()
-        elif mark in "()":
-            depth += 1 if mark == "(" else -1
-    yield word[begun:]
+    way = ""
+    while word:
+        part, word = _first(word)
+        if part == "|":
+            yield way
+            way = ""
+        else:
+            way += part
+    yield way
 
 
 def beginnings(way: str, most: int = LETTERS) -> frozenset[str]:
@@ -54,9 +50,7 @@ def needed(way: str) -> list[str]:
             few = [text for text in found if not any(other in text for other in found - {text})]
             if len(few) <= FEW and min(map(len, few)) > min(map(len, best)):
                 best = few
-        _, way = _first(way)
-        repeated = _REPEATED.match(way)
-        way = way[repeated.end() :] if repeated else way
+        _, _, way = _repeated(way)
     return sorted(best)
 
 
@@ -64,9 +58,7 @@ def _spelled(way: str, most: int) -> tuple[set[str], set[str]]:
     """(all texts that an expression spells, beginnings of those that it does not spell out or that are too long)."""
     now, cut = {""}, set()
     while way and now:
-        part, way = _first(way)
-        repeated = _REPEATED.match(way)
-        way = way[repeated.end() :] if repeated else way
+        part, repeated, way = _repeated(way)
         if part in _WIDTHLESS or part.startswith(("(?=", "(?!", "(?<!", "(?<=")):
             continue
         whole, open_ = _part(part, most)
@@ -75,10 +67,10 @@ def _spelled(way: str, most: int) -> tuple[set[str], set[str]]:
         longer = {text for text in longer if len(text) < most}
         if not repeated:
             now = longer
-        elif repeated[0][0] == "?":
+        elif repeated[0] == "?":
             now |= longer
         else:  # it may stand there again, or, unless it must, not at all
-            cut |= longer if _REQUIRED.match(repeated[0]) else longer | now
+            cut |= longer if _REQUIRED.match(repeated) else longer | now
             now = set()
     return now, cut
 
@@ -113,6 +105,13 @@ def _first(way: str) -> tuple[str, str]:
         if not depth and not bracket:
             return way[: m.end()], way[m.end() :]
     raise ValueError(f"not a whole regular expression: {way!r}")
+
+
+def _repeated(way: str) -> tuple[str, str, str]:
+    """The first part of an expression, how often it may stand there ("": once, "*", "{2,3}?") and what follows."""
+    part, rest = _first(way)
+    times = _REPEATED.match(rest)
+    return (part, times[0], rest[times.end() :]) if times else (part, "", rest)
 
 
 class Places:

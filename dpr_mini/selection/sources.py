@@ -74,7 +74,8 @@ def _fields(row: dict[str, Any], source: Source, where: str) -> Raw:
         value = field(row, name)
         if value is None or (isinstance(value, str) and not value.strip()):
             have = ", ".join(map(str, row)) or "nothing"
-            fix = "it is empty: fill it, or take the row out" if name in row else "name the right field under 'columns'"
+            empty = value is not None or name in row  # verl's gold is in an object, not in the row
+            fix = "it is empty: fill it, or take the row out" if empty else "name the right field under 'columns'"
             raise FieldError(f"{where}: no {name!r} (the row has: {have:.300}); {fix}")
     text = _worded(source.wording, {"text": question_text(field(row, asked), where, asked).strip()})
     level, subject = (optional(field(row, name), where, name) for name in (columns.level, columns.subject))

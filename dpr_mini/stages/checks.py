@@ -13,11 +13,11 @@ from typing import Any
 from dpr_mini.chat.asking import Asking, asked
 from dpr_mini.chat.conversation import Conversation, run_dialogues, usage
 from dpr_mini.engines.base import described
-from dpr_mini.files.rows import read_rows, write_rows
+from dpr_mini.files.rows import read_as, write_rows
 from dpr_mini.recipe import RedrawConfig, prompts
 from dpr_mini.scoring.redraw import counted, needed, read_check
 from dpr_mini.store import Kind, Settings, Work
-from dpr_mini.types import GREEDY, Dialogue, UserError, bare, from_row, seed_for, to_row
+from dpr_mini.types import GREEDY, Dialogue, UserError, bare, seed_for, to_row
 
 NEXT = "Answer:"  # where another attempt begins the check is over
 
@@ -45,7 +45,7 @@ def run(work: Work) -> dict[str, Any]:
     if other := {p.split for p in problems.values() if not p.verifier}:
         raise UserError(f"evaluate.redraw: {min(other)} has no task's verifier; a check's verdict is read by one")
     numbers = {p.id: number for number, p in asking.numbered(problems.values())}
-    answers = (from_row(Dialogue, row) for row in read_rows(work.inputs["answers"] / "rows.jsonl"))
+    answers = read_as(Dialogue, work.inputs["answers"] / "rows.jsonl")
     due = [d for d in answers if d.sample != GREEDY and needed(d.sample, config)]
 
     def conversation(d: Dialogue) -> Conversation:

@@ -16,13 +16,13 @@ import numpy as np
 
 from dpr_mini.chat.conversation import Conversation, Generation, run_dialogues, usage
 from dpr_mini.engines.base import SamplingParams, described
-from dpr_mini.files.rows import read_rows, write_rows
-from dpr_mini.grading.grader import Grader, given_up
+from dpr_mini.files.rows import read_rows, row_as, write_rows
+from dpr_mini.grading.grader import GIVEN_UP, Grader, given_up
 from dpr_mini.recipe import GraderConfig, ProbeConfig, SamplingConfig, prompts
 from dpr_mini.sampling import budgets
 from dpr_mini.sampling.budgets import RATES, Counts, bin_of
 from dpr_mini.store import Kind, Settings, Work, read_problems
-from dpr_mini.types import Budget, Dialogue, Difficulty, Problem, from_row, seed_for, to_row
+from dpr_mini.types import Budget, Dialogue, Difficulty, Problem, seed_for, to_row
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,9 @@ def sample(work: Work) -> dict[str, Any]:
     folder, config, draw = work.folder, settings.config, settings.probe
     problems = read_problems(work.inputs["problems"], train=True)
     engine, template = work.machine.open(work.model)
-    rates = {row["problem_id"]: row for row in read_rows(work.inputs["probed"] / RATES)}
-    probes = [from_row(Difficulty, rates[p.id]) for p in problems]
+    probed = work.inputs["probed"] / RATES
+    rates = {row["problem_id"]: row for row in read_rows(probed)}
+    probes = [row_as(Difficulty, rates[p.id], f"{probed}: {p.id}") for p in problems]
     first = now = Counts.of(
         [draw.config.samples] * len(problems), [d.tried for d in probes], [d.correct for d in probes]
     )
@@ -119,7 +120,7 @@ def sample(work: Work) -> dict[str, Any]:
         **usage(dialogues.values(), int((now.asked - first.asked).sum())),
         "target": config.target,
         "rounds": rounds,
-        "grader": {name: lost[name] for name in given_up([])},
+        "grader": {name: lost[name] for name in GIVEN_UP.values()},
         # An interrupted run's rows that no round asks for once a failed draw of an earlier round is answered. The
         # filter reads them too.
         "unplanned": sum(1 for _ in read_rows(folder / "rows.jsonl")) - len(dialogues),

@@ -15,7 +15,7 @@ from typing import Any
 from dpr_mini.chat.asking import Asking, asked
 from dpr_mini.chat.conversation import out_of_room, run_dialogues, usage
 from dpr_mini.engines.base import described
-from dpr_mini.files.rows import StoreError, read_rows, write_rows
+from dpr_mini.files.rows import StoreError, read_as, write_rows
 from dpr_mini.grading.grader import given_up
 from dpr_mini.recipe import GraderConfig, RecipeError
 from dpr_mini.recipe.turns import adaptive
@@ -23,7 +23,7 @@ from dpr_mini.scoring.anatomy import anatomies
 from dpr_mini.scoring.card import score_all
 from dpr_mini.scoring.graded import grade
 from dpr_mini.store import Kind, Settings, Work
-from dpr_mini.types import GREEDY, Dialogue, bare, from_row, seed_for
+from dpr_mini.types import GREEDY, Dialogue, bare, seed_for
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def cards(work: Work) -> dict[str, Any]:
     settings: CardsSettings = work.settings
     folder, answered = work.folder, work.inputs["answers"]
     problems = asked(work.inputs["problems"], settings.splits)
-    dialogues = [from_row(Dialogue, row) for row in read_rows(answered / "rows.jsonl")]
+    dialogues = list(read_as(Dialogue, answered / "rows.jsonl"))
     if strange := {d.problem_id for d in dialogues} - {p.id for p in problems}:
         raise StoreError(f"{answered / 'rows.jsonl'}: {len(strange)} problems are not held out here: {min(strange)}")
     graded = grade(dialogues, problems, settings.bridges, settings.grader)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from dpr_mini.files.aside import Sorted, Table
 from dpr_mini.files.rows import REDO, StoreError, dumps, placed_rows, read_rows, row_as, row_at, write_lines
@@ -63,25 +63,43 @@ def run(work: Work) -> dict[str, Any]:
     problems = Asked(each_problem(work.inputs["problems"], train=True))
     limit = work.measured("kept") if isinstance(config.limit, str) else config.limit
     most, masking = None if config.mix else limit, config.trained_turns is not False
-    dialogues = [work.inputs[role] for role in DRAWN if role in work.inputs]
-    counts, more = Counts(), {}
-    with _Drawn(dialogues, folder, problems) as drawn, Sorted(folder) as drops, Sorted(folder) as passed:
-        cases = judged(drawn, problems, bridges, masking, settings.grader, total=len(drawn))
+    paths = [work.inputs[role] / "rows.jsonl" for role in DRAWN if role in work.inputs]
+    counts, by_rule, kinds, more = Counts(), Counter[str](), Counter[str](), {}
+    first: dict[str, str] = {}  # kind -> its smallest id: metrics name kinds in this order
+    with Sorted(folder) as places, Sorted(folder) as drops, Sorted(folder) as passed, Sorted(folder) as mixing:
+        _lay_aside(places, paths, problems)
+        if not len(places):
+            told = ", ".join(path.parent.name for path in paths)
+            raise StoreError(f"{folder.name}: no dialogues in {told}; nothing to filter")
+
+        def drop(name: str, rule: str, evidence: str) -> None:
+            by_rule[rule] += 1
+            drops.add(name, dumps(asdict(Drop(name, rule, evidence))))
+
+        cases = judged(_drawn(places, paths), problems, bridges, masking, settings.grader, total=len(places))
         for case, objection in decided(cases, rules, most, _quotas(work), config.prefixes, folder):
+            name, number = case.dialogue.id, len(passed)
             counts.add(case)
             if objection:
-                drops.add(case.dialogue.id, dumps(asdict(Drop(case.dialogue.id, *objection))))
-            else:
-                passed.add(case.dialogue.id, f"{dumps(counts.seen(case))}\n{dumps(kept(case).to_row())}")
+                drop(name, *objection)
+                continue
+            kinds[case.kind] += 1
+            first[case.kind] = min(name, first.get(case.kind, name))
+            if config.mix:
+                mixing.add(place_in_order(name), dumps({"number": number, "id": name, "kind": case.kind}))
+            passed.add(name, f"{dumps({**counts.seen(case), 'number': number})}\n{dumps(kept(case).to_row())}")
         write_lines(folder / "drops.jsonl", drops)
-        mixed_out = bytearray(len(passed))  # 1 for each that a mix leaves out, in the order of ids
+        left_out = bytearray(len(passed))  # by number, 1 for each that a mix leaves out
         if config.mix and len(passed):
-            mixed = mix.plan(Counter(json.loads(seen)["kind"] for seen, _ in _split(passed)), config.mix, limit)
-            _leave_out(mixed, passed, mixed_out, drops, folder)
+            mixed = mix.plan({kind: kinds[kind] for kind in sorted(first, key=first.__getitem__)}, config.mix, limit)
+            mixed_out = mixed.draw()
+            for told in map(json.loads, mixing):  # in the order in which cases are judged
+                if why := mixed_out(told["kind"]):
+                    left_out[told["number"]] = 1
+                    drop(told["id"], "mix", why)
             write_lines(folder / "drops.jsonl", drops)
             more["mix"] = mixed.metrics()
-        by_rule = Counter(json.loads(line)["rule"] for line in drops)
-        if mixed_out.count(0) == 0:
+        if left_out.count(0) == 0:
             worst = ", ".join(f"{name} {n}" for name, n in by_rule.most_common(3))
             raise StoreError(
                 f"{folder.name}: none of {counts.dialogues} dialogues passed the rules (dropped by {worst}); read "
@@ -89,9 +107,10 @@ def run(work: Work) -> dict[str, Any]:
             )
 
         def lines() -> Iterator[bytes]:
-            for left_out, (seen, line) in zip(mixed_out, _split(passed), strict=True):
-                if not left_out:
-                    counts.keep(json.loads(seen))
+            for seen, _, line in (text.partition(b"\n") for text in passed):
+                told = json.loads(seen)
+                if not left_out[told["number"]]:
+                    counts.keep(told)
                     yield line
 
         write_lines(folder / "rows.jsonl", lines())
@@ -110,61 +129,28 @@ def _quotas(work: Work) -> Table | None:
     return quotas
 
 
-def _split(passed: Sorted) -> Iterator[tuple[bytes, bytes]]:
-    """(what counts of it, its row) of every case that passed the rules."""
-    return ((seen, line) for seen, _, line in (text.partition(b"\n") for text in passed))
+def _lay_aside(places: Sorted, paths: Sequence[Path], problems: Asked) -> None:
+    """Note where each dialogue lies, in the order in which they are judged.
 
-
-def _leave_out(mixed: mix.Mix, passed: Sorted, left_out: bytearray, drops: Sorted, folder: Path) -> None:
-    """Note what a mix leaves out, in `left_out` and as drops. It draws in the order in which cases are judged."""
-    with Sorted(folder) as order:
-        for number, (seen, _) in enumerate(_split(passed)):
-            told = json.loads(seen)
-            order.add(place_in_order(told["id"]), dumps({"number": number, "id": told["id"], "kind": told["kind"]}))
-        kinds = (json.loads(text)["kind"] for text in order)
-        for text, objection in zip(order, mixed.objections(kinds), strict=True):
-            if objection is not None:
-                told = json.loads(text)
-                left_out[told["number"]] = 1
-                drops.add(told["id"], dumps(asdict(Drop(told["id"], "mix", objection))))
-
-
-class _Drawn:
-    """The dialogues of some stages in the order in which they are judged, each read where it lies in its file.
-
-    Raises StoreError where there are none, or one that is none, and for one whose problem is not there.
+    Raises StoreError for a row that is no dialogue, and for one whose problem is not there.
     """
+    for number, path in enumerate(paths):
+        for at, (place, row) in enumerate(placed_rows(path), 1):
+            name, problem = row.get("id"), row.get("problem_id")
+            if not isinstance(name, str) or not isinstance(problem, str):
+                raise StoreError(f"{path}:{at}: not a dialogue; {REDO}")
+            if problem not in problems:
+                raise StoreError(f"dialogue {name}: its problem {problem} is not among the problems")
+            places.add(place_in_order(name), f"{number} {place}")
 
-    def __init__(self, folders: Sequence[Path], aside: Path, problems: Asked) -> None:
-        self._paths = [folder / "rows.jsonl" for folder in folders]
-        self._places = Sorted(aside)
-        for number, path in enumerate(self._paths):
-            for at, (place, row) in enumerate(placed_rows(path), 1):
-                name, problem = row.get("id"), row.get("problem_id")
-                if not isinstance(name, str) or not isinstance(problem, str):
-                    raise StoreError(f"{path}:{at}: not a dialogue; {REDO}")
-                if problem not in problems:
-                    raise StoreError(f"dialogue {name}: its problem {problem} is not among the problems")
-                self._places.add(place_in_order(name), f"{number} {place}")
-        if not len(self._places):
-            told = ", ".join(folder.name for folder in folders)
-            raise StoreError(f"{aside.name}: no dialogues in {told}; nothing to filter")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._places.__exit__(*exc)
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __iter__(self) -> Iterator[Dialogue]:
-        with ExitStack() as opened:
-            files = [opened.enter_context(path.open("rb")) for path in self._paths]
-            for text in self._places:
-                number, place = map(int, text.split())
-                yield row_as(Dialogue, row_at(files[number], place), f"{self._paths[number]}: byte {place:,}")
+def _drawn(places: Sorted, paths: Sequence[Path]) -> Iterator[Dialogue]:
+    """The dialogues, each read where it lies in its file."""
+    with ExitStack() as opened:
+        files = [opened.enter_context(path.open("rb")) for path in paths]
+        for text in places:
+            number, place = map(int, text.split())
+            yield row_as(Dialogue, row_at(files[number], place), f"{paths[number]}: byte {place:,}")
 
 
 def kept(c: Case) -> Kept:

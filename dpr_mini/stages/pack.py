@@ -79,13 +79,11 @@ def run(work: Work) -> dict[str, Any]:
     measured = isinstance(config.trained_tokens, tuple)
     total = work.measured("trained_tokens") if measured else config.trained_tokens
     budget = math.ceil(total / settings.epochs) if total else None  # trained tokens of one epoch
-    longest = dropped = 0
+    longest = 0
     with Samples(folder) as samples, Texts(folder) as drops:
 
         def drop(name: str, rule: str, evidence: str) -> None:
-            nonlocal dropped
             drops.add(dumps(asdict(Drop(name, rule, evidence))))
-            dropped += 1
 
         for case in read_as(Kept, kept_folder / "rows.jsonl"):
             if config.executed and not case.verifier:
@@ -116,6 +114,7 @@ def run(work: Work) -> dict[str, Any]:
             else:
                 samples.add(sample)
         write_lines(folder / "drops.jsonl", drops)
+        dropped = len(drops)
         if not len(samples):
             raise StoreError(
                 f"{folder.name}: no sample left to train on: {kept_folder.name} kept {dropped}, "
@@ -136,7 +135,7 @@ class _Packed:
 
     def __init__(self, samples: Samples, template: chat.Template) -> None:
         self._samples, self._template = samples, template
-        self._rows = self._count = self._tokens = self._trained = self._distinct = 0
+        self._rows = self._count = self._tokens = self._trained = 0
         self._seen, self._contents = bytearray(len(samples)), Table()
 
     def row(self, numbers: Sequence[int]) -> dict[str, Any]:

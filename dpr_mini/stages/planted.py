@@ -15,24 +15,12 @@ from dpr_mini import tasks
 from dpr_mini.chat.asking import Asking, asked
 from dpr_mini.chat.conversation import run_dialogues, usage
 from dpr_mini.engines.base import described
-from dpr_mini.files.rows import read_rows, write_rows
+from dpr_mini.files.rows import read_as, write_rows
 from dpr_mini.recipe import GraderConfig, PlantedConfig
 from dpr_mini.scoring.anatomy import part
 from dpr_mini.scoring.graded import grade
 from dpr_mini.store import Kind, Settings, Work
-from dpr_mini.types import (
-    GREEDY,
-    Dialogue,
-    Executed,
-    Graded,
-    Problem,
-    UserError,
-    bare,
-    digest,
-    from_row,
-    seed_for,
-    to_row,
-)
+from dpr_mini.types import GREEDY, Dialogue, Executed, Graded, Problem, UserError, bare, digest, seed_for, to_row
 
 Prefix = Literal["right", "wrong"]
 
@@ -92,7 +80,7 @@ def run(work: Work) -> dict[str, Any]:
     if not problems:
         raise UserError("evaluate.planted: no problem here is of a task; only a task's attempts can be cut out")
     numbers, known = {p.id: number for number, p in asking.numbered(problems)}, {p.id: p for p in problems}
-    rows = (from_row(Dialogue, row) for row in read_rows(work.inputs["answers"] / "rows.jsonl"))
+    rows = read_as(Dialogue, work.inputs["answers"] / "rows.jsonl")
     planted = plants(problems, [d for d in rows if d.problem_id in known], config)
     write_rows(work.folder / "plants.jsonl", map(to_row, planted))
     conversations = [

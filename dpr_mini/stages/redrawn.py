@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from dpr_mini.files.rows import read_rows, write_rows
+from dpr_mini.files.rows import read_as, write_rows
 from dpr_mini.recipe import RedrawConfig
 from dpr_mini.scoring.card import score_all
 from dpr_mini.scoring.redraw import Check, redraw
 from dpr_mini.scoring.stats import estimate, pass_rates, subset
 from dpr_mini.store import Kind, Settings, Work
-from dpr_mini.types import Graded, from_row, to_row
+from dpr_mini.types import Graded, to_row
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class RedrawnSettings(Settings):
 def run(work: Work) -> dict[str, Any]:
     """Metrics: score cards of the responses, and by number of draws from 1 on their pass@1 and mean tokens."""
     config: RedrawConfig = work.settings.redraw
-    answers = [Graded.from_row(row) for row in read_rows(work.inputs["graded"] / "graded.jsonl")]
-    checks = {row["id"]: from_row(Check, row) for row in read_rows(work.inputs["checks"] / "verdicts.jsonl")}
+    answers = list(read_as(Graded, work.inputs["graded"] / "graded.jsonl"))
+    checks = {check.id: check for check in read_as(Check, work.inputs["checks"] / "verdicts.jsonl")}
     drawn = {n: redraw(answers, checks, config, n) for n in range(1, config.at_most + 1)}
     rows = ({**a.to_row(), "at_most": config.at_most} for a in drawn[config.at_most])
     write_rows(work.folder / "redrawn.jsonl", rows)

@@ -12,6 +12,7 @@ import pytest
 import staging
 
 from dpr_mini import recipe
+from dpr_mini.commands import filter as filter_command
 from dpr_mini.commands.filter import DEFAULT, filter_file
 from dpr_mini.files.rows import read_rows, write_rows
 from dpr_mini.recipe import prompts
@@ -249,6 +250,14 @@ def test_a_malformed_row_is_one_line_and_nothing_is_written(tmp_path, line, says
         filter_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
     assert says in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_malformed_row_leaves_nothing_open(tmp_path, monkeypatch):
+    made = staging.all_aside(monkeypatch, filter_command)
+    (tmp_path / "in.jsonl").write_text(GOOD + "{}\n")
+    with pytest.raises(UserError, match=r"in\.jsonl:2: id, gold, text missing"):
+        filter_file(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    assert made and all(map(staging.is_closed, made))
 
 
 @pytest.mark.parametrize(

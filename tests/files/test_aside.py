@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
+import tempfile
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dpr_mini.files.aside import Sorted, Table, Texts
+from dpr_mini.store import system_error
 
 KEYS = st.text(st.sampled_from("ab\u00e9\ufffd\U0001d11e\ud800\n\0"), max_size=4)  # half a surrogate, too
 
@@ -61,10 +65,35 @@ def test_texts_are_read_and_written_in_turns(tmp_path):
         assert not list(tmp_path.iterdir()), "a killed run leaves no file, as it has no name"
 
 
-def test_a_full_disk_is_a_system_error():
+def told(error) -> str:
+    """The line that the user sees."""
+    return str(system_error("filter-1", error.value))
+
+
+def test_a_full_disk_is_told_with_the_place_and_what_helps(monkeypatch):
+    monkeypatch.setenv("SQLITE_TMPDIR", "/small")
     table = Table()
     table._database._open.execute("PRAGMA max_page_count = 8")
-    with pytest.raises(OSError, match=r"full .*TMPDIR") as error:
+    with pytest.raises(OSError, match=r"SQLite: .*full") as error:
         for i in range(1000):
             table[str(i)] = "x" * 100
     assert error.value.errno == errno.ENOSPC
+    assert re.match(r"filter-1: /small \(.*set TMPDIR to .*\): the disk is full: free space; .*kept", told(error))
+
+
+def test_what_else_sqlite_refuses_is_no_broken_disk(monkeypatch):
+    monkeypatch.setenv("SQLITE_TMPDIR", "/nowhere")
+    with pytest.raises(OSError, match="SQLite") as error:
+        Table()._database.run("SELECT lost FROM kept")
+    assert re.match(r"filter-1: /nowhere \(.*set TMPDIR to .*\): SQLite: no such column: lost; ", told(error))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+@pytest.mark.parametrize("named", [True, False])
+def test_a_full_disk_under_texts_is_told_with_the_folder(tmp_path, named):
+    with Texts(tmp_path if named else None) as texts, open("/dev/full", "wb", buffering=0) as full:
+        texts._file = full
+        with pytest.raises(OSError, match="No space") as error:
+            texts.add("x")
+    where = tmp_path if named else tempfile.gettempdir()
+    assert told(error).startswith(f"filter-1: {where}: the disk is full: free space; ")

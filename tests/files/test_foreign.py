@@ -11,7 +11,7 @@ import zlib
 import pytest
 
 from dpr_mini.files import foreign
-from dpr_mini.files.foreign import Numeral, border, foreign_rows
+from dpr_mini.files.foreign import Numeral, border, count_rows, foreign_rows
 from dpr_mini.files.rows import StoreError
 from dpr_mini.types import UserError
 
@@ -44,6 +44,20 @@ def test_lines_are_counted_whatever_ends_them(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(LINE.strip() + b"\r" + BOM + LINE.strip() + b"\r\n\r\n" + LINE)
     assert [where for where, _ in foreign_rows(path)] == [f"{path}:{n}" for n in (1, 2, 4)]
+    assert count_rows(path) == 3
+
+
+def test_rows_are_counted_unparsed_but_bounded(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl.gz"
+    path.write_bytes(gzip.compress(b"{\n\n" + LINE))
+    assert count_rows(path) == 2, "what stands in a line is the reader's to refuse"
+    path.write_bytes(gzip.compress(LINE * 100)[:-20])
+    with pytest.raises(StoreError, match=r"a\.jsonl\.gz: cannot be read as gzipped JSON Lines: EOFError"):
+        count_rows(path)
+    monkeypatch.setattr(foreign, "LONGEST", 1 << 20)
+    path.write_bytes(gzip.compress(b" " * (8 << 20)))
+    with pytest.raises(StoreError, match=r"a\.jsonl\.gz:1: a line of more than 1 MiB"):
+        count_rows(path)
 
 
 @pytest.mark.parametrize(

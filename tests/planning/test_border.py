@@ -1,5 +1,6 @@
 """What `plan` refuses before it counts, and what it counts without an end."""
 
+import gzip
 import math
 import time
 
@@ -8,6 +9,7 @@ import pytest
 from places import RECIPES
 
 from dpr_mini.commands.plan import plan
+from dpr_mini.files.rows import StoreError
 from dpr_mini.planning.expected import right
 from dpr_mini.recipe import RecipeError
 from dpr_mini.sampling import simulate
@@ -32,6 +34,13 @@ def test_a_folder_that_is_no_model_is_refused(tmp_path):
 def test_a_card_of_no_size_is_refused(tmp_path, gpu):
     with pytest.raises(RecipeError, match="write it as 24GiB"):
         planned(tmp_path, gpu=gpu)
+
+
+def test_a_damaged_file_of_problems_is_one_line(tmp_path):
+    data = gzip.compress(b'{"problem": "1 + 1", "answer": "2"}\n' * 100)
+    (tmp_path / "a.jsonl.gz").write_bytes(data[: len(data) // 2])
+    with pytest.raises(StoreError, match=r"a\.jsonl\.gz: cannot be read as gzipped JSON Lines: EOFError"):
+        planned(tmp_path, f"problems.train=[{{file: {tmp_path / 'a.jsonl.gz'}}}]")
 
 
 LIMITS = [

@@ -120,3 +120,13 @@ def test_time_grows_with_the_text_not_faster(piece):
         return best
 
     assert seconds(64_000) < 12 * seconds(8_000) + 0.05  # 8 when linear, 64 when quadratic
+
+
+def test_whole_problems_and_answers_are_not_remembered():
+    text = "98765 + 4321 = 103086. Check: 103086 - 4321 = 98765."
+    expected = checks.count(text, "103086", "98765 and 4321")
+    kept = (checks._value_of_side, checks._numbers_of_side)
+    before = [of.cache_info().currsize for of in kept]
+    assert checks.count(text, "103086", "98765 and 4321" + " apples" * 10_000) == expected
+    checks.count(text, "9" * 10_000)
+    assert [of.cache_info().currsize for of in kept] == before

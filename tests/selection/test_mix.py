@@ -10,12 +10,12 @@ import pytest
 from chains import BRIDGES, PROBLEM, RIGHT, talk
 from hypothesis import given
 from hypothesis import strategies as st
+from staging import in_order, judge
 
 from dpr_mini.files.rows import StoreError
 from dpr_mini.recipe import FilterConfig
 from dpr_mini.recipe.data import Trajectory
 from dpr_mini.selection.case import KINDS
-from dpr_mini.selection.judging import in_order, judge
 from dpr_mini.selection.mix import largest, plan, quotas
 
 SHARES = {"corrected": 0.4, "confirmed": 0.4, "single_right": 0.2}
@@ -33,8 +33,8 @@ def cases(**there: int):
 def draw(given_cases, limit=None):
     """(what is wanted, the ids that are kept, the evidence of the others by id)."""
     mixed = plan(Counter(c.kind for c in given_cases), SHARES, limit)
-    ordered = in_order(given_cases)
-    said = {c.dialogue.id: o for c, o in zip(ordered, mixed.objections(c.kind for c in ordered), strict=True)}
+    objection = mixed.draw()
+    said = {c.dialogue.id: objection(c.kind) for c in in_order(given_cases)}
     return mixed, sorted(i for i, o in said.items() if o is None), {i: o for i, o in said.items() if o}
 
 

@@ -4,9 +4,11 @@ import bisect
 from collections import Counter
 
 import pytest
+import staging
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpr_mini.selection import packing
 from dpr_mini.selection.packing import Samples, fit, lay, spend, targets
 from dpr_mini.types import Sample
 
@@ -103,3 +105,15 @@ def test_a_budget_is_met_to_within_half_a_sample_and_every_sample_is_taken_as_of
 def test_a_smaller_budget_takes_other_samples_than_the_first_ones():
     with Samples.of(Sample(str(i), (1, 2), (False, True)) for i in range(100)) as aside:
         assert list(spend(aside, aside.targets, 50)) != list(range(50))
+
+
+def test_an_order_to_take_samples_in_needs_their_names_alone_and_lies_beside_them(tmp_path, monkeypatch):
+    made = staging.all_aside(monkeypatch, packing)
+    monkeypatch.setattr(Samples, "__getitem__", None)
+    with Samples(tmp_path) as aside:
+        for name in ("a\n", "\u00e9", "\ud800", ""):
+            aside.add(Sample(name, (1, 2), (False, True)))
+        assert list(aside.names()) == ["a\n", "\u00e9", "\ud800", ""]
+        monkeypatch.setattr(packing, "digest", lambda turn, name: f"{turn}{name!a}")
+        assert list(spend(aside, aside.targets, 6)) == [3, 2, 1, 0, 3, 2]
+    assert len(made) == 2 and {order.folder for order in made} == {tmp_path}

@@ -75,3 +75,7 @@ def test_how_a_match_may_begin(way, begins):
 
 def test_what_every_match_holds():
     assert needed(r"\d ?(?:but|hmm+)\b") == ["but", "hmm"] and needed(r"\w+\d") == [""]
+
+
+def test_alternatives_are_those_on_the_outermost_level():
+    assert list(ways(r"a(?:b|(c|d))|[|)]e|\|f\u007c|")) == ["a(?:b|(c|d))", "[|)]e", r"\|f\u007c", ""]

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from chains import BRIDGES, CONFIRMED, CORRECTED, MENDS, ONE_TURN, PROBLEM, RIGHT, SPOILED, WRONG, talk
 from places import ROOT
-from staging import apply
+from staging import apply, judge
 
 from dpr_mini.commands.filter import filter_file
 from dpr_mini.recipe import RecipeError
+from dpr_mini.selection import deciding
 from dpr_mini.selection.case import Case
-from dpr_mini.selection.judging import judge, prefix
+from dpr_mini.selection.judging import begins_right, prefix
 from dpr_mini.selection.rules import RULES as ALL_RULES
 from dpr_mini.selection.rules import build_rules, objections, refuse
 from dpr_mini.selection.task_rules import RULES
@@ -153,10 +154,23 @@ def test_the_first_turn_of_a_dialogue_alone():
         "verdict_true",
         "check_true",
     ]
-    assert prefix(judged(*CORRECTED)) is None, "it is wrong"
-    assert prefix(judged(RIGHT)) is None, "there is no other turn"
-    assert prefix(judged(talk(*SPOILED, finishes={0: "length"}))) is None, "it was cut"
-    assert prefix(judged(talk(*SPOILED, finishes={1: "length"}))).dialogue.finish == "stop"
+    assert begins_right(case)
+    assert not begins_right(judged(*CORRECTED)), "it is wrong"
+    assert not begins_right(judged(RIGHT)), "there is no other turn"
+    assert not begins_right(judged(talk(*SPOILED, finishes={0: "length"}))), "it was cut"
+    cut = judged(talk(*SPOILED, finishes={1: "length"}))
+    assert begins_right(cut) and prefix(cut).dialogue.finish == "stop"
+
+
+def test_a_first_turn_is_made_a_case_once_and_only_where_it_is_asked_for(monkeypatch):
+    made = []
+    monkeypatch.setattr(deciding, "prefix", lambda case: made.append(case) or prefix(case))
+    cases = [judged(talk(*SPOILED, name=f"c#{i}")) for i in range(3)]
+    rules = build_rules(["answer_correct"])
+    decided = [case.dialogue.id for case, _ in deciding.decided(cases, rules, prefixes=True)]
+    assert decided[:3] == ["c#0", "c#1", "c#2"] and sorted(decided[3:]) == ["c#0/first", "c#1/first", "c#2/first"]
+    assert len(made) == 3
+    assert len(list(deciding.decided(cases, rules))) == 3 and len(made) == 3
 
 
 def test_the_table_of_rules_has_every_rule_and_its_options():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import chains
 import pytest
 from places import RECIPES
+from staging import judge
 
 from dpr_mini.recipe import Recipe, load
 from dpr_mini.recipe.prompts import fill
-from dpr_mini.selection.judging import judge
+from dpr_mini.selection import judging
 from dpr_mini.selection.rules import Case, build_rules, objections
 from dpr_mini.types import Dialogue, Problem, Turn
 
@@ -142,3 +144,12 @@ def test_turns_is_one_of_three():
 
     with pytest.raises(RecipeError, match=r"false_arithmetic.turns: .*'trained', 'last' or 'all'"):
         build_rules([{"false_arithmetic": {"turns": "first"}}])
+
+
+def test_long_texts_are_graded_a_few_at_a_time_whatever_their_tokens_say(monkeypatch):
+    """A user's row may say that it has no tokens."""
+    monkeypatch.setattr(judging, "CHARACTERS", 100)
+    made = talk(("solve", "x" * 60))
+    silent = [replace(made, turns=(replace(made.turns[0], ids=()),))] * 5
+    assert [len(some) for some in judging._portions(silent)] == [2, 2, 1]
+    assert [len(some) for some in judging._portions([talk(("solve", RIGHT))] * 5)] == [5]

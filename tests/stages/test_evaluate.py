@@ -14,7 +14,7 @@ from scripted import ScriptedEngine
 from dpr_mini import engines, pipeline
 from dpr_mini.chat.template import Template
 from dpr_mini.commands import eval as evaluation
-from dpr_mini.files.rows import StoreError, read_json, read_rows
+from dpr_mini.files.rows import StoreError, read_json, read_rows, write_rows
 from dpr_mini.grading.grader import Grader
 from dpr_mini.recipe import EvaluateConfig, GraderConfig, prompts
 from dpr_mini.scoring import graded
@@ -205,6 +205,18 @@ def test_timeouts_are_counted_among_greedy_answers_too():
 def test_one_benchmark_has_no_card_over_all():
     answers = graded.grade([answer("a", 0, "= 1")], [Problem("a", "made", "?", "1", split="x")], {})
     assert list(score_all(answers, ["x"])) == ["x"]
+
+
+def test_an_answer_that_is_none_is_one_line_with_file_and_line(tmp_path, template):
+    """As an older version, or a hand, may have left it: `rows.jsonl` itself is whole JSON."""
+    ask(tmp_path / "asked", template)
+    path = tmp_path / "asked" / "rows.jsonl"
+    rows = list(read_rows(path))
+    del rows[1]["turns"]
+    write_rows(path, rows)
+    with pytest.raises(StoreError, match=r"asked/rows\.jsonl:2: not a row of this kind .*'turns'") as error:
+        staging.cards(tmp_path / "cards", tmp_path / "asked", PROBLEMS, {}, GraderConfig())
+    assert "\n" not in str(error.value)
 
 
 def test_answers_to_other_problems_are_refused(tmp_path, template):

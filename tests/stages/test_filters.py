@@ -10,10 +10,12 @@ from staging import apply
 
 from dpr_mini.files.rows import StoreError, read_rows, write_rows
 from dpr_mini.recipe import FilterConfig, RecipeError
-from dpr_mini.selection import behaviours, judging, task_rules
+from dpr_mini.selection import behaviours, task_rules
 from dpr_mini.selection.arithmetic import false_equations
 from dpr_mini.selection.case import Case, kind_of
+from dpr_mini.selection.overlap import runs
 from dpr_mini.selection.rules import RULES, build_rules
+from dpr_mini.stages import filter as filter_stage
 from dpr_mini.types import Dialogue, Problem, Turn, Verdict
 
 BRIDGES = {"verify": "\n\nLet me verify this.\n"}
@@ -150,6 +152,21 @@ def test_near_duplicates_within_a_problem():
     assert len(apply(cases, build_rules([{"near_duplicate": {"threshold": 1.0}}]))[0]) == 3
     other = replace(cases[1], problem=replace(PROBLEM, id="p2"))
     assert len(apply([cases[0], other], build_rules(["near_duplicate"]))[0]) == 2, "another problem's chain"
+
+
+def test_near_duplicates_are_compared_only_where_their_sizes_allow_it(monkeypatch):
+    """The same evidence as of comparing all; a text of another size is not taken apart."""
+    lines = [" ".join(f"w{i}" for i in range(n)) for n in (10, 100, 11, 9, 99, 10)]
+    cases = [replace(case(t), dialogue=replace(dialogue(t), id=f"a b\n{i}")) for i, t in enumerate(lines)]
+    [(_, rule)], said, taken = build_rules([{"near_duplicate": {"threshold": 0.85}}]), [], []
+    monkeypatch.setattr("dpr_mini.selection.rules.runs", lambda text: taken.append(len(text)) or runs(text))
+    for c in cases:
+        said.append(rule(c))
+        if said[-1] is None:
+            rule.keep(c)
+    near = ("similarity 0.89 to a b\n0", "similarity 0.88 to a b\n0", "similarity 0.99 to a b\n1")
+    assert said == [None, None, *near, "similarity 1.00 to a b\n0"]
+    assert taken == [10, 100, 100, 11, 10, 9, 10, 99, 100, 10, 10], "what is new, and where sizes are alike the old"
 
 
 MEMORIES = ["duplicate", {"near_duplicate": {"threshold": 0.9}}, {"per_problem": {"at_most": 2}}]
@@ -325,6 +342,15 @@ def test_nothing_kept_is_one_line_and_leaves_the_log(stage):
     assert len(list(read_rows(folder / "drops.jsonl"))) == 6 and not (folder / "rows.jsonl").exists()
 
 
+def test_a_row_that_is_none_is_one_line_and_nothing_stays_open(stage, monkeypatch):
+    folder, talks, problems = stage
+    made = staging.all_aside(monkeypatch, filter_stage)
+    write_rows(talks[1] / "rows.jsonl", [asdict(dialogue(RIGHT)), {"id": "p1#9"}])
+    with pytest.raises(StoreError, match=r"talk-b/rows\.jsonl:2: not a dialogue"):
+        staging.filtering(folder, talks, problems, FilterConfig(rules=("answered",)), BRIDGES)
+    assert made and all(map(staging.is_closed, made))
+
+
 def test_evidence_is_bounded():
     _, drops = apply([case("the user " * 200)], build_rules([{"repetition": {"n": 80}}]))
     assert len(drops[0].evidence) == 200
@@ -332,13 +358,13 @@ def test_evidence_is_bounded():
 
 def test_dialogue_without_its_problem_is_an_error():
     with pytest.raises(StoreError, match="problem lost is not among"):
-        judging.judge([dialogue(RIGHT, problem="lost")], {"p1": PROBLEM}, BRIDGES)
+        staging.judge([dialogue(RIGHT, problem="lost")], {"p1": PROBLEM}, BRIDGES)
 
 
 def test_a_chain_that_reads_as_its_wrong_first_answer_is_dropped(tmp_path):
     """Both turns are graded apart, and so is what training would see of them."""
     talks = [dialogue("The answer is 45. I am sure.", "3 * 4 = 12"), dialogue("45", "The answer is 12.", sample=1)]
-    (case_1, case_2) = judging.judge(talks, {"p1": PROBLEM}, BRIDGES)
+    (case_1, case_2) = staging.judge(talks, {"p1": PROBLEM}, BRIDGES)
     assert (case_1.verdicts[-1].ok, case_1.joined.ok, case_1.joined.extracted) == (True, False, "45")
     kept, drops = apply([case_1, case_2], build_rules(["answer_correct"]))
     assert [c.dialogue.id for c in kept] == ["p1#1"] and "reads as '45'" in drops[0].evidence

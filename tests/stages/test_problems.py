@@ -166,6 +166,9 @@ def test_verls_layout_and_messages_are_read(tmp_path):
     bad = {**made[0], "reward_model": {"ground_truth": None, "style": "rule"}}
     with pytest.raises(UserError, match=r"b\.jsonl:2: no 'problem' \(the row has: data_source, prompt"):
         load(tmp_path, [rows(tmp_path / "b.jsonl", made[0], bad)])
+    empty = {**made[0], "reward_model": {"ground_truth": " ", "style": "rule"}}
+    with pytest.raises(UserError, match=r"c\.jsonl:1: no 'reward_model\.ground_truth' .*; it is empty: fill it"):
+        load(tmp_path, [rows(tmp_path / "c.jsonl", empty)])
 
 
 def test_a_file_without_rows_is_named(tmp_path, capsys):

@@ -11,6 +11,7 @@ from typing import Any
 from dpr_mini import recipe
 from dpr_mini.chat.asking import Asking
 from dpr_mini.chat.conversation import Generation
+from dpr_mini.files.aside import Sorted
 from dpr_mini.files.rows import write_rows
 from dpr_mini.selection import deciding, judging
 from dpr_mini.selection.case import Case
@@ -115,9 +116,37 @@ def filtering(folder, dialogues, problems, config, bridges, quotas: Path | None 
     return filter_stage.run(Work(folder.name, folder, settings, inputs, OneEngine()))
 
 
+def judge(talks, problems, bridges, masking=True) -> list[Case]:
+    """Their cases, in the order of the dialogues."""
+    return list(judging.judged(talks, problems, bridges, masking))
+
+
+def in_order(cases) -> list[Case]:
+    """The order in which the filter judges them."""
+    return sorted(cases, key=lambda c: judging.place_in_order(c.dialogue.id))
+
+
+def all_aside(monkeypatch, module) -> list[Sorted]:
+    """Whatever a module lays aside from now on, also where an error ends it."""
+    made: list[Sorted] = []
+
+    class Noted(Sorted):
+        def __init__(self, folder: Path | None = None) -> None:
+            super().__init__(folder)
+            self.folder = folder
+            made.append(self)
+
+    monkeypatch.setattr(module, "Sorted", Noted)
+    return made
+
+
+def is_closed(aside: Sorted) -> bool:
+    return aside._texts._file.closed
+
+
 def apply(cases, rules, limit=None, quotas=None) -> tuple[list[Case], list[Drop]]:
     """(kept, dropped), both sorted by id."""
-    verdicts = list(deciding.decided(judging.in_order(cases), rules, limit, quotas))
+    verdicts = list(deciding.decided(in_order(cases), rules, limit, quotas))
     kept = [c for c, objection in verdicts if objection is None]
     drops = [Drop(c.dialogue.id, *objection) for c, objection in verdicts if objection]
     return sorted(kept, key=lambda c: c.dialogue.id), sorted(drops, key=lambda d: d.dialogue_id)
