@@ -196,7 +196,7 @@ def _inherited(loc: tuple[Any, ...], places: Set[tuple[Any, ...]]) -> tuple[Any,
 def _path_of(error: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[Any, ...]:
     """Key path of an error: pydantic's, without the names of the kinds that it tried a value as."""
     cause = error.get("ctx", {}).get("error")
-    if (place := getattr(cause, "loc", None)) is not None:
+    if place := getattr(cause, "loc", ()):  # () of a RecipeError that leaves it to pydantic
         return place  # a validator of the whole recipe says where by itself
     path: list[Any] = []
     at: Any = raw

@@ -53,6 +53,20 @@ def test_a_wrong_name_or_key_is_one_line(held, line):
     assert line in str(told.value) and "\n" not in str(told.value)
 
 
+def test_a_wrong_name_in_a_file_names_its_line_and_key(tmp_path):
+    path = tmp_path / "r.yaml"
+    head = "name: r\nproblems:\n  train: [{file: t}]\n"
+    for text, where in (
+        ("  held_out:\n    g: [{benchmark: gsm9k}]\n", "4: problems.held_out: no benchmark 'gsm9k'; did you mean"),
+        ("  test:\n    g: [{benchmark: gsm8k, folder: 5}]\n", "4: problems.test: benchmark gsm8k: folder: write"),
+        ("evaluate:\n  preset: lnog-cot\n", "5: evaluate.preset: no preset 'lnog-cot'; did you mean 'long-cot'?"),
+    ):
+        path.write_text(head + text)
+        with pytest.raises(RecipeError) as told:
+            load(path)
+        assert str(told.value).startswith(f"{path}:{where}")
+
+
 def test_a_benchmark_is_never_trained_on():
     with pytest.raises(RecipeError, match="a benchmark is held out, never trained on"):
         parse({"name": "r", "problems": {"train": [{"benchmark": "gsm8k"}]}}, "made")
