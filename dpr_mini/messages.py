@@ -44,6 +44,8 @@ _FORMS = (
         rf"\g<1>{HIDDEN}",
     ),
 )
+# A name with a value behind it, as YAML, JSON and a command line write it; the last 40 characters tell whose it is.
+_GIVEN = re.compile(r"([\w.-]{1,40})[\"']?\s*[:=]")
 _secrets: set[str] = set()  # that this process made or was told
 
 
@@ -51,6 +53,11 @@ def keep_secret(text: str) -> str:
     """From now on `redacted` hides this text wherever it stands. Returns it."""
     _secrets.add(text)
     return text
+
+
+def gives_secret(text: str) -> bool:
+    """Whether a setting's text gives a secret by name, as {api_key: x} does. Prose with a colon may look like one."""
+    return any(SECRET_NAME.search(name) for name in _GIVEN.findall(text))
 
 
 def redacted(value: Any, wording: bool = False) -> Any:

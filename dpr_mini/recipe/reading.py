@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from dpr_mini.messages import HIDDEN, gives_secret
 from dpr_mini.recipe import document
 from dpr_mini.recipe.base import OVERRIDE, FileName, RecipeError
 from dpr_mini.recipe.messages import in_words
@@ -86,28 +88,35 @@ def override(raw: dict[str, Any], text: str, origin: Origin) -> None:
 
     A number is the place in a list that is there, from 0: problems.train.0.count=5.
     """
+    where = _named(text)
     key, equals, value = text.partition("=")
     parts = key.split(".")
     if not equals or not all(parts) or len(parts) > PARTS:
-        raise RecipeError(f"{OVERRIDE}{text!r:.200}: write it as section.key=value, e.g. train.epochs=1")
+        raise RecipeError(f"{where}: write it as section.key=value, e.g. train.epochs=1")
     at: Any = raw
     path: tuple[Any, ...] = ()
     for part in parts:
         if path:
             at = at[path[-1]] if isinstance(at, list) else at.setdefault(path[-1], {})
-        above = f"{OVERRIDE}{text!r:.200}: {'.'.join(map(str, path))}"
+        above = f"{where}: {'.'.join(map(str, path))}"
         if not isinstance(at, list | dict):
             raise RecipeError(f"{above} is a value, not a section")
         path = (*path, _place(part, at, above) if isinstance(at, list) else part)
     last = path[-1]
     before = at[last] if isinstance(at, list) else at.get(last)
-    where = f"{OVERRIDE}{text!r:.200}"
     at[last], lines = document.read(value, lambda line: where, path)
     for old_path in [k for k in origin if k[: len(path)] == path]:
         del origin[old_path]
     if at[last] is None and before is not None and path[:-1] in [("problems", group) for group in SETS]:
         del at[last]  # a held-out set is left out, as a recipe leaves out one of the recipe below it
     origin |= dict.fromkeys((path, *lines), where)
+
+
+def _named(text: str) -> str:
+    """An override as messages name it: without its value where that gives a secret."""
+    if gives_secret(text):
+        text = re.split(r"[^\w.-]", text, maxsplit=1)[0] + f"={HIDDEN}"
+    return f"{OVERRIDE}{text!r:.200}"
 
 
 def _place(part: str, elements: list[Any], where: str) -> int:

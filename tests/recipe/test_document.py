@@ -114,7 +114,7 @@ def test_aliases_of_long_text_are_refused_where_they_stand(tmp_path):
     # the alias has no line of its own: it is told by the text's
     assert str(error.value) == f"{path}:1: name.0: aliases (*name) grow beyond 1 MiB of text; write it out"
     path.write_text(GOOD + f"dialogue: {{system: &a '{'y' * 90_000}', bridges: {{a: *a, b: *a}}}}\n")
-    with pytest.raises(RecipeError, match="unknown key 'dialogue.system'"):
+    with pytest.raises(RecipeError, match=r"unknown key 'dialogue\.system'"):
         load(path)
 
 

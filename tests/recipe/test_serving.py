@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from places import RECIPES
 
-from dpr_mini.recipe import EngineConfig, RecipeError, parse, serving
+from dpr_mini.recipe import EngineConfig, RecipeError, load, parse, serving
 
 # Of 0.5.9 and 0.5.23: what binds, serves another model, loads code, reads or writes files, or says who may ask.
 PROTECTED = """
@@ -78,6 +79,28 @@ def test_a_secret_of_the_wrong_type_is_not_repeated_either():
         with pytest.raises(RecipeError, match=r"engine\.arguments\.\w+: ") as caught:
             parse({"name": "r", "engine": {"kind": "sglang", "arguments": arguments}, "problems": {}}, "r", {})
         assert "S3CRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{api_key: S3CRET}", "{admin-api-key: 'S3CRET'}", '{"api_key": "S3CRET"}', "{dtype: auto, hf_token : S3CRET}",
+        "{a: {b: [{password: S3CRET}]}}", "[{api_key: S3CRET}]", "api_key: S3CRET", "{token: S3CRET", "api_key:S3CRET",
+        "{? api_key : S3CRET}", "{api_key=S3CRET: 1}", "'--api-key=S3CRET'", "{api_key: &x S3CRET, api_key: *x}",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("key", ["engine.arguments=", "engine.arguments ", "engine=", "engine.arguments.x=", "seed="])
+def test_an_override_with_a_secret_is_named_without_it(key, value):
+    with pytest.raises(RecipeError, match=r"^override '[\w.]+=\*\*\*': ") as caught:
+        load(RECIPES / "smoke.yaml", [key + value])
+    assert "S3CRET" not in str(caught.value), str(caught.value)
+
+
+def test_an_override_without_a_secret_is_named_as_it_is():
+    for override in ("engine.arguments={tokens: 5}", "train.epochs={max_new_tokens: 1}", "train.epochs=" + "x" * 10**5):
+        with pytest.raises(RecipeError) as caught:
+            load(RECIPES / "smoke.yaml", [override])
+        assert str(caught.value).startswith(f"override '{override[:100]}")
 
 
 def test_what_is_no_address():
