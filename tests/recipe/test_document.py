@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dpr_mini.recipe import RecipeError, document, load, reading
+from dpr_mini.recipe import Places, RecipeError, document, load, reading
 
 GOOD = "name: test\nproblems:\n  train:\n    - {generate: chain_sum, count: 10}\n"
 
@@ -74,7 +74,7 @@ def test_what_yaml_reads_otherwise_than_it_is_meant_is_refused_with_the_fix(text
 def test_a_message_names_the_line_and_the_key():
     assert refused("a:\n  b: [1,\n    010]\n").startswith("r.yaml:3: a.b.1: 010 has a leading 0")
     with pytest.raises(RecipeError, match=r"^override 'train\.epochs=0x10': train\.epochs: 0x10 is not decimal"):
-        reading.override({}, "train.epochs=0x10", {})
+        reading.override({}, "train.epochs=0x10", Places())
 
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "\n".join(

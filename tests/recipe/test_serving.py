@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from places import RECIPES
 
-from dpr_mini.recipe import EngineConfig, RecipeError, load, parse, serving
+from dpr_mini.recipe import EngineConfig, Places, RecipeError, load, parse, serving
 
 # Of 0.5.9 and 0.5.23: what binds, serves another model, loads code, reads or writes files, or says who may ask.
 PROTECTED = """
@@ -66,18 +66,17 @@ def test_good_ones_pass_by_sglangs_own_names():
 )  # fmt: skip
 def test_an_address_with_a_secret_is_refused_and_not_repeated(url):
     raw = {"name": "r", "engine": {"kind": "sglang", "urls": url}, "problems": {"train": [{"file": "x"}]}}
+    places = Places({("engine", "urls"): f"override 'urls={url}'"})
     for urls in (url, [url], ["http://h:1", url]):
         with pytest.raises(RecipeError, match=r"engine\.urls: ") as caught:
-            parse(
-                raw | {"engine": {"kind": "sglang", "urls": urls}}, "r", {("engine", "urls"): f"override 'urls={url}'"}
-            )
+            parse(raw | {"engine": {"kind": "sglang", "urls": urls}}, "r", places)
         assert "CRET" not in str(caught.value), str(caught.value)
 
 
 def test_a_secret_of_the_wrong_type_is_not_repeated_either():
     for arguments in ({"api_key": ["S3CRET"]}, {"admin_api_key": {"a": "S3CRET"}}, {"hf_token": "S3CRET"}):
         with pytest.raises(RecipeError, match=r"engine\.arguments\.\w+: ") as caught:
-            parse({"name": "r", "engine": {"kind": "sglang", "arguments": arguments}, "problems": {}}, "r", {})
+            parse({"name": "r", "engine": {"kind": "sglang", "arguments": arguments}, "problems": {}}, "r")
         assert "S3CRET" not in str(caught.value)
 
 
