@@ -15,6 +15,7 @@ the same rules, SFT again. `build` only describes this (`plan` prints it); `run`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -233,21 +234,26 @@ def run(
     machine: store.Machine,
     until: str | None = None,
     tell: Callable[[str], None] = print,
+    recipe: Recipe | None = None,
 ) -> list[str]:
-    """Bring the stages to completion in order, up to `until`; returns the names of those that had to run."""
+    """Bring the stages to completion in order, up to `until`; returns the names of those that had to run.
+
+    A mistake of `recipe`, whose stages they are, or of one that it is measured by, names its own file and line.
+    """
     names = list(stages)[: list(stages).index(until) + 1] if until else list(stages)
     ran: list[str] = []
 
-    def bring(name: str, stage: Stage, place: str) -> None:
+    def bring(name: str, stage: Stage, place: str, of: Recipe | None) -> None:
         state = stage.state(root)
         if state == "reuse":
             return
-        for other in stage.inputs.values():  # complete by now, but for those of another run
-            bring(other.name, other, f"for {name}")
+        for role, other in stage.inputs.items():  # complete by now, but for those of another run
+            bring(other.name, other, f"for {name}", of.like if of and role.startswith(store.MEASURED) else of)
         tell(f"[{place}] {name}: {'resuming' if state == 'resume' else 'running'}")
-        store.execute(stage, root, machine, facts)
+        with placed(of) if of else nullcontext():
+            store.execute(stage, root, machine, facts)
         ran.append(name)
 
     for number, name in enumerate(names, 1):
-        bring(name, stages[name], f"{number}/{len(names)}")
+        bring(name, stages[name], f"{number}/{len(names)}", recipe)
     return ran

@@ -57,7 +57,7 @@ def evaluate(
     root = runs / recipe.name
     stages = pipeline.build(recipe, Path())
     with pipeline.Machine.of(recipe, Path(), root / "logs") as machine, lock(root):
-        pipeline.run(stages, root, machine, until="eval-0")
+        pipeline.run(stages, root, machine, until="eval-0", recipe=recipe)
     for card in stages["eval-0"].manifest(root)["metrics"]["cards"].values():
         print(printable("\n".join(lines(Card.from_row(card), recipe.evaluate)), keep="\n"))
     for stage, file in (("eval-0-answers", "rows.jsonl"), ("eval-0", "graded.jsonl")):

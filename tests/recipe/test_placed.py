@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from places import RECIPES
+from places import RECIPES, SMOKE_MODEL
+from staging import plain_stage
 
+from dpr_mini import pipeline
+from dpr_mini.commands import run as runner
 from dpr_mini.commands.filter import filter_file
 from dpr_mini.pipeline import build, refuse_missing_model
 from dpr_mini.recipe import Places, RecipeError, load, placed
@@ -101,6 +104,30 @@ def test_a_model_that_is_nowhere_names_its_line(mine):
     with pytest.raises(RecipeError, match="no model folder nowhere") as error:
         refuse_missing_model(load(mine), mine.parent)
     assert str(error.value).startswith(f"{below}:5: model.name: ")
+
+
+@pytest.mark.parametrize(("whose", "line"), [("mine", 7), ("other", 10), ("third", 12)])
+def test_a_mistake_that_a_stage_finds_is_told_by_the_recipe_of_that_stage(mine, monkeypatch, whose, line):
+    example = "dialogue:\n  examples: [{problem: '1 + 1?', answers: ['2'], level: hard}]\n"
+    names = ["mine", "other", "third"]
+    for number, name in enumerate(names):
+        like = "".join(f"like: {other}.yaml\n" for other in names[number + 1 : number + 2])
+        extra = f"extends: below.yaml\nname: {name}\nstore: shared\nmodel: {{name: {SMOKE_MODEL}}}\n{like}"
+        mine.with_name(f"{name}.yaml").write_text(extra + "# as long as it is far\n" * 3 * number + example)
+
+    def wrong(folder, at):
+        raise RecipeError("dialogue.examples: no problem is shown it", "dialogue", "examples", 0)
+
+    def stages(recipe, folder, test=False):
+        """Of each recipe one stage, measured by that of the next; nothing is wrong but in that of `whose`."""
+        run = wrong if recipe.name == whose else lambda folder, at: {}
+        inputs = {"like dialogue-1": stages(recipe.like, folder)["dialogue-1"]} if recipe.like else {}
+        return {"dialogue-1": plain_stage("dialogue-1", 1, {"of": recipe.name}, run, inputs)}
+
+    monkeypatch.setattr(pipeline, "build", stages)
+    with pytest.raises(RecipeError) as error:
+        runner.run([mine], [], mine.parent / "runs")
+    assert str(error.value) == f"{mine.with_name(whose)}.yaml:{line}: dialogue.examples: no problem is shown it"
 
 
 def test_places_change_no_comparison_and_no_dump(mine):
