@@ -357,8 +357,7 @@ def authorization(secret: str) -> str:
     if not (secret.isascii() and secret.isprintable()) or " " in secret:
         raise EngineError(f"${AUTH}: a key, or user:password, without spaces and in ASCII")
     for part in (secret, secret.partition(":")[2]):
-        if part:
-            keep_secret(part)
+        keep_secret(part)
     if ":" not in secret:
         return f"Bearer {secret}"
     return f"Basic {keep_secret(base64.b64encode(secret.encode()).decode())}"
