@@ -77,7 +77,7 @@ class ServerConfig(Section):
 
     python: FileName | None = None  # interpreter of SGLang's environment; none = .sglang/bin/python
     urls: tuple[str, ...] = ()  # running servers instead: replicas of one model, or a router, whose workers are asked
-    arguments: dict[str, bool | int | float | str | None] = Field({})  # those of SGLang's in serving.ARGUMENTS
+    arguments: dict[str, bool | int | float | str | None] = Field({})  # those of SGLang's in serving.ARGUMENTS, with _
     deterministic: Switch = False  # seeds count; needs a GPU and costs speed
     check_cache: Switch = True  # prove at the start that a second turn is cached
     start_timeout: Seconds = 900  # seconds until the server must answer
@@ -130,8 +130,7 @@ class EngineConfig(ServerConfig):
 
     def changes_samples(self) -> Any:
         """What of this section a sample depends on, for stage keys: not where or how fast it is drawn."""
-        arguments = {name.replace("-", "_"): value for name, value in self.arguments.items()}
-        numeric = {name: arguments[name] for name in NUMERIC if name in arguments}
+        numeric = {name: self.arguments[name] for name in NUMERIC if name in self.arguments}
         if self.deterministic:
             numeric["deterministic"] = True
         return {"kind": self.kind, **numeric} if numeric else self.kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from places import RECIPES
 
+from dpr_mini.engines.sglang import launch
 from dpr_mini.recipe import EngineConfig, Places, RecipeError, load, parse, serving
 
 # Of 0.5.9 and 0.5.23: what binds, serves another model, loads code, reads or writes files, or says who may ask.
@@ -45,6 +46,30 @@ def test_a_value_is_a_number_a_word_or_a_switch(value):
 def test_what_no_server_can_mean_is_refused(name, value):
     with pytest.raises(ValueError, match=rf"'{name}' takes a (word|number from -1)"):
         serving.arguments({name: value})
+
+
+@pytest.mark.parametrize("share", [0, 1, 1.5, -1, 85, "much", "'0.85'", "true"])
+@pytest.mark.parametrize("name", ["mem_fraction_static", "mem-fraction-static"])
+def test_a_share_of_the_cards_memory_is_one(tmp_path, name, share):
+    path = tmp_path / "r.yaml"
+    quoted = f"'{share}'" if share == "0.85" else share
+    path.write_text(
+        f"name: r\nproblems: {{train: [{{file: t}}]}}\nengine:\n  kind: sglang\n  arguments: {{{name}: {quoted}}}\n"
+    )
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert str(caught.value).startswith(
+        f"{path}:5: engine.arguments: 'mem_fraction_static' takes a share of the card's"
+    )
+
+
+def test_the_section_has_sglangs_own_names_whatever_the_recipe_writes():
+    given = {"mem-fraction-static": 0.5, "kv-cache-dtype": "fp8_e5m2", "disable-radix-cache": True}
+    config = EngineConfig(kind="sglang", arguments=given)
+    assert config.arguments == {name.replace("-", "_"): value for name, value in given.items()}
+    assert config.changes_samples() == {"kind": "sglang", "kv_cache_dtype": "fp8_e5m2"}
+    assert launch.memory_share(config.arguments) == 0.5
+    assert launch.memory_share(EngineConfig(kind="sglang", arguments={"mem-fraction-static": None}).arguments) == 0.85
 
 
 def test_good_ones_pass_by_sglangs_own_names():

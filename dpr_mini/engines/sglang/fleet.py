@@ -291,7 +291,7 @@ class Fleet:
 
     def _say_no_cache(self, replica: Replica) -> None:
         """One line, unless the recipe itself turned the cache off."""
-        if any(name.replace("-", "_") == "disable_radix_cache" and on for name, on in self.config.arguments.items()):
+        if self.config.arguments.get("disable_radix_cache"):
             return
         why = "it was started without"
         if replica.info.deterministic:
