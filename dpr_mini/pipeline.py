@@ -26,7 +26,7 @@ from dpr_mini.chat.conversation import Generation
 from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import Engine
 from dpr_mini.machine.facts import facts
-from dpr_mini.models.resolve import EMBEDDED, identity, local_folder, resolve_model
+from dpr_mini.models.resolve import EMBEDDED, checked_folder, identity, local_folder, resolve_model
 from dpr_mini.recipe import EngineConfig, ModelConfig, Recipe, RecipeError, placed
 from dpr_mini.recipe.prompts import Words
 from dpr_mini.runs import TEST
@@ -101,10 +101,9 @@ def build(recipe: Recipe, folder: Path, test: bool = False) -> dict[str, Stage]:
 def refuse_missing_model(recipe: Recipe, folder: Path) -> None:
     """Raises RecipeError for a model's folder that is not there or is none; a name of the hub is asked nothing."""
     name = recipe.model.name
-    hub = name.count("/") == 1 and not name.startswith((".", "~", "/")) and not Path(name).is_dir()
-    if name != EMBEDDED and local_folder(name, folder) is None and not hub:
+    if name != EMBEDDED and local_folder(name, folder) is None:
         try:
-            resolve_model(name)
+            checked_folder(name)
         except UserError as error:
             with placed(recipe):
                 raise RecipeError(f"model.name: {error}", "model", "name") from None

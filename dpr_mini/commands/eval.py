@@ -54,6 +54,7 @@ def evaluate(
     for override in overrides:
         reading.override(raw, override, places)
     recipe = recipes.parse(raw, "eval", places)
+    pipeline.refuse_missing_model(recipe, Path())  # before a benchmark is fetched
     root = runs / recipe.name
     stages = pipeline.build(recipe, Path())
     with pipeline.Machine.of(recipe, Path(), root / "logs") as machine, lock(root):

@@ -135,9 +135,7 @@ Line = Annotated[
 SomeLine = Annotated[Line, of_form(str.strip, "must not be empty")]
 Name = Annotated[str, Field(strict=True), of_form(is_name, NAME)]
 # A name that the recipe alone uses, of a template or a bridge: it becomes no file's and no table's.
-Label = Annotated[
-    str, Field(strict=True), of_form(_is_label, f"must be printable text of 1 to {LONGEST_NAME} characters")
-]
+Label = Annotated[str, Field(strict=True), of_form(_is_label, LABEL)]
 FileName = Annotated[str, Field(strict=True), of_form(_is_file, FILE)]
 FolderName = like(
     rf"[A-Za-z0-9][A-Za-z0-9._-]{{,{LONGEST_FOLDER - 1}}}",

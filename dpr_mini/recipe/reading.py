@@ -41,7 +41,7 @@ def read(path: Path, children: tuple[str, ...] = ()) -> tuple[dict[str, Any], Pl
         return raw, places
     where = places[("extends",)]
     chain = (*children, os.path.realpath(path))
-    parent = path.parent / _file_of("extends", raw.pop("extends"), where)
+    parent = _target(path, "extends", raw.pop("extends"), where)
     if os.path.realpath(parent) in chain:
         raise RecipeError(f"{where}: {path} extends itself")
     if len(chain) >= CHAIN:
@@ -52,12 +52,15 @@ def read(path: Path, children: tuple[str, ...] = ()) -> tuple[dict[str, Any], Pl
     return _leave_out(_merge(below, raw), below), Places(kept | places, theirs.files | places.files)
 
 
-def _file_of(key: str, value: Any, where: str) -> str:
-    """The name of the recipe's file that a key names. Raises RecipeError for anything else."""
+def _target(path: Path, key: str, value: Any, where: str) -> Path:
+    """The other recipe that a key of this one names. Raises RecipeError for what is none, or is not there."""
     try:
-        return TypeAdapter(FileName).validate_python(value)
+        target = path.parent / TypeAdapter(FileName).validate_python(value)
     except ValidationError:
         raise RecipeError(f"{where}: {key}: write the name of a recipe's file (got {value!r:.60})") from None
+    if not os.path.exists(target):  # False for a name that the system refuses, too
+        raise RecipeError(f"{where}: {key}: {target}: no such recipe{_neighbours(target)}")
+    return target
 
 
 def _leave_out(recipe: dict[str, Any], below: dict[str, Any]) -> dict[str, Any]:
@@ -153,7 +156,7 @@ def load(path: str | Path, overrides: Iterable[str] = (), _above: tuple[str, ...
         override(raw, text, places)
     if (other := raw.get("like")) is not None:
         where = places.get(("like",), str(path))
-        target = Path(path).parent / _file_of("like", other, where)
+        target = _target(Path(path), "like", other, where)
         if os.path.realpath(target) in (chain := (*_above, os.path.realpath(path))):
             raise RecipeError(f"{where}: {target} is measured against itself")
         if len(chain) >= CHAIN:
