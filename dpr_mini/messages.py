@@ -27,6 +27,7 @@ def one_line(text: str) -> str:
 
 
 HIDDEN = "***"  # stands for a secret
+SHORTEST = 8  # characters of one that is known by itself: a key "test" would be hidden in every word that has it
 _KEYS = r"(?:api|access|private|secret|auth|admin|ssh)[_-]?key|passw(?:or)?d|passphrase|secret|credentials?"
 # A setting or a variable of the environment that holds one: api_key, HF_TOKEN, DPR_MINI_SGLANG_AUTH; not max_tokens.
 SECRET_NAME = re.compile(rf"(?:^|[_\W])(?:{_KEYS}|token|auth(?:orization)?)$", re.IGNORECASE)
@@ -44,13 +45,21 @@ _FORMS = (
         rf"\g<1>{HIDDEN}",
     ),
 )
+# A name with a value behind it, as YAML, JSON and a command line write it; the last 40 characters tell whose it is.
+_GIVEN = re.compile(r"([\w.-]{1,40})[\"']?\s*[:=]")
 _secrets: set[str] = set()  # that this process made or was told
 
 
 def keep_secret(text: str) -> str:
-    """From now on `redacted` hides this text wherever it stands. Returns it."""
-    _secrets.add(text)
+    """From now on `redacted` hides this text wherever it stands, if it is not too short (SHORTEST). Returns it."""
+    if len(text) >= SHORTEST:
+        _secrets.add(text)
     return text
+
+
+def gives_secret(text: str) -> bool:
+    """Whether a setting's text gives a secret by name, as {api_key: x} does. Prose with a colon may look like one."""
+    return any(SECRET_NAME.search(name) for name in _GIVEN.findall(text))
 
 
 def redacted(value: Any, wording: bool = False) -> Any:
@@ -62,7 +71,7 @@ def redacted(value: Any, wording: bool = False) -> Any:
     """
     if isinstance(value, str):
         environment = (v for n, v in os.environ.items() if SECRET_NAME.search(n) and not v.startswith("/"))
-        known = _secrets | {part for v in environment for part in (v, v.partition(":")[2]) if len(part) >= 8}
+        known = _secrets | {part for v in environment for part in (v, v.partition(":")[2]) if len(part) >= SHORTEST}
         for secret in sorted(known, key=len, reverse=True):
             value = value.replace(secret, HIDDEN)
         for form, hidden in () if wording else _FORMS:

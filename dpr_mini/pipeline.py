@@ -15,6 +15,7 @@ the same rules, SFT again. `build` only describes this (`plan` prints it); `run`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,7 @@ from dpr_mini.chat.conversation import Generation
 from dpr_mini.chat.template import Template
 from dpr_mini.engines.base import Engine
 from dpr_mini.machine.facts import facts
-from dpr_mini.models.resolve import EMBEDDED, identity, local_folder, resolve_model
+from dpr_mini.models.resolve import EMBEDDED, checked_folder, identity, local_folder, resolve_model
 from dpr_mini.recipe import EngineConfig, ModelConfig, Recipe, RecipeError, placed
 from dpr_mini.recipe.prompts import Words
 from dpr_mini.runs import TEST
@@ -100,10 +101,9 @@ def build(recipe: Recipe, folder: Path, test: bool = False) -> dict[str, Stage]:
 def refuse_missing_model(recipe: Recipe, folder: Path) -> None:
     """Raises RecipeError for a model's folder that is not there or is none; a name of the hub is asked nothing."""
     name = recipe.model.name
-    hub = name.count("/") == 1 and not name.startswith((".", "~", "/")) and not Path(name).is_dir()
-    if name != EMBEDDED and local_folder(name, folder) is None and not hub:
+    if name != EMBEDDED and local_folder(name, folder) is None:
         try:
-            resolve_model(name)
+            checked_folder(name)
         except UserError as error:
             with placed(recipe):
                 raise RecipeError(f"model.name: {error}", "model", "name") from None
@@ -233,21 +233,26 @@ def run(
     machine: store.Machine,
     until: str | None = None,
     tell: Callable[[str], None] = print,
+    recipe: Recipe | None = None,
 ) -> list[str]:
-    """Bring the stages to completion in order, up to `until`; returns the names of those that had to run."""
+    """Bring the stages to completion in order, up to `until`; returns the names of those that had to run.
+
+    A mistake of `recipe`, whose stages they are, or of one that it is measured by, names its own file and line.
+    """
     names = list(stages)[: list(stages).index(until) + 1] if until else list(stages)
     ran: list[str] = []
 
-    def bring(name: str, stage: Stage, place: str) -> None:
+    def bring(name: str, stage: Stage, place: str, of: Recipe | None) -> None:
         state = stage.state(root)
         if state == "reuse":
             return
-        for other in stage.inputs.values():  # complete by now, but for those of another run
-            bring(other.name, other, f"for {name}")
+        for role, other in stage.inputs.items():  # complete by now, but for those of another run
+            bring(other.name, other, f"for {name}", of.like if of and role.startswith(store.MEASURED) else of)
         tell(f"[{place}] {name}: {'resuming' if state == 'resume' else 'running'}")
-        store.execute(stage, root, machine, facts)
+        with placed(of) if of else nullcontext():
+            store.execute(stage, root, machine, facts)
         ran.append(name)
 
     for number, name in enumerate(names, 1):
-        bring(name, stages[name], f"{number}/{len(names)}")
+        bring(name, stages[name], f"{number}/{len(names)}", recipe)
     return ran

@@ -20,7 +20,6 @@ from typing import Any
 from dpr_mini.types import UserError
 
 KEPT = 4  # children at a time: a run has one template, mostly
-BASE, TIMES = 1 << 18, 8  # characters that a rendering may have: this many, and so many for each that went in (ours)
 OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP)
 PASSED = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "TZ")  # a template meets no secrets
 
@@ -48,25 +47,25 @@ class Renderer:
 
     def render(self, variables: Mapping[str, Any]) -> str:
         """The template's text. Raises RenderError for whatever else comes of it, within a second of the processor."""
-        asked = json.dumps(variables)
         with self._lock:
             try:
-                answer = self._answer(variables, BASE + TIMES * len(asked))
+                answer = self._answer(variables)
             except _Ended as error:
                 if not error.outside:
                     raise
-                answer = self._answer(variables, BASE + TIMES * len(asked))  # says nothing about the template
+                answer = self._answer(variables)  # says nothing about the template
         if answer["dated"]:
             _say_date()
         return answer["text"]
 
-    def _answer(self, variables: Mapping[str, Any], limit: int) -> dict[str, Any]:
+    def _answer(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         if self._process is None or self._owner != os.getpid():
             self._start()
-        return self._ask({**variables, "limit": limit})
+        return self._ask(variables)
 
     def _start(self) -> None:
         self._process = None  # another process's, if this one was forked off it
+        first = {"source": self.source, "now": today().isoformat()}  # before there is a child: it may raise
         environment = {name: os.environ[name] for name in PASSED if name in os.environ}
         environment |= {
             "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, sys.path)]),
@@ -80,7 +79,7 @@ class Renderer:
             env=environment, start_new_session=True,
         )  # fmt: skip
         _running.append(self)
-        self._ask({"source": self.source, "now": today().isoformat()})
+        self._ask(first)
 
     def _ask(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The child's answer. Where it says an error the child stays; where it dies, or compiling fails, it goes."""

@@ -12,7 +12,7 @@ from dpr_mini import pipeline
 from dpr_mini import recipe as recipes
 from dpr_mini.files.foreign import foreign_rows
 from dpr_mini.messages import printable
-from dpr_mini.recipe import reading
+from dpr_mini.recipe import Places, reading
 from dpr_mini.recipe.base import LONGEST_FOLDER
 from dpr_mini.recipe.benchmarks import BENCHMARKS
 from dpr_mini.reporting.words import lines
@@ -50,14 +50,15 @@ def evaluate(
         "problems": {"held_out": held_out(on, data, limit)},
         "evaluate": {key: value for key, value in settings.items() if value is not None},
     }
-    origin: reading.Origin = {}
+    places = Places()
     for override in overrides:
-        reading.override(raw, override, origin)
-    recipe = recipes.parse(raw, "eval", origin)
+        reading.override(raw, override, places)
+    recipe = recipes.parse(raw, "eval", places)
+    pipeline.refuse_missing_model(recipe, Path())  # before a benchmark is fetched
     root = runs / recipe.name
     stages = pipeline.build(recipe, Path())
     with pipeline.Machine.of(recipe, Path(), root / "logs") as machine, lock(root):
-        pipeline.run(stages, root, machine, until="eval-0")
+        pipeline.run(stages, root, machine, until="eval-0", recipe=recipe)
     for card in stages["eval-0"].manifest(root)["metrics"]["cards"].values():
         print(printable("\n".join(lines(Card.from_row(card), recipe.evaluate)), keep="\n"))
     for stage, file in (("eval-0-answers", "rows.jsonl"), ("eval-0", "graded.jsonl")):

@@ -110,8 +110,7 @@ def check(recipe: Recipe, base: Path, root: Path, stages: Mapping[str, Stage], u
 def _run(path: Path, recipe: Recipe, runs: Path, until: str | None, at: Path, test: bool) -> None:
     root = runs / recipe.folder
     try:
-        with recipes.placed(recipe):
-            _bring(path, recipe, root, until, at, test)
+        _bring(path, recipe, root, until, at, test)
     except OSError as error:
         raise store.system_error(recipe.name, error, root) from error
 
@@ -125,7 +124,7 @@ def _bring(path: Path, recipe: Recipe, root: Path, until: str | None, at: Path, 
         if any(TEST in name for name in list(stages)[: list(stages).index(until) + 1 if until else None]):
             open_test(root, recipe, stages)
         begun = time.monotonic()
-        ran = pipeline.run(stages, root, machine, until)
+        ran = pipeline.run(stages, root, machine, until, recipe=recipe)
     done = [name for name, stage in stages.items() if stage.state(root) == "reuse"]
     if not ran:
         print(f"nothing to do: {len(done)} of {len(stages)} stages of {root} are complete")

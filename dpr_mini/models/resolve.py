@@ -54,12 +54,17 @@ def resolve_model(name: str, revision: str | None = None) -> Path:
     """
     if name == EMBEDDED:
         return _embedded()
+    return checked_folder(name) or _checked(_download(name, revision))
+
+
+def checked_folder(name: str) -> Path | None:
+    """The folder that is named; None for a name of the hub, which is asked nothing. Raises UserError for neither."""
     folder = Path(name).expanduser()
     if folder.is_dir():
         return _checked(folder)
     if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise UserError(f"no model folder {name}; give a folder, a hub name owner/model, or the embedded {EMBEDDED}")
-    return _checked(_download(name, revision))
+    return None
 
 
 def local_folder(name: str, base: Path) -> Path | None:

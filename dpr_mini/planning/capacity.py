@@ -164,7 +164,6 @@ def serving(recipe: Recipe, shape: Shape, card: Card) -> Serving:
     """bfloat16 weights and cache on a GPU, float32 on a CPU. `auto` is hf on a GPU, OpenVINO elsewhere."""
     engine, room = recipe.engine, card.bytes
     kind = engine.kind if engine.kind != "auto" else ("hf" if card.gpu else "openvino")
-    arguments = {name.replace("-", "_"): value for name, value in engine.arguments.items()}
     if kind == "openvino":
         room = None  # it computes on the host
     elif kind == "sglang" and room is not None:
@@ -177,7 +176,7 @@ def serving(recipe: Recipe, shape: Shape, card: Card) -> Serving:
     if window is None:
         # as the engine asks its server; on a CPU the cache is CPU_FLAGS' own
         pool = launch.CPU_FLAGS["max_total_tokens"] if room is None else max(0.0, room - weights) / token
-        limit = arguments.get("max_running_requests")
+        limit = engine.arguments.get("max_running_requests")
         window = launch.window(int(pool), limit if type(limit) is int else launch.RUNNING)
     return Serving(
         kind,

@@ -6,7 +6,7 @@ from dpr_mini.recipe.dialogue import Branches, DialogueConfig, Example
 from dpr_mini.recipe.evaluation import EvaluateConfig, GraderConfig, PlantedConfig, RedrawConfig
 from dpr_mini.recipe.hypotheses import Hypothesis, Side
 from dpr_mini.recipe.problems import Columns, DecontaminateConfig, ProblemsConfig, Source, shrunk
-from dpr_mini.recipe.reading import INHERIT, Origin, load, parse, placed
+from dpr_mini.recipe.reading import INHERIT, load, parse, placed
 from dpr_mini.recipe.sections import (
     NUMERIC,
     EngineConfig,

@@ -7,7 +7,7 @@ ours: beyond what anybody runs, and low enough that a plan computed from them en
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -135,9 +135,7 @@ Line = Annotated[
 SomeLine = Annotated[Line, of_form(str.strip, "must not be empty")]
 Name = Annotated[str, Field(strict=True), of_form(is_name, NAME)]
 # A name that the recipe alone uses, of a template or a bridge: it becomes no file's and no table's.
-Label = Annotated[
-    str, Field(strict=True), of_form(_is_label, f"must be printable text of 1 to {LONGEST_NAME} characters")
-]
+Label = Annotated[str, Field(strict=True), of_form(_is_label, LABEL)]
 FileName = Annotated[str, Field(strict=True), of_form(_is_file, FILE)]
 FolderName = like(
     rf"[A-Za-z0-9][A-Za-z0-9._-]{{,{LONGEST_FOLDER - 1}}}",
@@ -182,7 +180,8 @@ Options = Annotated[dict[Annotated[str, Field(strict=True)], Any], BeforeValidat
 class RecipeError(UserError, ValueError):
     """A mistake in a recipe or an override: one line that names file, line and fix.
 
-    loc: its place in the recipe, where it is seen by code that only has a section; `placed` adds file and line.
+    loc: its place in the recipe, where it is seen by a validator of more than that, or by code that only has a
+    section; the reader, or `placed`, adds file and line. (): not known, or told already.
     """
 
     def __init__(self, message: str, *loc: str | int) -> None:
@@ -191,29 +190,24 @@ class RecipeError(UserError, ValueError):
 
 
 class Places(dict[tuple[Any, ...], str]):
-    """Where a recipe's keys stand: key path -> "file:line" or the override that set it.
+    """Where a recipe's keys stand: key path -> "file:line" or the override that set it; `files`: all that were read.
 
     Equal to any other: two recipes are the same that say the same.
     """
 
+    def __init__(self, places: Mapping[tuple[Any, ...], str] | None = None, files: Iterable[Path] = ()) -> None:
+        super().__init__(places or {})
+        self.files = set(files)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Places)
+
+    def __ne__(self, other: object) -> bool:  # a dict's own compares the keys
+        return not self == other
 
     def of(self, loc: tuple[Any, ...]) -> str | None:
         """Where a key stands, or the nearest above it; None where none is known."""
         return next((self[loc[:n]] for n in range(len(loc), -1, -1) if loc[:n] in self), None)
-
-    def files(self) -> set[Path]:
-        """The recipes that were read."""
-        return {Path(where.rpartition(":")[0]) for where in self.values() if not where.startswith(OVERRIDE)}
-
-
-class Misplaced(ValueError):
-    """What is wrong in one section, seen by a validator of the whole recipe: `loc` is its place, for the message."""
-
-    def __init__(self, message: str, *loc: str | int) -> None:
-        super().__init__(message)
-        self.loc = loc
 
 
 class Section(BaseModel):

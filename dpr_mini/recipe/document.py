@@ -137,7 +137,7 @@ class _Reader:
 
     def __init__(self, where: Where) -> None:
         self.where, self.lines = where, Lines()
-        self.number = self.depth = 0
+        self.number = self.depth = self.characters = 0
 
     def refuse(self, node: yaml.Node, at: tuple[Any, ...], why: str) -> RecipeError:
         name = f"{'.'.join(map(str, at))}: " if at else ""
@@ -189,6 +189,9 @@ class _Reader:
 
     def scalar(self, node: yaml.ScalarNode, at: tuple[Any, ...]) -> Any:
         text = node.value
+        self.characters += len(text)
+        if self.characters > BYTES:  # without aliases there are no more than the document has
+            raise self.refuse(node, at[:2], f"aliases (*name) grow beyond {BYTES >> 20} MiB of text; write it out")
         if odd := CONTROL.search(text):
             raise self.refuse(node, at, f"text must not hold the control character {odd[0]!r}")
         if node.style is not None:  # in quotes, or a block

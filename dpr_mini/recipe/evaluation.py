@@ -11,7 +11,6 @@ from dpr_mini.recipe.base import (
     Draws,
     Label,
     Memory,
-    Misplaced,
     Name,
     NotNegative,
     RecipeError,
@@ -106,7 +105,7 @@ class EvaluateConfig(Section):
         try:
             return benchmarks.preset(value) if isinstance(value, dict) else value
         except RecipeError as error:
-            raise Misplaced(str(error), "evaluate", "preset") from None
+            raise RecipeError(str(error), "evaluate", "preset") from None
 
     @field_validator("turns")
     @classmethod

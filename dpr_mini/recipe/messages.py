@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from dpr_mini.messages import HIDDEN, gives_secret
+
 ErrorDetails = Mapping[str, Any]  # of pydantic: type, loc, input, ctx
 
 MAPPING, LIST = "must be a mapping, e.g. {key: value}", "must be a list, e.g. [a, b]"
@@ -73,7 +75,8 @@ def _shown(value: Any) -> str:
         return words[value]
     if isinstance(value, int) and abs(value) >= 10**80:
         return "a number of more than 80 digits"
-    return f"{value!r:.80}"
+    shown = f"{value!r:.80}"
+    return HIDDEN if gives_secret(shown) else shown
 
 
 def _fix(kind: str, value: Any) -> str:

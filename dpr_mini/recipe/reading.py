@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from dpr_mini.messages import HIDDEN, gives_secret
 from dpr_mini.recipe import document
-from dpr_mini.recipe.base import OVERRIDE, FileName, RecipeError
+from dpr_mini.recipe.base import OVERRIDE, FileName, Places, RecipeError
 from dpr_mini.recipe.messages import in_words
 from dpr_mini.recipe.sections import Recipe
 from dpr_mini.types import nearest
@@ -23,10 +25,9 @@ from dpr_mini.types import nearest
 SETS = ("held_out", "dev", "test")  # of `problems`: mappings whose names are the user's
 CHAIN = 20  # recipes that extend or are measured by one another (ours)
 PARTS = 20  # of an override's key
-Origin = dict[tuple[Any, ...], str]  # key path -> "file:line" or the override that set it
 
 
-def read(path: Path, children: tuple[str, ...] = ()) -> tuple[dict[str, Any], Origin]:
+def read(path: Path, children: tuple[str, ...] = ()) -> tuple[dict[str, Any], Places]:
     """A recipe's mapping, merged into the one that it extends, and where each key came from."""
     try:
         text = document.text_of(path)
@@ -35,26 +36,31 @@ def read(path: Path, children: tuple[str, ...] = ()) -> tuple[dict[str, Any], Or
     raw, lines = document.read(text, lambda line: f"{path}:{line}")
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping with sections such as 'problems:' and 'train:'")
-    origin = {key: f"{path}:{line}" for key, line in lines.items()}
+    places = Places({key: f"{path}:{line}" for key, line in lines.items()}, [path])
     if "extends" not in raw:
-        return raw, origin
-    where = origin[("extends",)]
+        return raw, places
+    where = places[("extends",)]
     chain = (*children, os.path.realpath(path))
-    parent = path.parent / _file_of("extends", raw.pop("extends"), where)
+    parent = _target(path, "extends", raw.pop("extends"), where)
     if os.path.realpath(parent) in chain:
         raise RecipeError(f"{where}: {path} extends itself")
     if len(chain) >= CHAIN:
         raise RecipeError(f"{where}: more than {CHAIN} recipes extend one another; make them fewer")
     below, theirs = read(parent, chain)
-    return _leave_out(_merge(below, raw), below), theirs | origin
+    gone = set(_replaced(below, raw))
+    kept = {key: where for key, where in theirs.items() if not any(key[:n] in gone for n in range(len(key)))}
+    return _leave_out(_merge(below, raw), below), Places(kept | places, theirs.files | places.files)
 
 
-def _file_of(key: str, value: Any, where: str) -> str:
-    """The name of the recipe's file that a key names. Raises RecipeError for anything else."""
+def _target(path: Path, key: str, value: Any, where: str) -> Path:
+    """The other recipe that a key of this one names. Raises RecipeError for what is none, or is not there."""
     try:
-        return TypeAdapter(FileName).validate_python(value)
+        target = path.parent / TypeAdapter(FileName).validate_python(value)
     except ValidationError:
         raise RecipeError(f"{where}: {key}: write the name of a recipe's file (got {value!r:.60})") from None
+    if not os.path.exists(target):  # False for a name that the system refuses, too
+        raise RecipeError(f"{where}: {key}: {target}: no such recipe{_neighbours(target)}")
+    return target
 
 
 def _leave_out(recipe: dict[str, Any], below: dict[str, Any]) -> dict[str, Any]:
@@ -75,39 +81,55 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return {**below, **above, **both}
 
 
+def _replaced(below: dict[str, Any], above: dict[str, Any], at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Key paths of what the recipe above replaces as a whole."""
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            yield from _replaced(below[key], value, (*at, key))
+        else:
+            yield (*at, key)
+
+
 def _neighbours(path: Path) -> str:
     paths = sorted(p.as_posix() for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.as_posix(), paths, 1, 0.5)
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def override(raw: dict[str, Any], text: str, origin: Origin) -> None:
-    """Set one `section.key=value` in `raw`, and note in `origin` that it came from there.
+def override(raw: dict[str, Any], text: str, places: Places) -> None:
+    """Set one `section.key=value` in `raw`, and note in `places` that it came from there.
 
     A number is the place in a list that is there, from 0: problems.train.0.count=5.
     """
+    where = _named(text)
     key, equals, value = text.partition("=")
     parts = key.split(".")
     if not equals or not all(parts) or len(parts) > PARTS:
-        raise RecipeError(f"{OVERRIDE}{text!r:.200}: write it as section.key=value, e.g. train.epochs=1")
+        raise RecipeError(f"{where}: write it as section.key=value, e.g. train.epochs=1")
     at: Any = raw
     path: tuple[Any, ...] = ()
     for part in parts:
         if path:
             at = at[path[-1]] if isinstance(at, list) else at.setdefault(path[-1], {})
-        above = f"{OVERRIDE}{text!r:.200}: {'.'.join(map(str, path))}"
+        above = f"{where}: {'.'.join(map(str, path))}"
         if not isinstance(at, list | dict):
             raise RecipeError(f"{above} is a value, not a section")
         path = (*path, _place(part, at, above) if isinstance(at, list) else part)
     last = path[-1]
     before = at[last] if isinstance(at, list) else at.get(last)
-    where = f"{OVERRIDE}{text!r:.200}"
     at[last], lines = document.read(value, lambda line: where, path)
-    for old_path in [k for k in origin if k[: len(path)] == path]:
-        del origin[old_path]
+    for old_path in [k for k in places if k[: len(path)] == path]:
+        del places[old_path]
     if at[last] is None and before is not None and path[:-1] in [("problems", group) for group in SETS]:
         del at[last]  # a held-out set is left out, as a recipe leaves out one of the recipe below it
-    origin |= dict.fromkeys((path, *lines), where)
+    places |= dict.fromkeys((path, *lines), where)
+
+
+def _named(text: str) -> str:
+    """An override as messages name it: without its value where that gives a secret."""
+    if gives_secret(text):
+        text = re.split(r"[^\w.-]", text, maxsplit=1)[0] + f"={HIDDEN}"
+    return f"{OVERRIDE}{text!r:.200}"
 
 
 def _place(part: str, elements: list[Any], where: str) -> int:
@@ -128,32 +150,33 @@ def load(path: str | Path, overrides: Iterable[str] = (), _above: tuple[str, ...
     lists are replaced). Relative names of files and models start from the folder of the recipe that is run.
     `like: other.yaml` is read the same way, with the same overrides.
     """
-    raw, origin = read(Path(path))
+    raw, places = read(Path(path))
     overrides = list(overrides)
     for text in overrides:
-        override(raw, text, origin)
+        override(raw, text, places)
     if (other := raw.get("like")) is not None:
-        where = origin.get(("like",), str(path))
-        target = Path(path).parent / _file_of("like", other, where)
+        where = places.get(("like",), str(path))
+        target = _target(Path(path), "like", other, where)
         if os.path.realpath(target) in (chain := (*_above, os.path.realpath(path))):
             raise RecipeError(f"{where}: {target} is measured against itself")
         if len(chain) >= CHAIN:
             raise RecipeError(f"{where}: more than {CHAIN} recipes are measured against one another; make them fewer")
         raw["like"] = load(target, [o for o in overrides if not o.startswith(("like=", "name="))], chain)
-    return parse(raw, str(path), origin)
+    return parse(raw, str(path), places)
 
 
-def parse(raw: dict[str, Any], name: str, origin: Origin | None = None) -> Recipe:
-    """Validate a recipe that is already a mapping. `origin` says where each key path comes from, for messages."""
+def parse(raw: dict[str, Any], name: str, places: Places | None = None) -> Recipe:
+    """Validate a recipe that is already a mapping. `places` says where each key path comes from, for messages."""
+    places = Places() if places is None else places
     for section, parent in INHERIT.items():
         if isinstance(raw.get(parent, {}), dict) and isinstance(raw.get(section, {}), dict):
             raw[section] = {**raw.get(parent, {}), **raw.get(section, {})}
     try:
         recipe = Recipe.model_validate(raw)
-        recipe._places.update(origin or {})
+        recipe._places = places
         return recipe
     except ValidationError as error:
-        raise RecipeError(_explain(error, raw, origin or {}, name)) from None
+        raise RecipeError(_explain(error, raw, places, name)) from None
 
 
 @contextmanager
@@ -167,9 +190,9 @@ def placed(recipe: Recipe, *section: str) -> Iterator[None]:
         raise RecipeError(f"{where}: {error}") if where else error from None
 
 
-def _explain(error: ValidationError, raw: Mapping[str, Any], origin: Origin, recipe: str) -> str:
-    places = {key[:n] for key in origin for n in range(len(key) + 1)}
-    errors = [(_inherited(_path_of(e, raw), places), e) for e in error.errors()]
+def _explain(error: ValidationError, raw: Mapping[str, Any], places: Places, recipe: str) -> str:
+    known = {key[:n] for key in places for n in range(len(key) + 1)}
+    errors = [(_inherited(_path_of(e, raw), known), e) for e in error.errors()]
     strange = (e for e in errors if e[1]["type"] == "extra_forbidden")  # a misspelt key explains one that is missing
     loc, first = next(strange, errors[0]) if errors[0][1]["type"] == "missing" else errors[0]
     more = len({p for p, _ in errors if p[: len(loc)] != loc})
@@ -177,9 +200,8 @@ def _explain(error: ValidationError, raw: Mapping[str, Any], origin: Origin, rec
     loc = max((p for p, _ in errors if p[: len(loc)] == loc), key=len)
     kinds = [e for p, e in errors if p == loc]
     first = first if first in kinds else kinds[0]
-    prefix = next((loc[:n] for n in range(len(loc), -1, -1) if loc[:n] in origin), ())
-    inside = (k for k in origin if loc and loc not in origin and k[: len(loc)] == loc)
-    where, name = origin.get(next(inside, prefix), recipe), ".".join(map(str, loc))
+    inside = (where for key, where in places.items() if loc and loc not in places and key[: len(loc)] == loc)
+    where, name = next(inside, None) or places.of(loc) or recipe, ".".join(map(str, loc))
     rest = f" (and {more} more)" if more else ""
     if first["type"] == "extra_forbidden":
         return f"{where}: unknown key {name!r}; {nearest(str(loc[-1]), _fields_at(loc[:-1]))}{rest}"
@@ -188,15 +210,15 @@ def _explain(error: ValidationError, raw: Mapping[str, Any], origin: Origin, rec
     return f"{where}: {name or 'recipe'}: {in_words(kinds)}{rest}"
 
 
-def _inherited(loc: tuple[Any, ...], places: Set[tuple[Any, ...]]) -> tuple[Any, ...]:
+def _inherited(loc: tuple[Any, ...], known: Set[tuple[Any, ...]]) -> tuple[Any, ...]:
     """A section inherited by phase 2 repeats its parent's mistake: point at the parent's line."""
-    return (INHERIT[loc[0]], *loc[1:]) if loc and loc[0] in INHERIT and loc[:2] not in places else loc
+    return (INHERIT[loc[0]], *loc[1:]) if loc and loc[0] in INHERIT and loc[:2] not in known else loc
 
 
 def _path_of(error: Mapping[str, Any], raw: Mapping[str, Any]) -> tuple[Any, ...]:
     """Key path of an error: pydantic's, without the names of the kinds that it tried a value as."""
     cause = error.get("ctx", {}).get("error")
-    if (place := getattr(cause, "loc", None)) is not None:
+    if place := getattr(cause, "loc", ()):  # () of a RecipeError that leaves it to pydantic
         return place  # a validator of the whole recipe says where by itself
     path: list[Any] = []
     at: Any = raw

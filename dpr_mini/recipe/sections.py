@@ -23,12 +23,12 @@ from dpr_mini.recipe.base import (
     FolderName,
     Gib,
     LearningRate,
-    Misplaced,
     Norm,
     Patience,
     Places,
     Probability,
     Rank,
+    RecipeError,
     Revision,
     Scale,
     Seconds,
@@ -77,7 +77,7 @@ class ServerConfig(Section):
 
     python: FileName | None = None  # interpreter of SGLang's environment; none = .sglang/bin/python
     urls: tuple[str, ...] = ()  # running servers instead: replicas of one model, or a router, whose workers are asked
-    arguments: dict[str, bool | int | float | str | None] = Field({})  # those of SGLang's in serving.ARGUMENTS
+    arguments: dict[str, bool | int | float | str | None] = Field({})  # those of SGLang's in serving.ARGUMENTS, with _
     deterministic: Switch = False  # seeds count; needs a GPU and costs speed
     check_cache: Switch = True  # prove at the start that a second turn is cached
     start_timeout: Seconds = 900  # seconds until the server must answer
@@ -105,13 +105,13 @@ class ServerConfig(Section):
                 try:
                     serving.arguments({name: None})
                 except ValueError as error:
-                    raise Misplaced(str(error), "engine", "arguments", *(() if "=" in name else (name,))) from None
+                    raise RecipeError(str(error), "engine", "arguments", *(() if "=" in name else (name,))) from None
         for url in [urls] if isinstance(urls, str) else urls if isinstance(urls, list | tuple) else ():
             if isinstance(url, str):
                 try:
                     serving.address(url)
                 except ValueError as error:
-                    raise Misplaced(str(error), "engine", "urls") from None
+                    raise RecipeError(str(error), "engine", "urls") from None
         return value
 
 
@@ -130,8 +130,7 @@ class EngineConfig(ServerConfig):
 
     def changes_samples(self) -> Any:
         """What of this section a sample depends on, for stage keys: not where or how fast it is drawn."""
-        arguments = {name.replace("-", "_"): value for name, value in self.arguments.items()}
-        numeric = {name: arguments[name] for name in NUMERIC if name in arguments}
+        numeric = {name: self.arguments[name] for name in NUMERIC if name in self.arguments}
         if self.deterministic:
             numeric["deterministic"] = True
         return {"kind": self.kind, **numeric} if numeric else self.kind
@@ -246,7 +245,7 @@ class Recipe(Section):
     @property
     def files(self) -> set[Path]:
         """The recipe and those that it extends or is measured by; empty for one that was no file."""
-        return self._places.files() | (self.like.files if self.like else set())
+        return self._places.files | (self.like.files if self.like else set())
 
     @model_validator(mode="before")
     @classmethod
@@ -263,7 +262,7 @@ class Recipe(Section):
     def _samples_of_what_is_there(self) -> Recipe:
         names = {*self.problems.never_trained_on, *benchmarks.BENCHMARKS}
         if unknown := sorted(self.evaluate.samples_of.keys() - names):
-            raise Misplaced(
+            raise RecipeError(
                 f"no benchmark {unknown[0]!r}; there are: {', '.join(sorted(names))}", "evaluate", "samples_of"
             )
         return self
@@ -274,15 +273,15 @@ class Recipe(Section):
         for number, hypothesis in enumerate(self.hypotheses):
             if hypothesis.benchmark not in names:
                 fix = nearest(hypothesis.benchmark, sorted(names))
-                raise Misplaced(f"no benchmark {hypothesis.benchmark!r}; {fix}", "hypotheses", number, "benchmark")
+                raise RecipeError(f"no benchmark {hypothesis.benchmark!r}; {fix}", "hypotheses", number, "benchmark")
         return self
 
     @model_validator(mode="after")
     def _problems_for_what_is_done(self) -> Recipe:
         if self.phases and not self.problems.train:
-            raise Misplaced("nothing to train on; only phases: [] does without", "problems", "train")
+            raise RecipeError("nothing to train on; only phases: [] does without", "problems", "train")
         if not self.phases and not self.problems.never_trained_on:
-            raise Misplaced("phases: [] only scores the base model, and problems.held_out has none", "problems")
+            raise RecipeError("phases: [] only scores the base model, and problems.held_out has none", "problems")
         return self
 
     @model_validator(mode="after")
@@ -293,15 +292,15 @@ class Recipe(Section):
         uses += [("evaluate", "redraw", self.evaluate.redraw.turn)] if self.evaluate.redraw else []
         for section, key, name in [*uses, ("evaluate", "template", self.evaluate.template)]:
             if name not in templates:
-                raise Misplaced(f"no template {name!r}; there are: {', '.join(sorted(templates))}", section, key)
+                raise RecipeError(f"no template {name!r}; there are: {', '.join(sorted(templates))}", section, key)
         first = [("dialogue", "turns", name) for name in self.dialogue.longest[0]]
         first += [("evaluate", "turns", name) for name in longest(self.evaluate.turns or ((),))[0]]
         for section, key, name in [*first, ("evaluate", "template", self.evaluate.template)]:
             if "{problem}" not in templates[name]:
-                raise Misplaced(f"template {name!r} asks first and must hold the question: {{problem}}", section, key)
+                raise RecipeError(f"template {name!r} asks first and must hold the question: {{problem}}", section, key)
         for section, turns in (("dialogue", self.dialogue.longest), ("evaluate", self.evaluate.longest)):
             if not all(turns):
-                raise Misplaced("every turn needs at least one template", section, "turns")
+                raise RecipeError("every turn needs at least one template", section, "turns")
         return self
 
     @model_validator(mode="after")
@@ -315,17 +314,17 @@ class Recipe(Section):
             for task, name in product(names, used):
                 if (trace := tasks.read(tasks.named(task), f"Answer: {bridges[name]}")).reviews or trace.attempts[1:]:
                     message = f"bridge {name!r} would be read as an answer or a verdict of the model: {bridges[name]!r}"
-                    raise Misplaced(message, section, "turns")
+                    raise RecipeError(message, section, "turns")
         return self
 
     @model_validator(mode="after")
     def _examples_fit(self) -> Recipe:
         if self.evaluate.examples and not self.dialogue.examples:
-            raise Misplaced("there are none; give dialogue.examples", "evaluate", "examples")
+            raise RecipeError("there are none; give dialogue.examples", "evaluate", "examples")
         names = {name for turn in self.dialogue.longest for name in turn}
         for number, example in enumerate(self.dialogue.examples, 1):
             if example.template not in (None, *names):
-                raise Misplaced(f"no turn has example {number}'s {example.template!r}", "dialogue", "examples")
+                raise RecipeError(f"no turn has example {number}'s {example.template!r}", "dialogue", "examples")
         return self
 
     @field_validator("phases", mode="before")
@@ -347,13 +346,13 @@ class Recipe(Section):
         named = [b for b in budgets if not isinstance(getattr(getattr(self, b[0]), b[1]), int | None)]
         if self.like is None:
             if named:
-                raise Misplaced("names a stage of another run; say of which recipe: like: other.yaml", *named[0])
+                raise RecipeError("names a stage of another run; say of which recipe: like: other.yaml", *named[0])
             return self
         for key in ("folder", "model", "engine", "seed", "scale"):  # one store, and one engine for both
             mine, theirs = getattr(self, key), getattr(self.like, key)
             if mine != theirs:
                 key = "store" if key == "folder" else key
-                raise Misplaced(f"{self.like.name} must have the same {key}, it has {theirs!s:.60}", "like")
+                raise RecipeError(f"{self.like.name} must have the same {key}, it has {theirs!s:.60}", "like")
         return self
 
     @property

@@ -81,6 +81,8 @@ def arguments(given: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(f"{name!r} takes a number, a word such as fp8_e5m2, true or false")
         if _WORDS.fullmatch(name) and not isinstance(value, str | None):
             raise ValueError(f"{name!r} takes a word, such as auto")
+        if name == "mem_fraction_static" and not (value is None or (isinstance(value, int | float) and 0 < value < 1)):
+            raise ValueError(f"{name!r} takes a share of the card's memory, between 0 and 1")
         if isinstance(value, int | float) and not -1 <= value <= _LARGEST:  # -1 switches some of them off
             raise ValueError(f"{name!r} takes a number from -1 to {_LARGEST:,}")
         out[name] = value

@@ -113,8 +113,18 @@ def test_the_date_is_said_once_and_can_be_kept(model, day, capsys, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
     renderer.today.cache_clear()
     renderer.close_all()
-    with pytest.raises(UserError, match="SOURCE_DATE_EPOCH"):
-        dated.render(ASKED)
+    for _ in range(2):
+        with pytest.raises(UserError, match="SOURCE_DATE_EPOCH: seconds since 1970 are needed, not 'soon'"):
+            dated.render(ASKED)
+    assert dated._renderer._process is None, "no child is left behind"
+
+
+def test_what_may_come_of_a_dialogue_grows_with_it(model):
+    seven_times = "{% for n in range(7) %}{{ messages[0].content }}{% endfor %}"
+    long = [{"role": "user", "content": "x" * 10**5}]
+    assert len(write(model, seven_times).render(long)) == 7 * 10**5
+    with pytest.raises(UserError, match="it makes 700000 characters of the dialogue, more than the"):
+        write(model, "{{ 'x' * 700000 }}").render(ASKED)
 
 
 # ---- where it is taken from
@@ -162,7 +172,7 @@ def test_several_files_without_a_default(model):
 WRONG = {
     "{{ ''.__class__.__mro__[1].__subclasses__() }}": "unsafe",
     "{{ lipsum.__globals__['os'].popen('touch pwned') }}": "unsafe",
-    "{{ namespace.__init__.__globals__ }}{{ ns.x.y }}": "",
+    "{{ namespace.__init__.__globals__ }}": "unsafe",
     "{% set ns = namespace(__class__=1) %}": "__class__",
     "{% set ns = namespace() %}{% set ns.__init__ = 1 %}": "__init__",
     "{{ messages.append(1) }}": "append",
@@ -186,7 +196,7 @@ WRONG = {
 @pytest.mark.parametrize("source", WRONG)
 def test_whatever_it_raises_is_one_line(model, source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    refused(model, source, WRONG[source]) if WRONG[source] or "popen" in source else write(model, source)
+    refused(model, source, WRONG[source])
     assert not (tmp_path / "pwned").exists()
 
 

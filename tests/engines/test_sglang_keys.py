@@ -12,6 +12,7 @@ import pytest
 from aiohttp import web
 from stand_in import Router, Stand, asks
 
+from dpr_mini import messages
 from dpr_mini.engines.base import EngineError, generate
 from dpr_mini.engines.sglang import fleet, launch, process, server, wire
 from dpr_mini.engines.sglang.engine import SglangEngine
@@ -149,6 +150,24 @@ def test_a_server_that_refuses_the_key_does_not_bring_it_into_a_message(
         engine(stub_model, tmp_path, run_stand_in(keyed(Stand(str(stub_model)), "another")).url).__enter__()
     assert KEY not in str(e.value) and "dXNlcjpr" not in str(e.value) and str(e.value).isprintable()
     assert KEY not in wire.line(f"x {KEY}") + wire.shown({"a": KEY})
+
+
+@pytest.mark.parametrize("given", ["test", "a", "me:test", "u:p", ":a"])
+def test_a_short_key_is_not_hidden_in_every_word_that_has_it(monkeypatch, given):
+    monkeypatch.setattr(messages, "_secrets", set())
+    monkeypatch.setenv(AUTH, given)
+    assert fleet.authorization(given)
+    text = f"problems.test: the latest answer, tested at {fleet.authorization('x')}"
+    assert messages.redacted(text) == text
+
+
+@pytest.mark.parametrize("given", [KEY, f"me:{KEY}", f"/{KEY}"])
+def test_a_long_key_is_hidden_in_every_form_that_is_sent(monkeypatch, given):
+    """Also one that begins as a path does, which the environment alone does not tell from one."""
+    monkeypatch.setattr(messages, "_secrets", set())
+    monkeypatch.setenv(AUTH, given)
+    header = fleet.authorization(given)
+    assert messages.redacted(f"{given} {given.rpartition(':')[2]} {header.split()[1]}") == "*** *** ***"
 
 
 def test_a_router_cannot_send_the_key_elsewhere(stub_model, tmp_path, run_stand_in, monkeypatch):

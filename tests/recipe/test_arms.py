@@ -146,7 +146,7 @@ def test_phase_2_alone_draws_from_and_trains_the_base_model(tmp_path):
         ("pack: {trained_tokens: train-3}\nlike: o.yaml\n", r"r\.yaml:3: pack\.trained_tokens"),
         ("pack: {filler: {text: ''}}\n", "must not be empty"),
         ("like: r.yaml\n", r"r\.yaml:3: .*r\.yaml is measured against itself"),
-        ("like: nowhere.yaml\n", r"nowhere\.yaml: no such recipe"),
+        ("like: nowhere.yaml\n", r"r\.yaml:3: like: .*nowhere\.yaml: no such recipe"),
         ("like: o.yaml\n", "like: other must have the same store, it has other"),
         ("like: o.yaml\nstore: s\nseed: 3\n", "like: other must have the same seed, it has 0"),
         ("like: o.yaml\nstore: s\nengine: {kind: hf}\n", "like: other must have the same engine"),

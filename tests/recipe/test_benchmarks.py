@@ -8,7 +8,7 @@ import staging
 from places import SHARED_DATA, SMOKE_MODEL
 
 from dpr_mini import pipeline
-from dpr_mini.commands.eval import held_out
+from dpr_mini.commands.eval import evaluate, held_out
 from dpr_mini.files.rows import read_rows
 from dpr_mini.recipe import EvaluateConfig, ProblemsConfig, RecipeError, load, parse, prompts
 from dpr_mini.recipe.benchmarks import BENCHMARKS, BOXED, PRESETS
@@ -51,6 +51,20 @@ def test_a_wrong_name_or_key_is_one_line(held, line):
     with pytest.raises(RecipeError) as told:
         recipe({"b": held})
     assert line in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_wrong_name_in_a_file_names_its_line_and_key(tmp_path):
+    path = tmp_path / "r.yaml"
+    head = "name: r\nproblems:\n  train: [{file: t}]\n"
+    for text, where in (
+        ("  held_out:\n    g: [{benchmark: gsm9k}]\n", "4: problems.held_out: no benchmark 'gsm9k'; did you mean"),
+        ("  test:\n    g: [{benchmark: gsm8k, folder: 5}]\n", "4: problems.test: benchmark gsm8k: folder: write"),
+        ("evaluate:\n  preset: lnog-cot\n", "5: evaluate.preset: no preset 'lnog-cot'; did you mean 'long-cot'?"),
+    ):
+        path.write_text(head + text)
+        with pytest.raises(RecipeError) as told:
+            load(path)
+        assert str(told.value).startswith(f"{path}:{where}")
 
 
 def test_a_benchmark_is_never_trained_on():
@@ -127,6 +141,14 @@ def test_names_and_files_side_by_side(tmp_path):
     own.write_text('{"problem": "1 + 1?", "answer": "2"}\n')
     found = held_out(["aime24", str(own)], None, 5)
     assert found == {"aime24": [{"benchmark": "aime24", "count": 5}], "own": [{"file": str(own), "count": 5}]}
+
+
+def test_a_model_that_is_nowhere_is_told_before_a_benchmark_is_fetched(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "run", lambda *stages, **how: pytest.fail("nothing is to run"))
+    for model in ("./nowhere", "nowhere", str(tmp_path)):
+        with pytest.raises(RecipeError, match=r"^model\.name: .*(no model folder|config\.json)"):
+            evaluate(model, ["aime24"], tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
 
 
 def test_files_may_name_question_and_answer_as_others_do(tmp_path):

@@ -2,11 +2,12 @@
 
 import os
 import re
+import resource
 import time
 
 import pytest
 
-from dpr_mini.recipe import RecipeError, document, load, reading
+from dpr_mini.recipe import Places, RecipeError, document, load, reading
 
 GOOD = "name: test\nproblems:\n  train:\n    - {generate: chain_sum, count: 10}\n"
 
@@ -73,7 +74,7 @@ def test_what_yaml_reads_otherwise_than_it_is_meant_is_refused_with_the_fix(text
 def test_a_message_names_the_line_and_the_key():
     assert refused("a:\n  b: [1,\n    010]\n").startswith("r.yaml:3: a.b.1: 010 has a leading 0")
     with pytest.raises(RecipeError, match=r"^override 'train\.epochs=0x10': train\.epochs: 0x10 is not decimal"):
-        reading.override({}, "train.epochs=0x10", {})
+        reading.override({}, "train.epochs=0x10", Places())
 
 
 LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "\n".join(
@@ -92,14 +93,29 @@ MERGES = "a: &a {k: 1}\n" + "\n".join(
         ("{a: " * 10_000, "nested too deep"), ("? " * 10_000, "nested too deep"),
         ("".join(f"k{i}: {i}\n" for i in range(60_000)), "more than 20,000 values"),
         ("x: " + "y" * (document.BYTES + 1), "more than 1 MiB"),
+        (f"x: &a '{'y' * 900_000}'\nname: [{'*a, ' * 19_000}]", "aliases"),
+        (f"? &a {'k' * 100_000}\n: [{'{*a : 1}, ' * 9_000}]", "aliases"),
         ("{x: 1" + "_" * 900_000 + "x, on: 1}", "a key must be text"),
     ],
-    ids=["laughs", "merges", "brackets", "dashes", "braces", "questions", "keys", "bytes", "digits"],
+    ids=["laughs", "merges", "brackets", "dashes", "braces", "questions", "keys", "bytes", "text", "names", "digits"],
 )  # fmt: skip
 def test_a_bomb_ends_at_once(text, why):
-    begun = time.process_time()
+    begun, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert why in refused(text)
     assert time.process_time() - begun < 5
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 << 10, "KiB"
+
+
+def test_aliases_of_long_text_are_refused_where_they_stand(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(f"x: &a '{'y' * 900_000}'\nname: [{'*a, ' * 19_000}]")
+    with pytest.raises(RecipeError) as error:
+        load(path)
+    # the alias has no line of its own: it is told by the text's
+    assert str(error.value) == f"{path}:1: name.0: aliases (*name) grow beyond 1 MiB of text; write it out"
+    path.write_text(GOOD + f"dialogue: {{system: &a '{'y' * 90_000}', bridges: {{a: *a, b: *a}}}}\n")
+    with pytest.raises(RecipeError, match=r"unknown key 'dialogue\.system'"):
+        load(path)
 
 
 def test_only_a_regular_file_of_text_is_read(tmp_path):

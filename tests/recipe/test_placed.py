@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from places import RECIPES
+from places import RECIPES, SMOKE_MODEL
+from staging import plain_stage
 
+from dpr_mini import pipeline
+from dpr_mini.commands import run as runner
 from dpr_mini.commands.filter import filter_file
 from dpr_mini.pipeline import build, refuse_missing_model
 from dpr_mini.recipe import Places, RecipeError, load, placed
@@ -68,6 +71,34 @@ def test_no_recipe_that_is_read_is_written_over(mine, tmp_path, name):
     assert (tmp_path / name).read_text() == before
 
 
+@pytest.mark.parametrize("name", ["mine.yaml", "between.yaml", "below.yaml", "other.yaml", "under.yaml"])
+def test_nor_one_of_which_no_key_is_left(mine, tmp_path, name):
+    """`between` says nothing that `mine` does not say, and `under` nothing that `other` does not."""
+    (tmp_path / "in.jsonl").write_text('{"id": 1, "text": "The answer is 3.", "gold": "3"}\n')
+    (tmp_path / "between.yaml").write_text("extends: below.yaml\nname: between\n")
+    (tmp_path / "under.yaml").write_text("extends: below.yaml\nname: under\n")
+    (tmp_path / "other.yaml").write_text("extends: under.yaml\nname: other\n")
+    mine.write_text("extends: between.yaml\nname: above\nstore: other\nlike: other.yaml\n")
+    before = (tmp_path / name).read_text()
+    with pytest.raises(UserError, match="--out is a file that is read"):
+        filter_file(tmp_path / "in.jsonl", tmp_path / name, recipe=mine)
+    assert (tmp_path / name).read_text() == before
+
+
+def test_what_replaces_a_list_or_a_mapping_is_told_by_its_own_lines(mine):
+    claim = "hypotheses: [{name: H, greater: {arm: a}, than: {arm: b}}]\n"
+    (mine.parent / "below.yaml").write_text(RECIPE + claim + "pack: {rows: 5}\n")
+    for text, says in (
+        ("hypotheses:\n  - name: H\n    greater: {arm: a}\n", ":3: 'hypotheses.0.than' is missing"),
+        ("hypotheses:\n  - 5\n", ":3: hypotheses.0: must be a mapping"),
+        ("pack: 5\n", ":2: pack: must be a mapping"),
+    ):
+        mine.write_text("extends: below.yaml\n" + text)
+        with pytest.raises(RecipeError) as error:
+            load(mine)
+        assert str(error.value).startswith(f"{mine}{says}")
+
+
 def test_a_model_that_is_nowhere_names_its_line(mine):
     below = mine.parent / "below.yaml"
     with pytest.raises(RecipeError, match="no model folder nowhere") as error:
@@ -75,13 +106,39 @@ def test_a_model_that_is_nowhere_names_its_line(mine):
     assert str(error.value).startswith(f"{below}:5: model.name: ")
 
 
+@pytest.mark.parametrize(("whose", "line"), [("mine", 7), ("other", 10), ("third", 12)])
+def test_a_mistake_that_a_stage_finds_is_told_by_the_recipe_of_that_stage(mine, monkeypatch, whose, line):
+    example = "dialogue:\n  examples: [{problem: '1 + 1?', answers: ['2'], level: hard}]\n"
+    names = ["mine", "other", "third"]
+    for number, name in enumerate(names):
+        like = "".join(f"like: {other}.yaml\n" for other in names[number + 1 : number + 2])
+        extra = f"extends: below.yaml\nname: {name}\nstore: shared\nmodel: {{name: {SMOKE_MODEL}}}\n{like}"
+        mine.with_name(f"{name}.yaml").write_text(extra + "# as long as it is far\n" * 3 * number + example)
+
+    def wrong(folder, at):
+        raise RecipeError("dialogue.examples: no problem is shown it", "dialogue", "examples", 0)
+
+    def stages(recipe, folder, test=False):
+        """Of each recipe one stage, measured by that of the next; nothing is wrong but in that of `whose`."""
+        run = wrong if recipe.name == whose else lambda folder, at: {}
+        inputs = {"like dialogue-1": stages(recipe.like, folder)["dialogue-1"]} if recipe.like else {}
+        return {"dialogue-1": plain_stage("dialogue-1", 1, {"of": recipe.name}, run, inputs)}
+
+    monkeypatch.setattr(pipeline, "build", stages)
+    with pytest.raises(RecipeError) as error:
+        runner.run([mine], [], mine.parent / "runs")
+    assert str(error.value) == f"{mine.with_name(whose)}.yaml:{line}: dialogue.examples: no problem is shown it"
+
+
 def test_places_change_no_comparison_and_no_dump(mine):
     other = mine.with_name("other.yaml")
     other.write_text("name: above\nextends: below.yaml\n")
     one, two = load(mine), load(other)
     assert dict(one._places) != dict(two._places) and one == two and one.model_dump() == two.model_dump()
+    assert one._places == two._places and (one._places != two._places) is False and one._places != {}
     assert one != load(mine, ["seed=5"])
-    assert one.model_copy(update={"seed": 3}).files == {mine, mine.parent / "below.yaml"}
+    for copy in (one.model_copy(update={"seed": 3}), one.model_copy(deep=True)):
+        assert copy.files == {mine, mine.parent / "below.yaml"}
 
 
 def test_a_recipe_that_was_no_file_says_what_it_can():

@@ -145,8 +145,10 @@ def test_a_recipe_extends_another_and_says_only_what_differs(tmp_path):
     child.write_text("extends: child.yaml\n")
     with pytest.raises(RecipeError, match=r"child\.yaml:1: .*extends itself"):
         load(child)
-    child.write_text("extends: nowhere.yaml\n")
-    with pytest.raises(RecipeError, match=r"nowhere\.yaml: no such recipe"):
+    child.write_text("name: child\nextends: chidl.yaml\n")
+    with pytest.raises(
+        RecipeError, match=r"child\.yaml:2: extends: .*chidl\.yaml: no such recipe; did you mean .*child"
+    ):
         load(child)
 
 

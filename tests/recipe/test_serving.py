@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from places import RECIPES
 
-from dpr_mini.recipe import EngineConfig, RecipeError, parse, serving
+from dpr_mini.engines.sglang import launch
+from dpr_mini.recipe import EngineConfig, Places, RecipeError, load, parse, serving
 
 # Of 0.5.9 and 0.5.23: what binds, serves another model, loads code, reads or writes files, or says who may ask.
 PROTECTED = """
@@ -46,6 +48,30 @@ def test_what_no_server_can_mean_is_refused(name, value):
         serving.arguments({name: value})
 
 
+@pytest.mark.parametrize("share", [0, 1, 1.5, -1, 85, "much", "'0.85'", "true"])
+@pytest.mark.parametrize("name", ["mem_fraction_static", "mem-fraction-static"])
+def test_a_share_of_the_cards_memory_is_one(tmp_path, name, share):
+    path = tmp_path / "r.yaml"
+    quoted = f"'{share}'" if share == "0.85" else share
+    path.write_text(
+        f"name: r\nproblems: {{train: [{{file: t}}]}}\nengine:\n  kind: sglang\n  arguments: {{{name}: {quoted}}}\n"
+    )
+    with pytest.raises(RecipeError) as caught:
+        load(path)
+    assert str(caught.value).startswith(
+        f"{path}:5: engine.arguments: 'mem_fraction_static' takes a share of the card's"
+    )
+
+
+def test_the_section_has_sglangs_own_names_whatever_the_recipe_writes():
+    given = {"mem-fraction-static": 0.5, "kv-cache-dtype": "fp8_e5m2", "disable-radix-cache": True}
+    config = EngineConfig(kind="sglang", arguments=given)
+    assert config.arguments == {name.replace("-", "_"): value for name, value in given.items()}
+    assert config.changes_samples() == {"kind": "sglang", "kv_cache_dtype": "fp8_e5m2"}
+    assert launch.memory_share(config.arguments) == 0.5
+    assert launch.memory_share(EngineConfig(kind="sglang", arguments={"mem-fraction-static": None}).arguments) == 0.85
+
+
 def test_good_ones_pass_by_sglangs_own_names():
     given = {"mem-fraction-static": 0.85, "tp_size": 2, "kv_cache_dtype": "fp8_e5m2", "enable_metrics": True}
     assert serving.arguments(given) == {k.replace("-", "_"): v for k, v in given.items()}
@@ -65,19 +91,40 @@ def test_good_ones_pass_by_sglangs_own_names():
 )  # fmt: skip
 def test_an_address_with_a_secret_is_refused_and_not_repeated(url):
     raw = {"name": "r", "engine": {"kind": "sglang", "urls": url}, "problems": {"train": [{"file": "x"}]}}
+    places = Places({("engine", "urls"): f"override 'urls={url}'"})
     for urls in (url, [url], ["http://h:1", url]):
         with pytest.raises(RecipeError, match=r"engine\.urls: ") as caught:
-            parse(
-                raw | {"engine": {"kind": "sglang", "urls": urls}}, "r", {("engine", "urls"): f"override 'urls={url}'"}
-            )
+            parse(raw | {"engine": {"kind": "sglang", "urls": urls}}, "r", places)
         assert "CRET" not in str(caught.value), str(caught.value)
 
 
 def test_a_secret_of_the_wrong_type_is_not_repeated_either():
     for arguments in ({"api_key": ["S3CRET"]}, {"admin_api_key": {"a": "S3CRET"}}, {"hf_token": "S3CRET"}):
         with pytest.raises(RecipeError, match=r"engine\.arguments\.\w+: ") as caught:
-            parse({"name": "r", "engine": {"kind": "sglang", "arguments": arguments}, "problems": {}}, "r", {})
+            parse({"name": "r", "engine": {"kind": "sglang", "arguments": arguments}, "problems": {}}, "r")
         assert "S3CRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{api_key: S3CRET}", "{admin-api-key: 'S3CRET'}", '{"api_key": "S3CRET"}', "{dtype: auto, hf_token : S3CRET}",
+        "{a: {b: [{password: S3CRET}]}}", "[{api_key: S3CRET}]", "api_key: S3CRET", "{token: S3CRET", "api_key:S3CRET",
+        "{? api_key : S3CRET}", "{api_key=S3CRET: 1}", "'--api-key=S3CRET'", "{api_key: &x S3CRET, api_key: *x}",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("key", ["engine.arguments=", "engine.arguments ", "engine=", "engine.arguments.x=", "seed="])
+def test_an_override_with_a_secret_is_named_without_it(key, value):
+    with pytest.raises(RecipeError, match=r"^override '[\w.]+=\*\*\*': ") as caught:
+        load(RECIPES / "smoke.yaml", [key + value])
+    assert "S3CRET" not in str(caught.value), str(caught.value)
+
+
+def test_an_override_without_a_secret_is_named_as_it_is():
+    for override in ("engine.arguments={tokens: 5}", "train.epochs={max_new_tokens: 1}", "train.epochs=" + "x" * 10**5):
+        with pytest.raises(RecipeError) as caught:
+            load(RECIPES / "smoke.yaml", [override])
+        assert str(caught.value).startswith(f"override '{override[:100]}")
 
 
 def test_what_is_no_address():

@@ -144,6 +144,7 @@ def refused(*overrides: str) -> str:
         ("train.learning_rate=1e5", "YAML reads 1e5 as text: write 1.0e+5"),
         ("train.epochs=1e3", "YAML reads 1e3 as text: write 1000 (got"),
         (r'dialogue.templates={"a\u202eb": x}', "must be printable text of 1 to"),
+        ('dialogue.templates={" a": x}', "of 1 to 64 characters, without blanks at its ends (got ' a')"),
         ("evaluate.template=''", "must be printable text of 1 to"),
         ("dialogue.templates.solve={problem}", "must be text; to YAML { begins a mapping: put it in quotes"),
         ("evaluate.preset=x", "override 'evaluate.preset=x': evaluate.preset: no preset 'x'"),

@@ -291,7 +291,7 @@ class Fleet:
 
     def _say_no_cache(self, replica: Replica) -> None:
         """One line, unless the recipe itself turned the cache off."""
-        if any(name.replace("-", "_") == "disable_radix_cache" and on for name, on in self.config.arguments.items()):
+        if self.config.arguments.get("disable_radix_cache"):
             return
         why = "it was started without"
         if replica.info.deterministic:
@@ -357,8 +357,7 @@ def authorization(secret: str) -> str:
     if not (secret.isascii() and secret.isprintable()) or " " in secret:
         raise EngineError(f"${AUTH}: a key, or user:password, without spaces and in ASCII")
     for part in (secret, secret.partition(":")[2]):
-        if part:
-            keep_secret(part)
+        keep_secret(part)
     if ":" not in secret:
         return f"Bearer {secret}"
     return f"Basic {keep_secret(base64.b64encode(secret.encode()).decode())}"

@@ -104,7 +104,6 @@ def missing(config: EngineConfig) -> list[str]:
     try:
         python = find_python(config.python, gpu=True)
         versions(python)
-        memory_share(config.arguments)
     except EngineError as error:
         return [str(error), *filter(None, [requirements.cuda_compiler()])]
     return list(filter(None, [requirements.cuda_compiler(cuda_home(python))]))
@@ -164,17 +163,9 @@ def cuda_home(python: str) -> Path | None:
 
 
 def memory_share(arguments: Mapping[str, Any]) -> float:
-    """The share of a card that the server takes for weights and cache. Raises EngineError where it is not in (0, 1)."""
-    raw_share = {name.replace("-", "_"): value for name, value in arguments.items()}.get("mem_fraction_static")
-    if raw_share is None:
-        return MEM_FRACTION
-    try:
-        share = float(raw_share)
-    except (TypeError, ValueError):
-        share = 0.0
-    if not 0 < share < 1:
-        raise EngineError(f"engine.arguments.mem_fraction_static: a share between 0 and 1, not {raw_share!r}")
-    return share
+    """The share of a card that the server takes for weights and cache; `arguments` as a recipe's section has them."""
+    share = arguments.get("mem_fraction_static")
+    return MEM_FRACTION if share is None else share
 
 
 def serving_folder(model: Path, into: Path) -> Path:

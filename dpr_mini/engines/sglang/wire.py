@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from dpr_mini.engines.base import Completion, EngineError, Request
 from dpr_mini.engines.decode import Decoder
 from dpr_mini.engines.sglang import launch
 from dpr_mini.messages import redacted
+from dpr_mini.recipe import serving
 
 REPLY_BYTES = 1 << 20  # of an answer at most, beside the tokens that were asked for
 TOKEN_BYTES = 256  # of one token at most: its id, and its text with JSON's escapes
@@ -185,21 +185,11 @@ def workers(router: str, reply: Any) -> tuple[str, ...]:
         name = f"engine.urls: the router at {router} has the worker {shown(url, 80)}"
         if kind not in (None, "regular"):
             raise EngineError(f"{name} for {shown(kind, 20)} alone; name servers that do both")
-        if not isinstance(url, str) or not http_address(url):
-            raise EngineError(f"{name}, which cannot be asked over HTTP; name the servers themselves")
-        urls.append(url.rstrip("/"))
+        try:  # a rank ("...:30000@1", data parallel) is no address of its own
+            urls.append(serving.address(url if isinstance(url, str) else "").rstrip("/"))
+        except ValueError:
+            raise EngineError(f"{name}, which cannot be asked over HTTP; name the servers themselves") from None
     return tuple(dict.fromkeys(urls))
-
-
-def http_address(url: str) -> bool:
-    """Whether it is http(s)://host[:port][/path]; a rank ("...:30000@1", data parallel) is no address of its own."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    plain = url.isprintable() and not {"@", "?", "#", " "} & set(url)
-    return plain and parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0
 
 
 @dataclass(frozen=True, slots=True)
