@@ -138,8 +138,9 @@ def remember(at: Path, root: Path, recipe: Recipe, stages: Mapping[str, Stage]) 
 
 def _says(path: Path, value: Any) -> bool:
     try:
-        return read_json(path) == value
-    except StoreError:  # none there, or a damaged one: it is written anew
+        return path.exists() and read_json(path, "it is written anew") == value
+    except StoreError as error:
+        print(error)
         return False
 
 

@@ -93,11 +93,12 @@ def test_a_latest_json_that_says_nothing(tmp_path, text):
         assert "latest.json" in refused(command, tmp_path) or "do not fit together" in refused(command, tmp_path)
 
 
-def test_a_damaged_latest_json_is_written_anew_by_a_run_and_told_so(tmp_path):
+def test_a_damaged_latest_json_is_written_anew_by_a_run_and_told_so(tmp_path, capsys):
     root = made(tmp_path / "run", report="report-01234567")
     (root / "latest.json").write_text("{")
     assert "run its recipe again, which writes it anew" in refused("show", root)
     remember(root, root, load(RECIPES / "smoke.yaml"), {})
+    assert "latest.json:1: not JSON" in (said := capsys.readouterr().out) and "it is written anew" in said
     assert read_json(root / "latest.json")["stages"] == {}
 
 
