@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -22,6 +23,24 @@ def check_kernel_dtypes(op: str, *tensors: Tensor) -> None:
     for x in tensors:
         if x.dtype not in KERNEL_DTYPES:
             raise ValueError(f"{op}: impl 'triton' takes float32, bfloat16 or float16, got {x.dtype}")
+
+
+def check_devices(op: str, x: Tensor, **others: Tensor | None) -> None:
+    """Raises ValueError where one of `others` lies on another device than x, and for a DTensor among them.
+
+    A kernel would read foreign memory: an illegal access, or silent traffic between GPUs. Of a DTensor it would take
+    the rank's shard for the whole.
+    """
+    tensors = {"the first input": x, **{name: other for name, other in others.items() if other is not None}}
+    sharding = sys.modules.get("torch.distributed.tensor")  # where nobody loaded it there is none
+    for name, tensor in tensors.items():
+        if sharding is not None and isinstance(tensor, sharding.DTensor):
+            raise ValueError(
+                f"{op}: {name} is a DTensor; call {op} where the parameters are gathered, inside the forward of the "
+                "module that fully_shard wraps"
+            )
+        if tensor.device != x.device:
+            raise ValueError(f"{op}: {name} is on {tensor.device}, the first input on {x.device}")
 
 
 def on(x: Tensor) -> AbstractContextManager[Any]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dpr_kernels import reference
-from dpr_kernels._rows import as_rows, check_kernel_dtypes, on
+from dpr_kernels._rows import as_rows, check_devices, check_kernel_dtypes, on
 from dpr_kernels._triton import INTERPRETED, constexpr, jit, tl, triton
 from dpr_kernels.backends import pick
 
@@ -35,6 +35,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6, *, offset: float = 0.
     shapes or dtypes that do not fit, and for rows above 32768 with triton.
     """
     _check("rms_norm", x, weight)
+    check_devices("rms_norm", x, weight=weight)
     chosen = pick("rms_norm", impl, x.device)
     if chosen == "reference":
         return reference.rms_norm(x, weight, eps, offset=offset)
@@ -59,6 +60,7 @@ def add_rms_norm(
     if residual.shape != x.shape or residual.dtype != x.dtype:
         got = f"{(*x.shape,)} {x.dtype} and {(*residual.shape,)} {residual.dtype}"
         raise ValueError(f"add_rms_norm: x and residual must have one shape and dtype, got {got}")
+    check_devices("add_rms_norm", x, residual=residual, weight=weight)
     chosen = pick("add_rms_norm", impl, x.device)
     if chosen == "reference":
         return reference.add_rms_norm(x, residual, weight, eps, offset=offset)
@@ -187,33 +189,71 @@ def _residency(device: torch.device, warps: int) -> tuple[int, int]:
     return gpu["multiprocessor_count"] * on_each, (gpu["max_shared_mem"] - spare) // on_each
 
 
+def _run_forward(
+    x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset: float
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """(y, x + residual, 1 / root mean square of each row in float32); no autograd. Without a residual the sum is None.
+
+    x and residual (..., H), weight (H,), as the operators document them. y and the sum are new and contiguous.
+    """
+    add = residual is not None
+    op = "add_rms_norm" if add else "rms_norm"
+    check_kernel_dtypes(op, x, weight)
+    h = x.shape[-1]
+    if h > LONGEST_ROW:
+        raise ValueError(f"{op}: impl 'triton' takes rows up to {LONGEST_ROW}, got {h}; impl 'reference' takes any")
+    rows, weight = as_rows(x), weight.contiguous()
+    addend = as_rows(residual) if add else rows
+    y = torch.empty(x.shape, dtype=torch.promote_types(x.dtype, weight.dtype), device=x.device)
+    total = torch.empty(x.shape, dtype=x.dtype, device=x.device) if add else None
+    rstd = torch.empty(len(rows), dtype=torch.float32, device=x.device)
+    if len(rows):
+        block_r, block_h, warps = _launch(h, backward=False)
+        with on(x):
+            _forward[(triton.cdiv(len(rows), block_r),)](
+                rows, addend, weight, y, total if add else y, rstd, len(rows), rows.stride(0), addend.stride(0),
+                H=h, EPS=eps, OFFSET=offset, ADD=add, BLOCK_R=block_r, BLOCK_H=block_h, num_warps=warps,
+            )  # fmt: skip
+    return y, total, rstd
+
+
+def _run_backward(
+    dy: Tensor, dsum: Tensor | None, x: Tensor, weight: Tensor, rstd: Tensor, offset: float, need_dw: bool
+) -> tuple[Tensor, Tensor | None]:
+    """(dx, dw in weight's dtype, None unless need_dw); no autograd.
+
+    x is what was normalised: the sum, for add_rms_norm. dsum is the gradient that arrived on the sum itself.
+    """
+    shape, x, dy, weight = x.shape, as_rows(x), as_rows(dy), weight.contiguous()
+    extra = dy if dsum is None else as_rows(dsum)
+    h = x.shape[1]
+    block_r, block_h, warps = _launch(h, backward=True)
+    resident, shared = _residency(x.device, warps)
+    programs = min(triton.cdiv(len(x), block_r), resident)
+    # up to two tiles of each input under way besides the one in hand, where they fit
+    tile_bytes = block_r * block_h * (dy.element_size() + x.element_size() * (1 if dsum is None else 2))
+    stages = 1 + min(2, shared // tile_bytes)
+    dx = torch.empty(shape, dtype=x.dtype, device=x.device)
+    partial = torch.empty((programs, h) if need_dw else 0, dtype=torch.float32, device=x.device)
+    if len(x):
+        with on(x):
+            _backward[(programs,)](
+                dy, x, weight, rstd, extra, dx, partial, len(x), dy.stride(0), x.stride(0), extra.stride(0),
+                H=h, OFFSET=offset, ADD=dsum is not None, NEED_DW=need_dw,
+                BLOCK_R=block_r, BLOCK_H=block_h, STAGES=stages, num_warps=warps,
+            )  # fmt: skip
+    return dx, partial.sum(0).to(weight.dtype) if need_dw else None
+
+
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset: float
     ) -> tuple[Tensor, Tensor | None]:
-        add = residual is not None
-        op = "add_rms_norm" if add else "rms_norm"
-        check_kernel_dtypes(op, x, weight)
-        h = x.shape[-1]
-        if h > LONGEST_ROW:
-            raise ValueError(f"{op}: impl 'triton' takes rows up to {LONGEST_ROW}, got {h}; impl 'reference' takes any")
-        rows, weight = as_rows(x), weight.contiguous()
-        addend = as_rows(residual) if add else rows
-        y = torch.empty(x.shape, dtype=torch.promote_types(x.dtype, weight.dtype), device=x.device)
-        total = torch.empty(x.shape, dtype=x.dtype, device=x.device) if add else None
-        rstd = torch.empty(len(rows), dtype=torch.float32, device=x.device)
-        if len(rows):
-            block_r, block_h, warps = _launch(h, backward=False)
-            with on(x):
-                _forward[(triton.cdiv(len(rows), block_r),)](
-                    rows, addend, weight, y, total if add else y, rstd, len(rows), rows.stride(0), addend.stride(0),
-                    H=h, EPS=eps, OFFSET=offset, ADD=add, BLOCK_R=block_r, BLOCK_H=block_h, num_warps=warps,
-                )  # fmt: skip
-        # x itself rather than its view, so that autograd says it clearly if somebody writes over x
-        saved_x = x if rows.data_ptr() == x.data_ptr() else rows
-        ctx.save_for_backward(total if add else saved_x, weight, rstd)
-        ctx.add, ctx.offset, ctx.shape = add, offset, x.shape
+        y, total, rstd = _run_forward(x, residual, weight, eps, offset)
+        # x itself, also where its rows were copied: autograd then says it clearly if somebody writes over x
+        ctx.save_for_backward(x if total is None else total, weight, rstd)
+        ctx.add, ctx.offset = residual is not None, offset
         ctx.set_materialize_grads(False)
         return y, total
 
@@ -224,27 +264,7 @@ class _RMSNorm(torch.autograd.Function):
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
         if dy is None:  # only the sum was used
             return dsum, dsum if ctx.add else None, None, None, None
-        x, weight, rstd = ctx.saved_tensors
-        x, dy = as_rows(x), as_rows(dy)
-        extra = dy if dsum is None else as_rows(dsum)
-        need_dw = ctx.needs_input_grad[2]
-        h = x.shape[1]
-        block_r, block_h, warps = _launch(h, backward=True)
-        resident, shared = _residency(x.device, warps)
-        programs = min(triton.cdiv(len(x), block_r), resident)
-        # up to two tiles of each input under way besides the one in hand, where they fit
-        tile_bytes = block_r * block_h * (dy.element_size() + x.element_size() * (1 if dsum is None else 2))
-        stages = 1 + min(2, shared // tile_bytes)
-        dx = torch.empty(ctx.shape, dtype=x.dtype, device=x.device)
-        partial = torch.empty((programs, h) if need_dw else 0, dtype=torch.float32, device=x.device)
-        if len(x):
-            with on(x):
-                _backward[(programs,)](
-                    dy, x, weight, rstd, extra, dx, partial, len(x), dy.stride(0), x.stride(0), extra.stride(0),
-                    H=h, OFFSET=ctx.offset, ADD=dsum is not None, NEED_DW=need_dw,
-                    BLOCK_R=block_r, BLOCK_H=block_h, STAGES=stages, num_warps=warps,
-                )  # fmt: skip
-        dw = partial.sum(0).to(weight.dtype) if need_dw else None
+        dx, dw = _run_backward(dy, dsum, *ctx.saved_tensors, ctx.offset, ctx.needs_input_grad[2])
         return dx, dx if ctx.add else None, dw, None, None
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from dpr_kernels import reference
-from dpr_kernels._rows import as_rows, check_kernel_dtypes, on
+from dpr_kernels._rows import as_rows, check_devices, check_kernel_dtypes, on
 from dpr_kernels._triton import INTERPRETED, constexpr, jit, tl, triton
 from dpr_kernels.backends import pick
 
@@ -37,6 +37,7 @@ def swiglu(gate: Tensor, up: Tensor, *, reuse_inputs: bool = False, impl: str = 
     if gate.shape != up.shape or gate.dtype != up.dtype or gate.ndim < 1 or not gate.is_floating_point():
         got = f"{(*gate.shape,)} {gate.dtype} and {(*up.shape,)} {up.dtype}"
         raise ValueError(f"swiglu: gate and up must have one shape (..., I) and one floating dtype, got {got}")
+    check_devices("swiglu", gate, up=up)
     chosen = pick("swiglu", impl, gate.device)
     if chosen == "reference":
         return reference.swiglu(gate, up)
@@ -105,40 +106,48 @@ def _grid(*tensors: Tensor) -> tuple[list[Tensor], int, int]:
     return rows, *rows[0].shape
 
 
-class _SwiGLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gate: Tensor, up: Tensor, reuse: bool) -> Tensor:
-        check_kernel_dtypes("swiglu", gate)
-        out = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
-        ctx.save_for_backward(gate, up)
-        ctx.reuse = reuse
-        if not out.numel():
-            return out
+def _run_forward(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up, new and contiguous; no autograd."""
+    check_kernel_dtypes("swiglu", gate)
+    out = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
+    if out.numel():
         (a, b), n_rows, n_cols = _grid(gate, up)
         block, warps = _launch()
         with on(gate):
             _forward[(n_rows * triton.cdiv(n_cols, block),)](
                 a, b, out, n_cols, a.stride(0), b.stride(0), BLOCK=block, num_warps=warps
             )
-        return out
+    return out
+
+
+def _run_backward(dout: Tensor, gate: Tensor, up: Tensor, reuse: bool) -> tuple[Tensor, Tensor]:
+    """(dgate, dup), contiguous; no autograd. With `reuse` they are gate and up themselves, written over."""
+    dgate, dup = gate, up
+    if not reuse:
+        dgate, dup = (torch.empty(gate.shape, dtype=gate.dtype, device=gate.device) for _ in range(2))
+    if dout.numel():
+        (d, a, b), n_rows, n_cols = _grid(dout, gate, up)
+        block, warps = _launch()
+        with on(gate):
+            _backward[(n_rows * triton.cdiv(n_cols, block),)](
+                d, a, b, dgate, dup, n_cols, d.stride(0), a.stride(0), b.stride(0), BLOCK=block, num_warps=warps
+            )
+    return dgate, dup
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, reuse: bool) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        ctx.reuse = reuse
+        return _run_forward(gate, up)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, None]:
         gate, up = ctx.saved_tensors
-        dgate, dup = gate, up
-        if not ctx.reuse:
-            dgate, dup = (torch.empty(gate.shape, dtype=gate.dtype, device=gate.device) for _ in range(2))
-        if dout.numel():
-            (d, a, b), n_rows, n_cols = _grid(dout, gate, up)
-            block, warps = _launch()
-            with on(gate):
-                _backward[(n_rows * triton.cdiv(n_cols, block),)](
-                    d, a, b, dgate, dup, n_cols, d.stride(0), a.stride(0), b.stride(0), BLOCK=block, num_warps=warps
-                )
-        if ctx.reuse:
-            dgate, dup = _overwritten(gate, up)
-        return dgate, dup, None
+        dgate, dup = _run_backward(dout, gate, up, ctx.reuse)
+        return *(_overwritten(gate, up) if ctx.reuse else (dgate, dup)), None
 
 
 def _overwritten(gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,9 @@
 """RMSNorm, alone and with the residual addition: values and every gradient against fp64, transformers and torch."""
 
+import re
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -227,6 +231,31 @@ def test_refusals(device):
         rms_norm(torch.zeros(1, 32769, device=device), torch.zeros(32769, device=device), impl="triton")
     with pytest.raises(ValueError, match="has no impl"):
         add_rms_norm(x, r, w, impl="torch")
+
+
+@pytest.mark.parametrize("impl", ["auto", *IMPLS])
+def test_tensors_on_two_devices_are_refused(impl, device):
+    x, r, w, *_ = draw((3,), 8, torch.float32, device)
+    away = re.escape(f"weight is on meta, the first input on {x.device}")
+    with pytest.raises(ValueError, match=f"^rms_norm: {away}"):
+        rms_norm(x, w.to("meta"), impl=impl)
+    with pytest.raises(ValueError, match=f"^add_rms_norm: {away}"):
+        add_rms_norm(x, r, w.to("meta"), impl=impl)
+    with pytest.raises(ValueError, match="residual is on meta"):
+        add_rms_norm(x, r.to("meta"), w, impl=impl)
+
+
+def test_a_sharded_weight_is_refused_with_a_word_of_where_it_is_whole(device, monkeypatch):
+    """In place of a process group: whatever the loaded torch.distributed.tensor calls DTensor."""
+
+    class DTensor(torch.Tensor): ...
+
+    monkeypatch.setitem(sys.modules, "torch.distributed.tensor", SimpleNamespace(DTensor=DTensor))
+    x, r, w, *_ = draw((3,), 8, torch.float32, device)
+    for call in (lambda w: rms_norm(x, w), lambda w: add_rms_norm(x, r, w)):
+        with pytest.raises(ValueError, match="weight is a DTensor.*inside the forward of the module that fully_shard"):
+            call(w.detach().as_subclass(DTensor))
+        call(w)
 
 
 @pytest.mark.gpu

@@ -172,6 +172,9 @@ def test_refusals(device):
         rope(q, k, cos.clone().requires_grad_(), sin)
     with pytest.raises(ValueError, match="float64"):
         rope(q.double(), k.double(), cos, sin, impl="triton")
+    for name, inputs in (("k", (q, k.to("meta"), cos, sin)), ("sin", (q, k, cos, sin.to("meta")))):
+        with pytest.raises(ValueError, match=f"^rope: {name} is on meta, the first input on {q.device}"):
+            rope(*inputs)
 
 
 def test_liger_gets_copies(device):
