@@ -65,6 +65,8 @@ def varlen_attention(
         q, k, v = (x.to(torch.get_autocast_dtype(device.type)) for x in (q, k, v))
     if not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"q, k and v must be of one dtype, got {q.dtype}, {k.dtype}, {v.dtype}")
+    if torch.compiler.is_compiling():
+        return _traced(q, k, v, cu_seqlens, scale, window, max_length, impl)
     chosen = pick(impl, device, q.dtype, q.shape[2])
     row = _row(cu_seqlens, q.shape[0], max_length, on_host=chosen == "reference")
     if window is not None and window >= row.longest:
@@ -155,6 +157,31 @@ def _assert_on_device(cu_seqlens: Tensor, total: int, longest: int) -> None:
     lengths = cu_seqlens.diff()
     good = (cu_seqlens[0] == 0) & (cu_seqlens[-1] == total) & (lengths > 0).all() & (lengths <= longest).all()
     torch._assert_async(good, f"cu_seqlens must rise from 0 to {total} in steps of at most {longest}")
+
+
+@torch.compiler.assume_constant_result
+def _constant_pick(impl: str, kind: str, index: int, dtype: torch.dtype, width: int) -> str:
+    return pick(impl, torch.device(kind, index) if kind == "cuda" else torch.device(kind), dtype, width)
+
+
+def _traced(
+    q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, scale: float | None, window: int | None,
+    max_length: int | None, impl: str,
+) -> Tensor:  # fmt: skip
+    """Under torch.compile: a custom operator of ours or torch's, so without a graph break.
+
+    The reference checks boundaries when it runs, as outside. torch's kernels need max_length, and each layer asserts
+    its boundaries on the device; without max_length the longest document is taken to be the whole row.
+    """
+    chosen = _constant_pick(impl, q.device.type, q.device.index or 0, q.dtype, q.shape[2])
+    if chosen == "reference":
+        width = q.shape[2] ** -0.5 if scale is None else scale
+        return torch.ops.dpr_kernels.varlen_attention(q, k, v, cu_seqlens, width, window, max_length)
+    if chosen != "torch":
+        raise RuntimeError(f"attention: impl {chosen!r} is not for torch.compile; auto, torch and reference are")
+    longest = q.shape[0] if max_length is None else max_length
+    _assert_on_device(cu_seqlens, q.shape[0], longest)
+    return _torch(q, k, v, cu_seqlens, _Row((), longest, None), scale, window)
 
 
 def _reference(q: Tensor, k: Tensor, v: Tensor, lengths: list[int], scale: float | None, window: int | None) -> Tensor:

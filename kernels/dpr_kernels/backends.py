@@ -34,6 +34,11 @@ MODULES = {"liger": "liger_kernel", "cce": "cut_cross_entropy"}
 ON_COPIES = "TRITON_INTERPRET is set, so Triton's kernels would run in its interpreter, not on the GPU: unset it"
 
 
+def as_custom_operator(impl: str) -> bool:
+    """Whether an operator is to be called as torch.ops.dpr_kernels.*: torch.compile is at work, and it exists so."""
+    return torch.compiler.is_compiling() and impl in ("auto", "reference", "triton")
+
+
 def pick(op: str, impl: str, device: torch.device) -> str:
     """The implementation of `op` to run on `device`: `impl` itself, or what `auto` stands for.
 

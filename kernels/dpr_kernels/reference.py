@@ -1,6 +1,7 @@
 """The definition of every operator in plain PyTorch, written to be checked by eye: what the kernels are held against.
 
 impl="reference" of an operator runs these, but for the loss: that runs `head_chunked`, which never holds all logits.
+Autograd makes their gradients; those of `reference_backward` are written out for torch.compile's custom operators.
 """
 
 from __future__ import annotations

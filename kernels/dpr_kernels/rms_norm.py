@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from dpr_kernels import reference
 from dpr_kernels._rows import as_rows, check_devices, check_kernel_dtypes, on
 from dpr_kernels._triton import INTERPRETED, constexpr, jit, tl, triton
-from dpr_kernels.backends import pick
+from dpr_kernels.backends import as_custom_operator, pick
 
 LONGEST_ROW = 32768  # a program holds a whole row in registers; the backward spills some of them from 16384 on
 
@@ -35,6 +35,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6, *, offset: float = 0.
     shapes or dtypes that do not fit, and for rows above 32768 with triton.
     """
     _check("rms_norm", x, weight)
+    if as_custom_operator(impl):
+        return torch.ops.dpr_kernels.rms_norm(x, weight, eps, offset, impl)[0]
     check_devices("rms_norm", x, weight=weight)
     chosen = pick("rms_norm", impl, x.device)
     if chosen == "reference":
@@ -60,6 +62,8 @@ def add_rms_norm(
     if residual.shape != x.shape or residual.dtype != x.dtype:
         got = f"{(*x.shape,)} {x.dtype} and {(*residual.shape,)} {residual.dtype}"
         raise ValueError(f"add_rms_norm: x and residual must have one shape and dtype, got {got}")
+    if as_custom_operator(impl):
+        return torch.ops.dpr_kernels.add_rms_norm(x, residual, weight, eps, offset, impl)[:2]
     check_devices("add_rms_norm", x, residual=residual, weight=weight)
     chosen = pick("add_rms_norm", impl, x.device)
     if chosen == "reference":

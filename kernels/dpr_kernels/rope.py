@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from dpr_kernels import reference
 from dpr_kernels._rows import check_devices, check_kernel_dtypes, on, private_grad
 from dpr_kernels._triton import INTERPRETED, constexpr, jit, tl, triton
-from dpr_kernels.backends import pick
+from dpr_kernels.backends import as_custom_operator, pick
 
 
 def rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *, impl: str = "auto") -> tuple[Tensor, Tensor]:
@@ -44,6 +44,8 @@ def rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *, impl: str = "auto") 
         raise ValueError(f"rope: floating inputs, cos like sin: got {[x.dtype for x in (q, k, cos, sin)]}")
     if cos.requires_grad or sin.requires_grad:
         raise ValueError("rope: cos and sin get no gradient; detach them")
+    if as_custom_operator(impl):
+        return torch.ops.dpr_kernels.rope(q, k, cos, sin, False, impl)
     check_devices("rope", q, k=k, cos=cos, sin=sin)
     chosen = pick("rope", impl, q.device)
     if chosen == "reference":

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from dpr_kernels import reference
 from dpr_kernels._rows import as_rows, check_devices, check_kernel_dtypes, on
 from dpr_kernels._triton import INTERPRETED, constexpr, jit, tl, triton
-from dpr_kernels.backends import pick
+from dpr_kernels.backends import as_custom_operator, pick
 
 
 def swiglu(gate: Tensor, up: Tensor, *, reuse_inputs: bool = False, impl: str = "auto") -> Tensor:
@@ -37,6 +37,8 @@ def swiglu(gate: Tensor, up: Tensor, *, reuse_inputs: bool = False, impl: str = 
     if gate.shape != up.shape or gate.dtype != up.dtype or gate.ndim < 1 or not gate.is_floating_point():
         got = f"{(*gate.shape,)} {gate.dtype} and {(*up.shape,)} {up.dtype}"
         raise ValueError(f"swiglu: gate and up must have one shape (..., I) and one floating dtype, got {got}")
+    if as_custom_operator(impl):
+        return torch.ops.dpr_kernels.swiglu(gate, up, impl)
     check_devices("swiglu", gate, up=up)
     chosen = pick("swiglu", impl, gate.device)
     if chosen == "reference":
