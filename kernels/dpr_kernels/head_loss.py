@@ -45,6 +45,20 @@ class Labelled(NamedTuple):
     kept: Tensor | None  # bool; None where every row counts
 
 
+class Computed(NamedTuple):
+    """What an implementation's function without autograd gives: `_compute` of linear_cross_entropy, head_chunked's too.
+
+    dx (M, H) has hidden's dtype, dw (V, H) weight's or that of its sum (float32, float64); None where not asked for.
+    """
+
+    loss: Tensor  # () float32, float64 for float64 inputs; already divided by the normaliser
+    nll: Tensor | None  # (K,) as the loss, aligned with Labelled's targets
+    hit: Tensor | None  # (K,) bool
+    dx: Tensor | None
+    dw: Tensor | None
+    late_scale: Tensor | None  # () what backward has still to multiply dx and dw with (float16); None: nothing
+
+
 @dataclass(frozen=True, eq=False)
 class HeadJob:
     """One call of the loss. `of` makes it from a user's arguments; the shapes are those of linear_cross_entropy."""

@@ -17,9 +17,9 @@ from torch.autograd.function import once_differentiable
 
 from dpr_kernels import head_chunked, head_libraries
 from dpr_kernels._rows import check_kernel_dtypes
-from dpr_kernels._triton import constexpr, jit, tl
 from dpr_kernels.backends import pick
-from dpr_kernels.head_loss import HeadJob, HeadLoss, Labelled, results
+from dpr_kernels.head_kernels import _rescale_kernel, _row_kernel, launch
+from dpr_kernels.head_loss import Computed, HeadJob, HeadLoss, Labelled, results
 
 
 def linear_cross_entropy(
@@ -108,151 +108,6 @@ def _rows_at_once(rows: int, vocab: int, width: int, logit_bytes: int, trained: 
     return -(-even // 128) * 128
 
 
-def _launch(vocab: int) -> dict[str, int]:
-    """Block and warps of the row kernel: 16 values a thread, two or more rows in flight on a multiprocessor."""
-    block = min(8192, max(128, 1 << (vocab - 1).bit_length()))
-    return {"BLOCK": block, "num_warps": max(1, min(16, block // 512))}
-
-
-@jit
-def _capped(z, SOFTCAP: constexpr):
-    """softcap * tanh(z / softcap); the series below 1/4 keeps the relative error of small values."""
-    u = z / SOFTCAP
-    t = tl.exp(-2.0 * tl.abs(u))
-    far = (1.0 - t) / (1.0 + t)
-    q = u * u
-    near = u * (1.0 + q * (-1 / 3 + q * (2 / 15 + q * (-17 / 315 + q * (62 / 2835)))))
-    return SOFTCAP * tl.where(q < 0.0625, near, tl.where(u < 0, -far, far))
-
-
-@jit
-def _row_kernel(
-    logits,  # (rows, >= padded) in any float dtype
-    grad,  # the same, may be the same storage
-    targets,  # (rows,) int64
-    weights,  # (rows,) float32 if WEIGHTED
-    scale,  # one float32: 1 / normaliser
-    losses,  # (rows,) float32
-    nlls,  # (rows,) float32
-    hits,  # (rows,) bool
-    vocab,
-    padded,  # vocab rounded up to a multiple of 64: the masks of loads and stores end there, so they stay wide
-    logits_stride,
-    grad_stride,
-    IGNORE: constexpr,
-    SOFTCAP: constexpr,  # 0: none
-    SMOOTHING: constexpr,
-    Z_LOSS: constexpr,
-    WEIGHTED: constexpr,
-    NLL: constexpr,
-    HIT: constexpr,
-    GRAD: constexpr,
-    SCALED: constexpr,  # the gradient too is multiplied by `scale`
-    BLOCK: constexpr,
-):
-    """One row: its loss, and the gradient of the loss by its logits. A switch that is off leaves no code behind."""
-    # 1. Does the row count? And the factors of its loss and of its gradient.
-    row = tl.program_id(0).to(tl.int64)
-    source = logits + row * logits_stride
-    into = grad + row * grad_stride
-    label = tl.load(targets + row)
-    factor = tl.load(scale)
-    if SCALED:  # share: what the gradient is multiplied with
-        share = factor
-    else:
-        share = tl.full((), 1.0, tl.float32)
-    counts = label != IGNORE
-    if WEIGHTED:
-        token = tl.load(weights + row)
-        counts = counts & (token != 0.0)
-        factor = factor * token
-        share = share * token
-    if counts:
-        # 2. The target's own logit. A target outside the vocabulary reads column 0, and is made NaN in step 4.
-        in_vocab = (label >= 0) & (label < vocab)
-        mine = tl.load(source + tl.where(in_vocab, label, 0)).to(tl.float32)
-        if SOFTCAP > 0:
-            mine = _capped(mine, SOFTCAP)
-        # 3. First pass over the logits, lane by lane online: largest value so far, sum of exp(value - largest), one
-        #    exponential a value; the plain sum where labels are smoothed, the largest value's column for the accuracy.
-        top = tl.full((BLOCK,), -3.0e38, tl.float32)
-        total = tl.zeros((BLOCK,), tl.float32)
-        plain = tl.zeros((BLOCK,), tl.float32)
-        first = tl.zeros((BLOCK,), tl.int32)
-        for start in range(0, padded, BLOCK):
-            cols = start + tl.arange(0, BLOCK)
-            z = tl.load(source + cols, mask=cols < padded, other=0.0, eviction_policy="evict_last").to(tl.float32)
-            if SOFTCAP > 0:
-                z = _capped(z, SOFTCAP)
-            if SMOOTHING > 0:
-                plain += tl.where(cols < vocab, z, 0.0)
-            z = tl.where(cols < vocab, z, float("-inf"))
-            more = z > top
-            e = tl.exp(-tl.abs(z - top))
-            total = tl.where(more, total * e + 1.0, total + e)
-            top = tl.where(more, z, top)
-            if HIT:
-                first = tl.where(more, cols, first)
-        # 4. The lanes together, and the row's loss, nll and hit.
-        best = tl.max(top, 0)
-        mass = tl.sum(total * tl.exp(top - best), 0)
-        mass = tl.where(in_vocab, mass, float("nan"))  # a target outside the vocabulary must not pass unseen
-        # the largest logit is taken off before anything is rounded: lse = best + log(mass) is only for the z-loss
-        loss = tl.log(mass) - (mine - best)
-        lse = best + tl.log(mass)
-        if NLL:
-            tl.store(nlls + row, loss)
-        if SMOOTHING > 0:
-            loss += SMOOTHING * (mine - tl.sum(plain, 0) / vocab)
-        if Z_LOSS > 0:
-            loss += Z_LOSS * lse * lse
-        tl.store(losses + row, loss * factor)
-        if HIT:
-            place = tl.min(tl.where(top == best, first, vocab), 0)
-            tl.store(hits + row, place == label)
-        # 5. Second pass: softmax, less the smoothed one-hot, times the cap's slope; written over the logits.
-        if GRAD:
-            up = share / mass
-            if Z_LOSS > 0:
-                up *= 1.0 + 2.0 * Z_LOSS * lse
-            blocks = tl.cdiv(padded, BLOCK)
-            for i in range(0, blocks):
-                cols = (blocks - 1 - i) * BLOCK + tl.arange(0, BLOCK)  # backwards: what was read last is in the cache
-                z = tl.load(source + cols, mask=cols < padded, other=0.0, eviction_policy="evict_first").to(tl.float32)
-                if SOFTCAP > 0:
-                    z = _capped(z, SOFTCAP)
-                g = tl.exp(z - best) * up
-                if SMOOTHING > 0:
-                    g -= share * (SMOOTHING / vocab)
-                g = tl.where(cols == label, g - share * (1.0 - SMOOTHING), g)
-                if SOFTCAP > 0:
-                    g *= 1.0 - (z / SOFTCAP) * (z / SOFTCAP)
-                g = tl.where(cols < vocab, g, 0.0)
-                tl.store(into + cols, g.to(grad.dtype.element_ty), mask=cols < padded)
-    else:
-        # 6. A row that does not count: zeros everywhere, whatever its logits hold.
-        tl.store(losses + row, 0.0)
-        if NLL:
-            tl.store(nlls + row, 0.0)
-        if HIT:
-            tl.store(hits + row, False)
-        if GRAD:
-            for start in range(0, padded, BLOCK):
-                cols = start + tl.arange(0, BLOCK)
-                nothing = tl.zeros((BLOCK,), grad.dtype.element_ty)
-                tl.store(into + cols, nothing, mask=cols < padded)
-
-
-@jit
-def _rescale_kernel(x, factor, size, BLOCK: constexpr):
-    """x *= factor, and no traffic where factor is 1, as it is when the loss is what backward starts from."""
-    by = tl.load(factor)
-    if by != 1.0:
-        at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-        value = tl.load(x + at, mask=at < size)
-        tl.store(x + at, (value.to(tl.float32) * by).to(x.dtype.element_ty), mask=at < size)
-
-
 @cache
 def _float32_out(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a matmul of `dtype` can write float32 there: NVIDIA only (torch 2.8 and newer)."""
@@ -279,93 +134,99 @@ def _multiply(a: Tensor, b: Tensor, out: Tensor, *, add: bool = False) -> None:
         torch.mm(a, b, out=out)
 
 
+def _compute(hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_nll: bool, with_hit: bool) -> Computed:
+    """The loss and, where `job.needs` them, its gradients, without autograd: nothing here looks at a value on a GPU."""
+    device, (vocab, width), count = hidden.device, weight.shape, len(part.targets)
+    loss, matmul, normaliser = job.loss, job.matmul, job.normaliser
+    # float16 would lose gradients divided by a large count: that is left to the backward pass
+    late = matmul == torch.float16
+    kept, need_dx, need_dw = part.kept, *job.needs
+    if isinstance(normaliser, Tensor):
+        scale = normaliser.detach().to(device, torch.float32, non_blocking=True).reshape(()).reciprocal()
+    else:
+        scale = torch.full((), 1 / normaliser if normaliser else float("inf"), device=device)
+    if kept is not None:
+        scale = scale.masked_fill(~kept.any(), 0)
+    direct = matmul == weight.dtype and not late  # a sum of undivided gradients overflows float16
+    targets = part.targets.contiguous()
+    weights = None if part.weights is None else part.weights.contiguous()
+    logit_dtype = torch.float32 if loss.logits == "float32" else matmul
+    apart = (need_dx or need_dw) and logit_dtype != matmul  # the gradient needs a buffer of its own
+    each = logit_dtype.itemsize + matmul.itemsize * apart
+    trained = need_dw and loss.accumulate == "float32"
+    chunk = loss.chunk or _rows_at_once(count, vocab, width, each, trained, direct and weight.itemsize == 2)
+    whole = direct and (count <= chunk or loss.accumulate == "weight")
+    padded = -(-vocab // 64) * 64
+    buffer = torch.empty(min(chunk, count), padded, dtype=logit_dtype, device=device)
+    buffer[:, vocab:].zero_()
+    gradient = torch.empty_like(buffer, dtype=matmul) if apart else buffer
+    dx = dw = None
+    if need_dx:
+        dx = (torch.empty_like if part.rows is None else torch.zeros_like)(
+            hidden, memory_format=torch.contiguous_format
+        )
+    if need_dw:
+        make = torch.empty if count else torch.zeros
+        dw = make(vocab, width, dtype=weight.dtype if whole else torch.float32, device=device)
+    losses = torch.empty(count, dtype=torch.float32, device=device)
+    nll = torch.empty_like(losses) if with_nll else None
+    hit = torch.empty_like(losses, dtype=torch.bool) if with_hit else None
+    with torch.autocast(device.type, enabled=False), torch.cuda.device_of(hidden):
+        w = weight.detach().to(matmul)
+        for start in range(0, count, chunk):
+            at = slice(start, min(start + chunk, count))
+            n = at.stop - start
+            x = hidden.detach()[at] if part.rows is None else hidden.detach().index_select(0, part.rows[at])
+            x = x.to(matmul)
+            if kept is not None:  # such a row may hold NaN, and 0 x NaN is NaN
+                x = x.masked_fill(~kept[at, None], 0)
+            _multiply(x, w.t(), buffer[:n, :vocab])
+            _row_kernel[(n,)](
+                buffer,
+                gradient,
+                targets[at],
+                losses if weights is None else weights[at],
+                scale,
+                losses[at],
+                losses if nll is None else nll[at],
+                losses if hit is None else hit[at],
+                vocab,
+                padded,
+                buffer.stride(0),
+                gradient.stride(0),
+                IGNORE=loss.ignore_index,
+                SOFTCAP=float(loss.softcap or 0.0),
+                SMOOTHING=float(loss.label_smoothing),
+                Z_LOSS=float(loss.z_loss),
+                WEIGHTED=weights is not None,
+                NLL=with_nll,
+                HIT=with_hit,
+                GRAD=need_dx or need_dw,
+                SCALED=not late,
+                **launch(vocab),
+            )
+            g = gradient[:n, :vocab]
+            if dx is not None and part.rows is None and dx.dtype in (matmul, torch.float32):
+                _multiply(g, w, dx[at])
+            elif dx is not None and part.rows is None:
+                dx[at] = g @ w
+            elif dx is not None:
+                dx.index_copy_(0, part.rows[at], (g @ w).to(dx.dtype))
+            if dw is not None:
+                _multiply(g.t(), x, dw, add=start > 0)
+    return Computed(losses.sum(), nll, hit, dx, dw, scale if late else None)
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_nll: bool, with_hit: bool
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        device, (vocab, width), count = hidden.device, weight.shape, len(part.targets)
-        loss, matmul, normaliser = job.loss, job.matmul, job.normaliser
-        # float16 would lose gradients divided by a large count: that is left to the backward pass
-        late = matmul == torch.float16
-        kept, need_dx, need_dw = part.kept, *job.needs
-        if isinstance(normaliser, Tensor):
-            scale = normaliser.detach().to(device, torch.float32, non_blocking=True).reshape(()).reciprocal()
-        else:
-            scale = torch.full((), 1 / normaliser if normaliser else float("inf"), device=device)
-        if kept is not None:
-            scale = scale.masked_fill(~kept.any(), 0)
-        direct = matmul == weight.dtype and not late  # a sum of undivided gradients overflows float16
-        targets = part.targets.contiguous()
-        weights = None if part.weights is None else part.weights.contiguous()
-        logit_dtype = torch.float32 if loss.logits == "float32" else matmul
-        apart = (need_dx or need_dw) and logit_dtype != matmul  # the gradient needs a buffer of its own
-        each = logit_dtype.itemsize + matmul.itemsize * apart
-        trained = need_dw and loss.accumulate == "float32"
-        chunk = loss.chunk or _rows_at_once(count, vocab, width, each, trained, direct and weight.itemsize == 2)
-        whole = direct and (count <= chunk or loss.accumulate == "weight")
-        padded = -(-vocab // 64) * 64
-        buffer = torch.empty(min(chunk, count), padded, dtype=logit_dtype, device=device)
-        buffer[:, vocab:].zero_()
-        gradient = torch.empty_like(buffer, dtype=matmul) if apart else buffer
-        dx = dw = None
-        if need_dx:
-            dx = (torch.empty_like if part.rows is None else torch.zeros_like)(
-                hidden, memory_format=torch.contiguous_format
-            )
-        if need_dw:
-            make = torch.empty if count else torch.zeros
-            dw = make(vocab, width, dtype=weight.dtype if whole else torch.float32, device=device)
-        losses = torch.empty(count, dtype=torch.float32, device=device)
-        nll = torch.empty_like(losses) if with_nll else None
-        hit = torch.empty_like(losses, dtype=torch.bool) if with_hit else None
-        with torch.autocast(device.type, enabled=False), torch.cuda.device_of(hidden):
-            w = weight.detach().to(matmul)
-            for start in range(0, count, chunk):
-                at = slice(start, min(start + chunk, count))
-                n = at.stop - start
-                x = hidden.detach()[at] if part.rows is None else hidden.detach().index_select(0, part.rows[at])
-                x = x.to(matmul)
-                if kept is not None:  # such a row may hold NaN, and 0 x NaN is NaN
-                    x = x.masked_fill(~kept[at, None], 0)
-                _multiply(x, w.t(), buffer[:n, :vocab])
-                _row_kernel[(n,)](
-                    buffer,
-                    gradient,
-                    targets[at],
-                    losses if weights is None else weights[at],
-                    scale,
-                    losses[at],
-                    losses if nll is None else nll[at],
-                    losses if hit is None else hit[at],
-                    vocab,
-                    padded,
-                    buffer.stride(0),
-                    gradient.stride(0),
-                    IGNORE=loss.ignore_index,
-                    SOFTCAP=float(loss.softcap or 0.0),
-                    SMOOTHING=float(loss.label_smoothing),
-                    Z_LOSS=float(loss.z_loss),
-                    WEIGHTED=weights is not None,
-                    NLL=with_nll,
-                    HIT=with_hit,
-                    GRAD=need_dx or need_dw,
-                    SCALED=not late,
-                    **_launch(vocab),
-                )
-                g = gradient[:n, :vocab]
-                if dx is not None and part.rows is None and dx.dtype in (matmul, torch.float32):
-                    _multiply(g, w, dx[at])
-                elif dx is not None and part.rows is None:
-                    dx[at] = g @ w
-                elif dx is not None:
-                    dx.index_copy_(0, part.rows[at], (g @ w).to(dx.dtype))
-                if dw is not None:
-                    _multiply(g.t(), x, dw, add=start > 0)
+        out = _compute(hidden, weight, job, part, with_nll, with_hit)
         ctx.done, ctx.dtypes = False, (hidden.dtype, weight.dtype)
-        ctx.save_for_backward(dx, dw, scale if late else None)
-        ctx.mark_non_differentiable(*(t for t in (nll, hit) if t is not None))
-        return losses.sum(), nll, hit
+        ctx.save_for_backward(out.dx, out.dw, out.late_scale)
+        ctx.mark_non_differentiable(*(t for t in (out.nll, out.hit) if t is not None))
+        return out.loss, out.nll, out.hit
 
     @staticmethod
     @once_differentiable

@@ -52,10 +52,11 @@ class Mutant(NamedTuple):
 EXACT = "against_fp64 and triton and not bfloat16 and not float16"
 MUTANTS = {
     "padding of the vocabulary counted": Mutant(
-        "linear_cross_entropy", "tl.where(cols < vocab, z, float", "tl.where(cols <= vocab, z, float", EXACT
+        "head_kernels", "tl.where(cols < vocab, z, float", "tl.where(cols <= vocab, z, float", EXACT,
+        "linear_cross_entropy",
     ),
     "gradient without the normaliser": Mutant(
-        "linear_cross_entropy", "share = factor\n", "share = tl.full((), 1.0, tl.float32)\n", EXACT
+        "head_kernels", "share = factor\n", "share = tl.full((), 1.0, tl.float32)\n", EXACT, "linear_cross_entropy"
     ),
     "dW of the last chunk only": Mutant(
         "linear_cross_entropy", "dw, add=start > 0)", "dw, add=False)", "neither_chunk and triton and 3"
