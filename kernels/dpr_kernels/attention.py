@@ -159,9 +159,8 @@ def _assert_on_device(cu_seqlens: Tensor, total: int, longest: int) -> None:
     torch._assert_async(good, f"cu_seqlens must rise from 0 to {total} in steps of at most {longest}")
 
 
-@torch.compiler.assume_constant_result
-def _constant_pick(impl: str, kind: str, index: int, dtype: torch.dtype, width: int) -> str:
-    return pick(impl, torch.device(kind, index) if kind == "cuda" else torch.device(kind), dtype, width)
+def _on_gpu(x: Tensor) -> bool:
+    return x.device.type == "cuda"
 
 
 def _traced(
@@ -173,12 +172,15 @@ def _traced(
     The reference checks boundaries when it runs, as outside. torch's kernels need max_length, and each layer asserts
     its boundaries on the device; without max_length the longest document is taken to be the whole row.
     """
-    chosen = _constant_pick(impl, q.device.type, q.device.index or 0, q.dtype, q.shape[2])
-    if chosen == "reference":
+    gpu = _on_gpu(q)
+    if impl == "auto":  # `pick` asks the device, which is not for a trace; torch's kernels refuse an old GPU themselves
+        flash = q.dtype in (torch.bfloat16, torch.float16) and q.shape[2] <= 256 and q.shape[2] % 8 == 0
+        impl = "torch" if gpu and flash else "reference"
+    if impl == "reference":
         width = q.shape[2] ** -0.5 if scale is None else scale
         return torch.ops.dpr_kernels.varlen_attention(q, k, v, cu_seqlens, width, window, max_length)
-    if chosen != "torch":
-        raise RuntimeError(f"attention: impl {chosen!r} is not for torch.compile; auto, torch and reference are")
+    if impl != "torch" or not gpu:
+        raise RuntimeError(f"attention: under torch.compile impl is auto, reference, or on a GPU torch, not {impl!r}")
     longest = q.shape[0] if max_length is None else max_length
     _assert_on_device(cu_seqlens, q.shape[0], longest)
     return _torch(q, k, v, cu_seqlens, _Row((), longest, None), scale, window)

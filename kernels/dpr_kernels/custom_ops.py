@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from dpr_kernels import reference, reference_backward
-from dpr_kernels._rows import check_devices
+from dpr_kernels._rows import check_devices, check_kernel_dtypes
 from dpr_kernels.attention import _reference as attend
 from dpr_kernels.attention import _row as boundaries
 from dpr_kernels.backends import pick
@@ -218,9 +218,11 @@ def _head(
         part = job.labelled()
         job = replace(job, needs=(need_dx, need_dw))  # here nothing requires a gradient, so the job could not tell
         chosen = pick("linear_cross_entropy", impl, hidden.device)
+        if chosen == "triton":
+            check_kernel_dtypes("linear_cross_entropy", hidden, weight)
         compute = head_in_triton if chosen == "triton" else head_in_pytorch
         total, each, right, dx, dw, factor = compute(hidden, weight, job, part, nll, hit)
-    _, *beside = results(total, each, right, part.rows, targets.shape)
+    beside = list(results(total, each, right, part.rows, targets.shape)[1:]) if nll or hit else []
     each, right = (beside.pop(0) if wanted else None for wanted in (nll, hit))
     return (
         total,

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 
 from dpr_kernels import head_chunked, head_libraries
 from dpr_kernels._rows import check_kernel_dtypes
-from dpr_kernels.backends import pick
+from dpr_kernels.backends import as_custom_operator, pick
 from dpr_kernels.head_kernels import _rescale_kernel, _row_kernel, launch
 from dpr_kernels.head_loss import Computed, HeadJob, HeadLoss, Labelled, results
 
@@ -74,6 +74,17 @@ def linear_cross_entropy(
     raises ValueError for an option it does not have, and is called as it is: what is said above of ignored rows,
     host synchronisation and targets outside [0, V) holds for the first three.
     """
+    if as_custom_operator(impl):
+        grad, kind = torch.is_grad_enabled(), hidden.device.type
+        matmul = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        tensor = isinstance(normaliser, Tensor)
+        loss, nll, hit, *_ = torch.ops.dpr_kernels.linear_cross_entropy(
+            hidden, weight, targets, normaliser if tensor else None, 0.0 if tensor else normaliser, token_weights,
+            rows if isinstance(rows, Tensor) else None, rows == "all" if isinstance(rows, str) else False, ignore_index,
+            softcap, label_smoothing, z_loss, chunk, accumulate, logits, matmul, grad and hidden.requires_grad,
+            grad and weight.requires_grad, return_nll, return_accuracy, impl,
+        )  # fmt: skip
+        return (loss, *[nll] * return_nll, *[hit] * return_accuracy) if return_nll or return_accuracy else loss
     loss = HeadLoss(ignore_index, softcap, label_smoothing, z_loss, chunk, accumulate, logits)
     job = HeadJob.of(hidden, weight, targets, normaliser, token_weights, rows, loss)
     return LOSSES[pick("linear_cross_entropy", impl, hidden.device)](job, return_nll, return_accuracy)
