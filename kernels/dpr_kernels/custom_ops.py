@@ -229,7 +229,7 @@ def _head(
         hidden.new_empty(0, dtype=total.dtype) if each is None else each,
         hidden.new_empty(0, dtype=torch.bool) if right is None else right,
         hidden.new_empty(0) if dx is None else dx,
-        weight.new_empty(0) if dw is None else dw.to(_head_sum(weight, matmul)),
+        weight.new_empty(0, dtype=_head_sum(weight, matmul)) if dw is None else dw.to(_head_sum(weight, matmul)),
         torch.ones((), dtype=total.dtype, device=hidden.device) if factor is None else factor.to(total.dtype),
     )
 
@@ -246,7 +246,7 @@ def _(
     label_smoothing: float, z_loss: float, chunk: int | None, accumulate: str, logits: str, matmul: torch.dtype,
     need_dx: bool, need_dw: bool, nll: bool, hit: bool, impl: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    exact, m = _float(hidden), len(targets)
+    exact, m = _float(hidden), targets.shape[0]  # len() would make a constant of it
     return (
         hidden.new_empty((), dtype=exact),
         hidden.new_empty(m if nll else 0, dtype=exact),
