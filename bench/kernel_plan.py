@@ -13,7 +13,7 @@ Task = tuple[str, Shape, str]  # and provider
 ROUNDS = (  # what matters most first: a budget that ends early has whole columns
     ("ours",),
     ("eager", "liger", "torch", "cce"),
-    ("liger-fp32", "torch-fp32", "quack", "flash_attn", "fa4"),
+    ("liger-fp32", "liger-cute", "torch-fp32", "quack", "flash_attn", "fa4"),
     ("compile", "flex", "reference", "unsloth"),  # slow to compile, or to run
 )
 OURS = {"attention": "torch"}  # operator -> the provider that stands for ours, where none has that name
@@ -38,6 +38,15 @@ def turned(op: str, tokens: int, heads: int, kv_heads: int, width: int, **more: 
     return op, {"tokens": tokens, "heads": heads, "kv_heads": kv_heads, "head": width, **more}
 
 
+def sweep() -> list[Case]:
+    """Fewer rows of the widths above: where launches and a half empty GPU begin to show. Milliseconds each."""
+    rows = (2048, 8192)
+    planes = [
+        plane(op, n, w) for op, w in (("rms_norm", 4096), ("add_rms_norm", 4096), ("swiglu", 14336)) for n in rows
+    ]
+    return [*planes, *(turned("rope", n, 32, 8, 128) for n in rows)]
+
+
 def plan(preset: str) -> list[Case]:
     """The most important first."""
     if preset == "h100":
@@ -48,7 +57,7 @@ def plan(preset: str) -> list[Case]:
             plane("rms_norm", n, 8192), plane("add_rms_norm", n, 8192), plane("rms_norm", n, 2048),
             plane("add_rms_norm", n, 2048), plane("swiglu", n, 8960), packed(document=32768), packed(document=1024),
             head(16384), head(16384, 3584, 152064), head(16384, ignored=0.5), head(8192, frozen=True),
-            head(n, frozen=True),
+            head(n, frozen=True), *sweep(),
         ]  # fmt: skip
     n, w, v = (2048, 1024, 8192) if preset == "cpu" else (32, 64, 96)
     heads = turned("rope", n, 8, 2, 64), turned("attention", n, 8, 2, 64, document=n // 2)
@@ -80,7 +89,8 @@ def table(rows: list[dict[str, Any]]) -> None:
         if (at := (row["op"], row["shape"])) != last:
             print(f"\n{row['op']} {' '.join(f'{k}={v}' for k, v in row['shape'].items())} {row['dtype']}")
             print(
-                f"  {'':12}{'mode':10}{'ms':>10}{'p20 - p80':>20}{'roofline':>10}{'peak MiB':>10}  worst error, cosine"
+                f"  {'':12}{'mode':10}{'ms':>10}{'p20 - p80':>20}{'roofline':>10}{'peak MiB':>10}{'host us':>9}"
+                "  worst error, cosine"
             )
             last = at
         worst = max((e for e in row.get("error", {}).values() if e is not None), default=None)
@@ -94,4 +104,5 @@ def table(rows: list[dict[str, Any]]) -> None:
                 print(f"  {row['provider']:12}{mode:10}{m['status']}: {m['reason'][:90]}")
                 continue
             spread, peak = f"{m['p20']:.4g} - {m['p80']:.4g}", m.get("peak_mib", "")
-            print(f"  {row['provider']:12}{mode:10}{m['ms']:>10.4g}{spread:>20}{m['share']:>10.1%}{peak:>10}{error}")
+            numbers = f"{m['ms']:>10.4g}{spread:>20}{m['share']:>10.1%}{peak:>10}{m.get('host_us', ''):>9}"
+            print(f"  {row['provider']:12}{mode:10}{numbers}{error}")

@@ -1,8 +1,12 @@
-"""Pictures (PNG) of what bench/operators.py measured: share of the roofline by provider, and peak memory, by operator.
+"""Pictures of what bench/operators.py measured, by operator.
 
-    python bench/plot.py bench/results/kernels-nvidia-h200.json [--providers ...] [--folder bench/results]
+    python bench/plot.py bench/results/kernels-nvidia-h200.json [--providers ...] [--folder FOLDER] [--format svg]
 
-Writes <name>-<operator>.png: a column for forward, backward and both, and one for memory where it was measured (a GPU).
+Writes for each operator
+    <name>-<operator>.png        share of the roofline by provider and shape: a column for forward, backward and both,
+                                 and one for peak memory where it was measured (a GPU)
+    <name>-<operator>-rate.png   rate over size: terabytes or TFLOP a second over the least bytes or FLOP of the call,
+                                 a line a provider, and the ceiling measured in the same run as a dashed line
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+COMPUTES = ("linear_cross_entropy", "attention")  # bound by FLOP; the others by bytes
 MODES = ("forward", "backward", "full")
 # (red, green and blue stay apart for the colour-blind); ours is always the same dark one
 COLOURS = {
@@ -91,11 +96,75 @@ def picture(plt: Any, op: str, shapes: dict[str, dict[str, dict[str, Any]]], tit
     return figure
 
 
+def variant(shape: dict[str, Any]) -> str:
+    """What a line has in common beside its provider."""
+    if shape.get("frozen"):
+        return "frozen head"
+    return f"{shape['ignored']:.0%} ignored" if shape.get("ignored") else ""
+
+
+STYLES = {"": "-", "frozen head": ":"}  # any other: dash-dot
+
+
+def over_size(
+    op: str, mode: str, rows: list[dict[str, Any]], runs: list[dict[str, Any]]
+) -> dict[tuple[str, str], list[tuple[float, float, float]]]:
+    """(provider, variant) -> [(size, rate, ceiling)], rising; size in GB or TFLOP, the others in TB/s or TFLOP/s."""
+    bound, unit = ("flop_per_s", 1e12) if op in COMPUTES else ("bytes_per_s", 1e9)
+    lines: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    for row in rows:
+        m = row.get("modes", {}).get(mode)
+        if row["op"] == op and m and m["status"] == "ok":
+            ceiling = runs[row["run"]]["roofline"][bound]
+            rate = m["share"] * ceiling  # the share is least work / time / ceiling
+            point = rate * m["ms"] / 1000 / unit, rate / 1e12, ceiling / 1e12
+            lines.setdefault((row["provider"], variant(row["shape"])), []).append(point)
+    return {who: sorted(points) for who, points in lines.items()}
+
+
+def rates(plt: Any, op: str, rows: list[dict[str, Any]], runs: list[dict[str, Any]], title: str) -> Any:
+    found = {mode: lines for mode in MODES if (lines := over_size(op, mode, rows, runs))}
+    figure, grid = plt.subplots(1, len(found), figsize=(4.6 * len(found), 3.4), squeeze=False, layout="constrained")
+    figure.suptitle(f"{op}: {title}", fontsize=9)
+    size, rate = ("TFLOP", "TFLOP/s") if op in COMPUTES else ("GB", "TB/s")
+    for axes, (mode, lines) in zip(grid[0], found.items(), strict=True):
+        for (who, what), points in lines.items():
+            if what and len(points) < 2:
+                continue  # no size to go over; it has its bar in the other picture
+            x, y, _ = zip(*points, strict=True)
+            ours = who == "ours" or (op == "attention" and who == "torch")
+            axes.plot(
+                x, y, marker="o", markersize=3, color=COLOURS.get(who, "#444444"), linewidth=1.8 if ours else 1.0,
+                linestyle=STYLES.get(what, "-."), label=f"{who}, {what}" if what else who,
+            )  # fmt: skip
+        every = [p for points in lines.values() for p in points]
+        ends = min(every)[0], max(every)[0]
+        for ceiling in sorted({round(p[2], 3) for p in every}):
+            axes.plot(ends, [ceiling, ceiling], "--", color="#888888", linewidth=0.8)
+            axes.annotate(f"ceiling {ceiling:.3g} {rate}", (ends[0], ceiling), fontsize=6, va="bottom", color="#555555")
+        axes.set_xscale("log")
+        ticks: list[float] = []
+        for at, *_ in sorted(every):
+            if not ticks or at > 1.15 * ticks[-1]:  # nearer ones would print over each other
+                ticks.append(at)
+        axes.set_xticks(ticks, [f"{at:.3g}" for at in ticks])
+        axes.minorticks_off()
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(f"least work of the call, {size}", fontsize=7)
+        axes.set_ylabel(rate, fontsize=7)
+        axes.set_title(mode, fontsize=8)
+        axes.tick_params(labelsize=6)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.legend(*grid[0][-1].get_legend_handles_labels(), fontsize=6, frameon=False, loc="outside right center")
+    return figure
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="a file of bench/operators.py")
     parser.add_argument("--providers", nargs="*", help="only these")
     parser.add_argument("--folder", type=Path, help="default: beside the results")
+    parser.add_argument("--format", choices=["png", "svg"], default="png")
     chosen = parser.parse_args()
     try:
         import matplotlib
@@ -104,8 +173,10 @@ def main() -> None:
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
 
+    matplotlib.rcParams.update({"svg.hashsalt": "dpr-mini", "svg.fonttype": "none"})
     result = json.loads(chosen.results.read_text())
-    found = groups([r for r in result["rows"] if chosen.providers is None or r["provider"] in chosen.providers])
+    rows = [r for r in result["rows"] if chosen.providers is None or r["provider"] in chosen.providers]
+    found = groups(rows)
     if not found:
         sys.exit(f"no pictures: {chosen.results} has no measured row")
     folder, roofline = chosen.folder or chosen.results.parent, result["runs"][-1]["roofline"]
@@ -117,11 +188,13 @@ def main() -> None:
     if not result["conditions"]["cuda"]:
         title += "\nplain PyTorch on a CPU at small sizes: shows nothing of a GPU"
     for op, shapes in found.items():
-        figure = picture(plt, op, shapes, title)
-        path = folder / f"{chosen.results.stem}-{op}.png"
-        figure.savefig(path, dpi=150)
-        plt.close(figure)
-        print(path)
+        pictures = {op: picture(plt, op, shapes, title), f"{op}-rate": rates(plt, op, rows, result["runs"], title)}
+        for name, figure in pictures.items():
+            path = folder / f"{chosen.results.stem}-{name}.{chosen.format}"
+            # no date and no random names inside: the same numbers make the same file
+            figure.savefig(path, dpi=150, metadata={"Date": None} if chosen.format == "svg" else None)
+            plt.close(figure)
+            print(path)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
@@ -216,6 +217,8 @@ def provider(op: str, name: str, device: torch.device) -> tuple[Function, bool]:
         return library(name, op), False
     if name == "unsloth":
         return unsloth(op, device), op in ("rms_norm", "rope")
+    if name == "liger-cute":
+        return liger_cute(op, device), op != "linear_cross_entropy"  # perhaps: it says so of none
     base = name.removesuffix("-fp32")
     impl = {"ours": "triton"}.get(base, base)
     if base in ("ours", "liger") and device.type == "cpu":
@@ -248,6 +251,32 @@ def liger(op: str) -> Function:
     if op == "swiglu":
         return lambda gate, up: (ops.LigerSiLUMulFunction.apply(gate, up),)
     return lambda q, k, cos, sin: ops.LigerRopeFunction.apply(q, k, cos, sin)
+
+
+def liger_cute(op: str, device: torch.device) -> Function:
+    """Liger's CuTe DSL kernels by their own entries, which fall back to Triton for shapes that they do not take (they
+    warn, but for the rotation). Of the loss the one that never stores all logits, for sm_90 alone; untried here."""
+    if device.type != "cuda":
+        raise Missing("needs a GPU")
+    if reason := backends.why_not("liger", device):
+        raise Missing(reason)
+    if find_spec("cutlass") is None:
+        raise Missing("nvidia-cutlass-dsl is not installed (pip install 'liger-kernel[cutedsl]')")
+    if op == "linear_cross_entropy":
+        from liger_kernel.ops.cutedsl.ops.fused_linear_cross_entropy_sm90 import liger_fused_linear_cross_entropy_sm90
+
+        return lambda hidden, weight, targets, count: (
+            liger_fused_linear_cross_entropy_sm90(hidden, weight, targets, reduction="sum") / count,
+        )
+    name = {"add_rms_norm": "fused_add_rms_norm"}.get(op, op)
+    call = getattr(import_module(f"liger_kernel.ops.backends._cutedsl.{name}"), f"{name}_cutedsl")
+    if op == "rms_norm":
+        return lambda x, weight: (call(x, weight, 1e-6),)
+    if op == "add_rms_norm":
+        return lambda x, residual, weight: call(x, residual, weight, 1e-6)
+    if op == "swiglu":
+        return lambda gate, up: (call(gate, up),)
+    return lambda q, k, cos, sin: call(q, k, cos, sin)
 
 
 def library(name: str, op: str) -> Function:
@@ -337,11 +366,11 @@ UNSLOTH: dict[str, Function] = {
 PROVIDERS = {  # in the order in which they are measured
     "linear_cross_entropy": (
         *("ours", "liger", "eager", "torch", "cce", "compile"),
-        *("liger-fp32", "torch-fp32", "quack", "unsloth", "reference"),
+        *("liger-fp32", "liger-cute", "torch-fp32", "quack", "unsloth", "reference"),
     ),
-    "rms_norm": ("ours", "liger", "eager", "compile", "torch", "quack", "unsloth", "reference"),
-    "add_rms_norm": ("ours", "liger", "eager", "compile", "quack", "reference"),
-    "swiglu": ("ours", "liger", "eager", "compile", "unsloth", "reference"),
-    "rope": ("ours", "liger", "eager", "compile", "unsloth", "reference"),
+    "rms_norm": ("ours", "liger", "liger-cute", "eager", "compile", "torch", "quack", "unsloth", "reference"),
+    "add_rms_norm": ("ours", "liger", "liger-cute", "eager", "compile", "quack", "reference"),
+    "swiglu": ("ours", "liger", "liger-cute", "eager", "compile", "unsloth", "reference"),
+    "rope": ("ours", "liger", "liger-cute", "eager", "compile", "unsloth", "reference"),
     "attention": ("torch", "flash_attn", "fa4", "flex", "reference", "eager"),
 }

@@ -15,7 +15,7 @@ transformers for `apply` and `attention.register`, another library only where `i
 definitions of the first five, to be checked by eye, are in `reference`.
 """
 
-from dpr_kernels import custom_ops  # noqa: F401  (it registers torch.ops.dpr_kernels)
+from dpr_kernels import custom_ops
 from dpr_kernels.apply import apply
 from dpr_kernels.attention import varlen_attention
 from dpr_kernels.linear_cross_entropy import linear_cross_entropy

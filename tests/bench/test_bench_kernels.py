@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -103,7 +104,8 @@ def test_kernels_and_plot(tmp_path: Path) -> None:
 
     said = script(BENCH / "plot.py", out)
     pictures = sorted(tmp_path.glob("*.png"))
-    assert [p.stem for p in pictures] == [f"kernels-x-{op}" for op in ("attention", "linear_cross_entropy", "rms_norm")]
+    operators = ("attention", "linear_cross_entropy", "rms_norm")
+    assert {p.stem for p in pictures} == {f"kernels-x-{op}{what}" for op in operators for what in ("", "-rate")}
     assert all(p.read_bytes()[:4] == b"\x89PNG" for p in pictures) and str(pictures[0]) in said
     assert "matplotlib is not installed" in script(BENCH / "plot.py", out, bare=True, status=1)
 
@@ -274,8 +276,13 @@ def test_launches_of_the_host_are_outside_the_interval(modules: Any, monkeypatch
     monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: calls.append(f"pause {cycles >= 1_000_000}"))
     clock = kernels.Clock(CPU, 0.001)
     clock.cuda, clock.flush = True, SimpleNamespace(zero_=lambda: calls.append("flush"))
-    clock.once(lambda _: calls.append("call"), None)
+    *_, host = clock.once(lambda _: (calls.append("call"), time.sleep(0.02)), None)
     assert calls == ["flush", "pause True", "event", "call", "event"]
+    assert 0.02 <= host < 1  # the call alone, not the pause before it
+    monkeypatch.setattr(clock, "once", lambda call, state: (SimpleNamespace(elapsed_time=lambda _: 3.0), None, 25e-6))
+    monkeypatch.setattr(clock, "wait", lambda: None)
+    assert clock.row(lambda _: None).items() >= {"ms": 3.0, "host_us": 25.0}.items()
+    assert "host_us" not in kernels.Clock(CPU, 0.001).row(lambda _: None)
 
 
 def test_a_row_of_cce_says_that_it_skips_most_of_its_backward(
