@@ -227,8 +227,8 @@ def test_refusals(device):
         rms_norm(x[:, :0], w[:0])
     with pytest.raises(ValueError, match="float64"):
         rms_norm(x.double(), w, impl="triton")
-    with pytest.raises(ValueError, match="rows up to 32768, got 32769"):
-        rms_norm(torch.zeros(1, 32769, device=device), torch.zeros(32769, device=device), impl="triton")
+    with pytest.raises(ValueError, match="rows up to 8192, got 8193"):
+        rms_norm(torch.zeros(1, 8193, device=device), torch.zeros(8193, device=device), impl="triton")
     with pytest.raises(ValueError, match="has no impl"):
         add_rms_norm(x, r, w, impl="torch")
 
@@ -253,7 +253,7 @@ def test_a_sharded_weight_is_refused_with_a_word_of_where_it_is_whole(device, mo
     monkeypatch.setitem(sys.modules, "torch.distributed.tensor", SimpleNamespace(DTensor=DTensor))
     x, r, w, *_ = draw((3,), 8, torch.float32, device)
     for call in (lambda w: rms_norm(x, w), lambda w: add_rms_norm(x, r, w)):
-        with pytest.raises(ValueError, match="weight is a DTensor.*inside the forward of the module that fully_shard"):
+        with pytest.raises(ValueError, match=r"weight is a DTensor.*inside the forward of the module that fully_sh"):
             call(w.detach().as_subclass(DTensor))
         call(w)
 
