@@ -203,10 +203,27 @@ def _residency(device: torch.device, warps: int) -> tuple[int, int]:
     return gpu["multiprocessor_count"] * on_each, (gpu["max_shared_mem"] + 1024) // on_each - 1024
 
 
-def _values(h: int, need_dw: bool, *tensors: Tensor) -> int:
-    """Values a thread of the backward: 16, or 32 where 128 registers hold them and a row then ends in a barrier of half
-    the warps. Those are rows of 16 bits without dW; many short rows a tile take more registers."""
-    return 32 if not need_dw and h > 512 and all(x.element_size() == 2 for x in tensors) else 16
+def _plan_backward(dy: Tensor, dsum: Tensor | None, x: Tensor, need_dw: bool) -> tuple[int, int, int, int, int]:
+    """(BLOCK_R, BLOCK_H, warps, programs, STAGES) for the rows x (n, H).
+
+    16 values a thread; 32 where 128 registers hold them and tiles can still be fetched ahead: a row then ends in a
+    barrier of half the warps. Those are rows of 16 bits without dW; many short rows a tile take more registers.
+    """
+    n, h = x.shape
+    long = not need_dw and h > 512 and dy.element_size() == x.element_size() == 2
+    plan = 0, 0, 0, 0, 0
+    for values in (32, 16) if long else (16,):
+        block_r, block_h, warps = _launch(h, backward=True, values=values)
+        resident, shared = _residency(x.device, warps)
+        tile_bytes = block_r * block_h * (dy.element_size() + x.element_size() * (1 if dsum is None else 2))
+        # for the reductions; where a tile is several rows of 16 bits, their weight is laid out anew besides
+        scratch = 8192 if block_h <= 1024 and x.element_size() == 2 else 512
+        # up to two tiles of each input under way besides the one in hand, where they fit
+        stages = 1 + min(2, max(0, shared - scratch) // tile_bytes)
+        plan = block_r, block_h, warps, min(triton.cdiv(n, block_r), resident), stages
+        if stages > 1:
+            break
+    return plan
 
 
 def _run_forward(
@@ -247,14 +264,7 @@ def _run_backward(
     shape, x, dy, weight = x.shape, as_rows(x), as_rows(dy), weight.contiguous()
     extra = dy if dsum is None else as_rows(dsum)
     h = x.shape[1]
-    block_r, block_h, warps = _launch(h, backward=True, values=_values(h, need_dw, x, dy))
-    resident, shared = _residency(x.device, warps)
-    programs = min(triton.cdiv(len(x), block_r), resident)
-    # up to two tiles of each input under way besides the one in hand, where they fit
-    tile_bytes = block_r * block_h * (dy.element_size() + x.element_size() * (1 if dsum is None else 2))
-    # for the reductions; where a tile is several rows of 16 bits, their weight is laid out anew besides
-    scratch = 8192 if block_h <= 1024 and x.element_size() == 2 else 512
-    stages = 1 + min(2, max(0, shared - scratch) // tile_bytes)
+    block_r, block_h, warps, programs, stages = _plan_backward(dy, dsum, x, need_dw)
     dx = torch.empty(shape, dtype=x.dtype, device=x.device)
     partial = torch.empty((programs, h) if need_dw else 0, dtype=torch.float32, device=x.device)
     if len(x):
