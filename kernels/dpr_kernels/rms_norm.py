@@ -179,7 +179,7 @@ def _launch(h: int, backward: bool, values: int = 32) -> tuple[int, int, int]:
     """(BLOCK_R, BLOCK_H, warps). To be tuned on a GPU; here by count of registers.
 
     Forward 32 `values` a thread, so that the weight, read from L2 for each tile, is shared by 2 rows at H = 4096.
-    Backward 16 or 32: see _values. Short rows (heads of 64 to 256) are taken many at a time.
+    Backward 16 or 32: see _plan_backward. Short rows (heads of 64 to 256) are taken many at a time.
     """
     block_h = triton.next_power_of_2(h)
     if INTERPRETED:  # small, so that tests walk over several tiles and programs
