@@ -8,6 +8,8 @@
     --only REGEX          the cases whose name matches, e.g. 'rope' or 'H 3584 bf16$'
     --all                 also print lines that repeat a kernel of an earlier case
     --out FILE            a JSON file with conditions and every kernel's numbers
+    --against FILE        an older such file: registers, spills, widths and blocks an SM before and after, where they
+                          differ
 
 Without an install: PYTHONPATH=.:kernels. The operators' own autograd functions run on fake CUDA tensors (no memory, no
 GPU), and Triton's launch is intercepted once it has specialised the arguments (dtypes, 16-byte alignment,
@@ -16,8 +18,9 @@ warps, registers, shared memory, blocks that fit on a multiprocessor by these th
 accesses in PTX (16x8: eight of 16 bytes a thread; cp: cp.async), flags.
 
 Exit status 1 where a kernel does not compile, cannot be launched there (shared memory, registers, grid), has no case
-here, or spills more than 16 bytes (stored, or loaded) in a usual case; rare and edge ones may. It says nothing of
-speed or results.
+here, in a usual case spills, or starts more programs than are resident where each is to walk over all rows, or at the
+shape of a shipped recipe moves less than 8 bytes of a tensor at once (single values and one a row aside). Rare and
+edge cases may. It says nothing of speed or results.
 """
 
 # ruff: noqa: E402  Triton reads its settings when it is imported
@@ -38,7 +41,6 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections import Counter
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -56,6 +58,7 @@ except ModuleNotFoundError:
     sys.exit("compile_check.py: triton is not installed (pip install triton)")
 import compile_cases
 import dpr_kernels
+from compile_numbers import GPUS, NARROW, compare, line, name_of, narrow, narrowest, numbers, place_of
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
@@ -64,17 +67,7 @@ from triton.runtime.jit import JITFunction
 from dpr_mini.files.rows import write_text
 from dpr_mini.machine.facts import facts
 
-# capability: (name, multiprocessors, KiB of shared memory of a block, of an SM, warps of an SM); 64 Ki registers each
-GPUS = {
-    80: ("A100", 108, 163, 164, 64),
-    86: ("A10, RTX 30", 84, 99, 100, 48),
-    89: ("L4, RTX 40", 142, 99, 100, 48),
-    90: ("H100", 132, 227, 228, 64),
-    100: ("B200", 148, 227, 228, 64),
-    120: ("RTX 50", 170, 99, 100, 48),
-}
-SMALL_SPILL = 16  # bytes stored, or loaded: a few registers of a kernel that waits for memory anyway
-NARROW = 0.2  # share of the bytes in accesses below 16 bytes from which a line says so
+NARROWEST = 8  # bytes that a thread moves at once, at least, at the shapes of the shipped recipes
 compile_only = JITFunction.run
 
 
@@ -117,11 +110,14 @@ class Recorder:
 
     def __init__(self) -> None:
         self.capability, self.case = 0, compile_cases.Case("", lambda: None)
+        self.of_recipes: set[str] = set()  # names of the cases at a shipped recipe's shape
         self.rows: list[dict[str, Any]] = []
         self.cubins: dict[str, dict[str, Any]] = {}  # hash -> its first row
 
     def row(self, kernel: str, at: str) -> dict[str, Any]:
-        return {"target": self.capability, "case": self.case.name, "kind": self.case.kind, "kernel": kernel, "at": at}
+        nth = sum(r["case"] == self.case.name and r["target"] == self.capability for r in self.rows[-16:])
+        case = {"case": self.case.name, "nth": nth, "kind": self.case.kind, "recipe": self.case.name in self.of_recipes}
+        return {"target": self.capability, **case, "kernel": kernel, "at": at}
 
     def launch(self, kernel: JITFunction, args: tuple[Any, ...], grid: Any, options: dict[str, Any]) -> Any:
         args = tuple(Pointer(a) if isinstance(a, torch.Tensor) else a for a in args)
@@ -159,85 +155,6 @@ class Recorder:
                 print(line(row), flush=True)
 
 
-def name_of(kernel: JITFunction) -> str:
-    return f"{kernel.fn.__module__.rsplit('.', 1)[-1]}.{kernel.fn.__name__}"
-
-
-def place_of(kernel: JITFunction) -> str:
-    code = kernel.fn.__code__
-    return f"{os.path.basename(code.co_filename)}:{code.co_firstlineno}"
-
-
-# --- what a cubin says ------------------------------------------------------------------------------------------------
-
-
-def numbers(cubin: Any, log: str, capability: int) -> dict[str, Any]:
-    ptx, meta = cubin.asm["ptx"], cubin.metadata
-    registers = int(re.search(r"Used (\d+) registers", log).group(1))
-    spills = [int(n) for n in re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log).groups()]
-    threads, shared = meta.num_warps * 32, meta.shared
-    _, _, most, on_sm, warps = GPUS[capability]
-    by_registers = 65536 // (-(-registers // 8) * 8 * threads)
-    by_shared = (on_sm << 10) // (shared + 1024) if shared else 32
-    return {
-        "warps": meta.num_warps, "registers": registers, "shared": shared,
-        "spills": spills,  # bytes stored, bytes loaded
-        "blocks_on_sm": min(by_registers, by_shared, warps // meta.num_warps, 32),
-        "fits": shared <= most << 10 and registers * threads <= 65536,
-        "loads": widths(ptx, "ld"), "stores": widths(ptx, "st"), "async": widths(ptx, "cp.async"),
-        "scalars": scalars(cubin.asm["ttgir"]),
-        "tensor_cores": len(re.findall(r"\b(?:wgmma|mma|tcgen05)\S*", ptx)),
-        "tf32": len(re.findall(r"mma\S*tf32", ptx)), "atomics": len(re.findall(r"\b(?:atom|red)\.global", ptx)),
-    }  # fmt: skip
-
-
-def widths(ptx: str, what: str) -> dict[int, int]:
-    """bytes of one access of a thread -> how many stand in the PTX."""
-    if what == "cp.async":
-        sizes = re.findall(r"cp\.async\.c[ag]\S*\s*\[[^]]*\],\s*\[[^]]*\],\s*(\w+)", ptx)
-        return dict(Counter(int(n, 0) for n in sizes))
-    pattern = what + r"\.global(?:\.\w+|::\w+)*?(?:\.v(\d))?\.[bfus](\d+)\s"
-    return dict(Counter(int(v or 1) * int(b) // 8 for v, b in re.findall(pattern, ptx)))
-
-
-def scalars(ttgir: str) -> dict[int, int]:
-    """The same for single values (a row's label, a scale), which no width could help."""
-    kinds = re.findall(r"tt\.(?:load|store) [^:\n]*: !tt\.ptr<[a-z]+(\d+)>", ttgir)
-    return dict(Counter(max(8, int(bits)) // 8 for bits in kinds))
-
-
-def narrow(row: dict[str, Any]) -> float:
-    """Share of the bytes of tensors that move in pieces below 16 bytes."""
-    every: Counter[int] = Counter()
-    for kind in ("loads", "stores", "async"):
-        every.update(row[kind])
-    every.subtract(row["scalars"])
-    moved = {w: w * max(0, n) for w, n in every.items()}
-    return sum(b for w, b in moved.items() if w < 16) / max(1, sum(moved.values()))
-
-
-def line(row: dict[str, Any]) -> str:
-    start = f"  {row['case']:48.48} {row['kernel'].replace('linear_cross_entropy', 'lce'):20}"
-    if "error" in row:
-        return f"{start} FAILS: {row['at']} {row['error']}"
-    moved = " ".join(
-        f"{name} " + " ".join(f"{w}x{n}" for w, n in sorted(row[kind].items(), reverse=True))
-        for kind, name in (("loads", "ld"), ("async", "cp"), ("stores", "st"))
-        if row[kind]
-    )
-    flags = {
-        "CANNOT LAUNCH": not row["launches"],
-        "SPILLS {}+{} B".format(*row["spills"]): sum(row["spills"]),
-        f"NARROW {narrow(row):.0%}": narrow(row) > NARROW,
-        f"mma {row['tensor_cores']}": row["tensor_cores"],
-        "TF32": row["tf32"],
-        f"atomics {row['atomics']}": row["atomics"],
-    }
-    words = "".join(f"  {word}" for word, true in flags.items() if true)
-    size = f"w{row['warps']:<2} r{row['registers']:<3} sh {row['shared'] / 1024:5.1f}K blk/SM {row['blocks_on_sm']:2}"
-    return f"{start} {size} grid {row['grid'][0]:>8} {moved}{words}"
-
-
 # --- all of it --------------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +172,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--only", default="", metavar="REGEX")
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--against", type=Path, metavar="FILE")
     return parser.parse_args()
 
 
@@ -311,6 +229,8 @@ def check(recorder: Recorder, chosen: argparse.Namespace) -> None:
                 if hasattr(value, "cache_clear"):
                     value.cache_clear()  # what a launcher remembers of the device
         with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            recipes = compile_cases.shapes_of_recipes().values()
+            recorder.of_recipes = {case.name for case in compile_cases.cases(ops, recipes, odd=False)}
             for case in compile_cases.cases(ops, shapes.values(), odd=chosen.shapes is None):
                 if re.search(chosen.only, case.name):
                     recorder.compile(case, chosen.all)
@@ -339,8 +259,9 @@ def missing(recorder: Recorder) -> list[str]:
 def verdict(rows: list[dict[str, Any]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
     """What is not well, and what is worth knowing: sentence -> kernels."""
     cubins = [r for r in rows if "error" not in r]
-    spilling = [r for r in cubins if max(r["spills"]) > SMALL_SPILL]
-    usual = [r for r in cubins if r["kind"] == "usual"]
+    usual, odd = ([r for r in cubins if (r["kind"] == "usual") == well] for well in (True, False))
+    queue = [r for r in usual if r["kernel"] in compile_cases.ALL_RESIDENT]
+    queue = [r for r in queue if r["grid"][0] > r["blocks_on_sm"] * GPUS[r["target"]][1]]
 
     def names(some: list[dict[str, Any]]) -> list[str]:
         return sorted({f"{r['kernel']} ({r['at']}) sm_{r['target']} {r['case']}" for r in some})
@@ -348,12 +269,17 @@ def verdict(rows: list[dict[str, Any]]) -> tuple[dict[str, list[str]], dict[str,
     bad = {
         "failed to compile": names([r for r in rows if "error" in r]),
         "cannot be launched": names([r for r in cubins if not r["launches"]]),
-        f"spill more than {SMALL_SPILL} bytes in a usual case": names([r for r in spilling if r["kind"] == "usual"]),
+        "spill in a usual case": names([r for r in usual if any(r["spills"])]),
+        f"move less than {NARROWEST} bytes at once at a recipe's shape": names(
+            [r for r in usual if r["recipe"] and narrowest(r) < NARROWEST]
+        ),
+        "start more programs than fit, though each walks over all rows": names(queue),
     }
-    odd, slim = [r for r in spilling if r["kind"] != "usual"], [r for r in usual if narrow(r) > NARROW]
     told = {
-        f"spill more than {SMALL_SPILL} bytes in a rare or edge case": names(odd),
-        f"move more than {NARROW:.0%} of their bytes in accesses below 16": names(slim),
+        "spill in a rare or edge case": names([r for r in odd if any(r["spills"])]),
+        f"move more than {NARROW:.0%} of their bytes in accesses below 16": names(
+            [r for r in usual if narrow(r) > NARROW]
+        ),
     }
     return bad, told
 
@@ -368,7 +294,8 @@ def conditions() -> dict[str, Any]:
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": shlex.join(["python", "bench/compile_check.py", *sys.argv[1:]]),
         "gpu": "none: compiled only, nothing was run",
-        "limits": f"{SMALL_SPILL} bytes spilled in a usual case, shared memory and registers of a block, grid",
+        "limits": f"nothing spilled in a usual case, {NARROWEST} bytes at once at a recipe's shape, shared memory and "
+        "registers of a block, grid",
     }
 
 
@@ -392,10 +319,11 @@ def main() -> int:
     print("\n" + ", ".join(f"{n} {name}" for name, n in counts.items()))
     for sentence, names in (bad | told).items():
         print(f"{len(names)} {sentence}" + "".join(f"\n  {name}" for name in names))
+    difference = {"against": compare(rows, chosen.against)} if chosen.against else {}
     if chosen.out:
         kept = [r for r in rows if "error" in r or not r["repeats"]]
         result = {"how": (__doc__ or "").strip(), "conditions": conditions(), "counts": counts}
-        write_result(chosen.out, {**result, "not_well": bad, "worth_knowing": told}, kept)
+        write_result(chosen.out, {**result, "not_well": bad, "worth_knowing": told, **difference}, kept)
     return 1 if any(bad.values()) else 0
 
 

@@ -22,7 +22,7 @@ from dpr_kernels._rows import as_rows, check_devices, check_kernel_dtypes, on
 from dpr_kernels._triton import INTERPRETED, constexpr, jit, tl, triton
 from dpr_kernels.backends import as_custom_operator, pick
 
-LONGEST_ROW = 32768  # a program holds a whole row in registers; the backward spills some of them from 16384 on
+LONGEST_ROW = 8192  # a program holds a whole row in registers; the backward of a longer one spills them
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6, *, offset: float = 0.0, impl: str = "auto") -> Tensor:
@@ -32,7 +32,8 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6, *, offset: float = 0.
     Returns (..., H) contiguous, in the dtype that x and weight promote to. dX comes in x's dtype, dW in weight's: it is
     summed in float32 by a fixed number of programs, so it is the same from run to run.
     impl: triton, reference; liger; torch (F.rms_norm, which does not round before the weight). Raises ValueError for
-    shapes or dtypes that do not fit, and for rows above 32768 with triton.
+    shapes, dtypes or devices that do not fit, for a sharded weight (a DTensor), and with triton for rows above 8192,
+    which a program's registers do not hold; no model of these families has them, and impl "reference" takes any.
     """
     _check("rms_norm", x, weight)
     if as_custom_operator(impl):
@@ -83,7 +84,7 @@ def _check(op: str, x: Tensor, weight: Tensor) -> None:
 # --- Triton -----------------------------------------------------------------------------------------------------------
 
 
-@jit
+@jit(do_not_specialize=("n_rows",))  # lengths vary from step to step, and nothing is gained by what divides them
 def _forward(
     x_ptr,
     residual_ptr,
@@ -101,10 +102,10 @@ def _forward(
     BLOCK_R: constexpr,
     BLOCK_H: constexpr,
 ):
-    rows = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
+    rows = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R).to(tl.int64)
     cols = tl.arange(0, BLOCK_H)[None, :]
     live = (rows < n_rows)[:, None] & (cols < H)
-    at = rows.to(tl.int64)[:, None]
+    at = rows[:, None]
     x = tl.load(x_ptr + at * x_stride + cols, mask=live, other=0.0)
     if ADD:
         residual = tl.load(residual_ptr + at * residual_stride + cols, mask=live, other=0.0)
@@ -118,7 +119,7 @@ def _forward(
     tl.store(y_ptr + at * H + cols, (normed * w).to(y_ptr.dtype.element_ty), mask=live)
 
 
-@jit
+@jit(do_not_specialize=("n_rows",))
 def _backward(
     dy_ptr,
     x_ptr,
@@ -144,10 +145,11 @@ def _backward(
     cols = tl.arange(0, BLOCK_H)[None, :]
     w = tl.load(w_ptr + cols, mask=cols < H, other=0.0).to(tl.float32) + OFFSET
     dw = tl.zeros((BLOCK_R, BLOCK_H), tl.float32)
-    for tile in tl.range(tl.program_id(0), tl.cdiv(n_rows, BLOCK_R), tl.num_programs(0), num_stages=STAGES):
-        rows = tile * BLOCK_R + tl.arange(0, BLOCK_R)
+    tiles = (n_rows - 1) // BLOCK_R + 1  # tl.cdiv adds first, and wraps just below 2^31
+    for tile in tl.range(tl.program_id(0), tiles, tl.num_programs(0), num_stages=STAGES):
+        rows = tile * BLOCK_R + tl.arange(0, BLOCK_R).to(tl.int64)
         live = (rows < n_rows)[:, None] & (cols < H)
-        at = rows.to(tl.int64)[:, None]
+        at = rows[:, None]
         dy = tl.load(dy_ptr + at * dy_stride + cols, mask=live, other=0.0).to(tl.float32)
         x = tl.load(x_ptr + at * x_stride + cols, mask=live, other=0.0).to(tl.float32)
         rstd = tl.load(rstd_ptr + rows, mask=rows < n_rows, other=0.0)[:, None]
@@ -165,17 +167,29 @@ def _backward(
         tl.store(out, tl.sum(dw, 0), mask=tl.arange(0, BLOCK_H) < H)
 
 
-def _launch(h: int, backward: bool) -> tuple[int, int, int]:
+@jit(do_not_specialize=("n_partials",))
+def _finish(partial_ptr, dw_ptr, n_partials, H: constexpr, BLOCK_P: constexpr, BLOCK_H: constexpr):
+    """dW of BLOCK_H columns: the programs' partial sums, always added in the same order."""
+    cols = tl.program_id(0) * BLOCK_H + tl.arange(0, BLOCK_H)[None, :]
+    dw = tl.zeros((BLOCK_P, BLOCK_H), tl.float32)
+    for start in tl.range(0, n_partials, BLOCK_P, num_stages=1):
+        rows = start + tl.arange(0, BLOCK_P)[:, None]
+        dw += tl.load(partial_ptr + rows * H + cols, mask=(rows < n_partials) & (cols < H), other=0.0)
+    out = tl.program_id(0) * BLOCK_H + tl.arange(0, BLOCK_H)
+    tl.store(dw_ptr + out, tl.sum(dw, 0).to(dw_ptr.dtype.element_ty), mask=out < H)
+
+
+def _launch(h: int, backward: bool, values: int = 32) -> tuple[int, int, int]:
     """(BLOCK_R, BLOCK_H, warps). To be tuned on a GPU; here by count of registers.
 
-    Forward 32 values a thread, so that the weight, read from L2 for each tile, is shared by 2 rows at H = 4096.
-    Backward 16: x, dy, w and dw live at once. Short rows (heads of 64 to 256) are taken many at a time.
+    Forward 32 `values` a thread, so that the weight, read from L2 for each tile, is shared by 2 rows at H = 4096.
+    Backward 16 or 32: see _plan_backward. Short rows (heads of 64 to 256) are taken many at a time.
     """
     block_h = triton.next_power_of_2(h)
     if INTERPRETED:  # small, so that tests walk over several tiles and programs
         return max(1, 512 // block_h), block_h, 1
     tile = max(block_h, 4096 if backward else 8192)
-    warps = min(max(tile // (32 * (16 if backward else 32)), 4), 16)
+    warps = min(max(tile // (32 * values), 4), 16)
     return tile // block_h, block_h, warps
 
 
@@ -189,8 +203,31 @@ def _residency(device: torch.device, warps: int) -> tuple[int, int]:
         return 3, 0
     gpu = triton.runtime.driver.active.utils.get_device_properties(device.index)
     on_each = max(1, 16 // warps)
-    spare = 8192  # for the reductions, and what the driver reserves
-    return gpu["multiprocessor_count"] * on_each, (gpu["max_shared_mem"] - spare) // on_each
+    # an SM has 1 KiB more than a program may have, and keeps 1 KiB of each program for itself
+    return gpu["multiprocessor_count"] * on_each, (gpu["max_shared_mem"] + 1024) // on_each - 1024
+
+
+def _plan_backward(dy: Tensor, dsum: Tensor | None, x: Tensor, need_dw: bool) -> tuple[int, int, int, int, int]:
+    """(BLOCK_R, BLOCK_H, warps, programs, STAGES) for the rows x (n, H).
+
+    16 values a thread; 32 where 128 registers hold them and tiles can still be fetched ahead: a row then ends in a
+    barrier of half the warps. Those are rows of 16 bits without dW; many short rows a tile take more registers.
+    """
+    n, h = x.shape
+    long = not need_dw and h > 512 and dy.element_size() == x.element_size() == 2
+    plan = 0, 0, 0, 0, 0
+    for values in (32, 16) if long else (16,):
+        block_r, block_h, warps = _launch(h, backward=True, values=values)
+        resident, shared = _residency(x.device, warps)
+        tile_bytes = block_r * block_h * (dy.element_size() + x.element_size() * (1 if dsum is None else 2))
+        # for the reductions; where a tile is several rows of 16 bits, their weight is laid out anew besides
+        scratch = 8192 if block_h <= 1024 and x.element_size() == 2 else 512
+        # up to two tiles of each input under way besides the one in hand, where they fit
+        stages = 1 + min(2, max(0, shared - scratch) // tile_bytes)
+        plan = block_r, block_h, warps, min(triton.cdiv(n, block_r), resident), stages
+        if stages > 1:
+            break
+    return plan
 
 
 def _run_forward(
@@ -231,12 +268,7 @@ def _run_backward(
     shape, x, dy, weight = x.shape, as_rows(x), as_rows(dy), weight.contiguous()
     extra = dy if dsum is None else as_rows(dsum)
     h = x.shape[1]
-    block_r, block_h, warps = _launch(h, backward=True)
-    resident, shared = _residency(x.device, warps)
-    programs = min(triton.cdiv(len(x), block_r), resident)
-    # up to two tiles of each input under way besides the one in hand, where they fit
-    tile_bytes = block_r * block_h * (dy.element_size() + x.element_size() * (1 if dsum is None else 2))
-    stages = 1 + min(2, shared // tile_bytes)
+    block_r, block_h, warps, programs, stages = _plan_backward(dy, dsum, x, need_dw)
     dx = torch.empty(shape, dtype=x.dtype, device=x.device)
     partial = torch.empty((programs, h) if need_dw else 0, dtype=torch.float32, device=x.device)
     if len(x):
@@ -246,7 +278,12 @@ def _run_backward(
                 H=h, OFFSET=offset, ADD=dsum is not None, NEED_DW=need_dw,
                 BLOCK_R=block_r, BLOCK_H=block_h, STAGES=stages, num_warps=warps,
             )  # fmt: skip
-    return dx, partial.sum(0).to(weight.dtype) if need_dw else None
+    dw = torch.empty_like(weight) if need_dw else None
+    if need_dw:  # 128 bytes of a partial sum a program: a line each, and 128 programs at H 4096
+        block_p, warps = (2, 1) if INTERPRETED else (128, 8)
+        with on(x):
+            _finish[(triton.cdiv(h, 32),)](partial, dw, programs, H=h, BLOCK_P=block_p, BLOCK_H=32, num_warps=warps)
+    return dx, dw
 
 
 class _RMSNorm(torch.autograd.Function):

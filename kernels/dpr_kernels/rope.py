@@ -64,7 +64,7 @@ def _rotate(
     out_ptr,
     batch,
     times,
-    live_times,
+    live,
     x_strides,
     out_strides,
     cos1,
@@ -77,37 +77,44 @@ def _rotate(
     BLOCK_HALF: constexpr,
     BACKWARD: constexpr,
 ):
-    heads = tl.arange(0, BLOCK_HEADS).to(tl.int64)[None, :, None]
+    """All heads of a tile's tokens, BLOCK_HEADS at a time."""
     lanes = tl.arange(0, BLOCK_HALF)[None, None, :]
-    live = live_times & (heads < HEADS) & (lanes < HALF)
-    at = batch * x_strides[0] + heads * x_strides[1] + times * x_strides[2] + lanes
-    a = tl.load(x_ptr + at, mask=live, other=0.0).to(tl.float32)
-    b = tl.load(x_ptr + at + HALF, mask=live, other=0.0).to(tl.float32)
-    if BACKWARD:
-        first = a * cos1 + b * sin2
-        second = b * cos2 - a * sin1
-    else:
-        first = a * cos1 - b * sin1
-        second = b * cos2 + a * sin2
-    at = batch * out_strides[0] + heads * out_strides[1] + times * out_strides[2] + lanes
-    tl.store(out_ptr + at, first.to(out_ptr.dtype.element_ty), mask=live)
-    tl.store(out_ptr + at + HALF, second.to(out_ptr.dtype.element_ty), mask=live)
+    from_ptr = x_ptr + batch * x_strides[0] + times * x_strides[2] + lanes
+    to_ptr = out_ptr + batch * out_strides[0] + times * out_strides[2] + lanes
+    for start in tl.range(0, HEADS, BLOCK_HEADS, num_stages=1):
+        heads = start + tl.arange(0, BLOCK_HEADS).to(tl.int64)[:, None, None]
+        here = live & (heads < HEADS)
+        at = from_ptr + heads * x_strides[1]
+        a = tl.load(at, mask=here, other=0.0).to(tl.float32)
+        b = tl.load(at + HALF, mask=here, other=0.0).to(tl.float32)
+        if BACKWARD:
+            first = a * cos1 + b * sin2
+            second = b * cos2 - a * sin1
+        else:
+            first = a * cos1 - b * sin1
+            second = b * cos2 + a * sin2
+        at = to_ptr + heads * out_strides[1]
+        tl.store(at, first.to(out_ptr.dtype.element_ty), mask=here)
+        tl.store(at + HALF, second.to(out_ptr.dtype.element_ty), mask=here)
 
 
-@jit
+@jit(do_not_specialize=("n_times",))  # lengths vary from step to step, and nothing is gained by what divides them
 def _kernel(
     q_ptr, k_ptr, cos_ptr, sin_ptr, q_out_ptr, k_out_ptr, n_times,
     q_b, q_h, q_t, k_b, k_h, k_t, cos_b, cos_t, sin_b, sin_t, qo_b, qo_h, qo_t, ko_b, ko_h, ko_t,
     HQ: constexpr, HK: constexpr, HALF: constexpr,
     BLOCK_T: constexpr, BLOCK_Q: constexpr, BLOCK_K: constexpr, BLOCK_HALF: constexpr, BACKWARD: constexpr,
 ):  # fmt: skip
-    """All heads of BLOCK_T tokens: cos and sin are read once for them."""
-    blocks = tl.cdiv(n_times, BLOCK_T)
+    """All heads of BLOCK_T tokens: cos and sin are read once for them.
+
+    Tiles are (heads, tokens, half a head). A tile of one head fills every thread with 16 bytes of bfloat16, so q, k,
+    cos and sin have one layout, however many heads there are: none moves in smaller pieces or through shared memory.
+    """
+    blocks = (n_times - 1) // BLOCK_T + 1  # tl.cdiv adds first, and wraps just below 2^31
     batch = (tl.program_id(0) // blocks).to(tl.int64)
-    times = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)[:, None, None]
+    times = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK_T + tl.arange(0, BLOCK_T)[None, :, None]
     lanes = tl.arange(0, BLOCK_HALF)[None, None, :]
-    live_times = times < n_times
-    live = live_times & (lanes < HALF)
+    live = (times < n_times) & (lanes < HALF)
     cos_ptr += batch * cos_b + times * cos_t + lanes
     sin_ptr += batch * sin_b + times * sin_t + lanes
     cos1 = tl.load(cos_ptr, mask=live, other=0.0).to(tl.float32)
@@ -115,45 +122,60 @@ def _kernel(
     sin1 = tl.load(sin_ptr, mask=live, other=0.0).to(tl.float32)
     sin2 = tl.load(sin_ptr + HALF, mask=live, other=0.0).to(tl.float32)
     _rotate(
-        q_ptr, q_out_ptr, batch, times, live_times, (q_b, q_h, q_t), (qo_b, qo_h, qo_t), cos1, cos2, sin1, sin2,
+        q_ptr, q_out_ptr, batch, times, live, (q_b, q_h, q_t), (qo_b, qo_h, qo_t), cos1, cos2, sin1, sin2,
         HQ, HALF, BLOCK_Q, BLOCK_HALF, BACKWARD,
     )  # fmt: skip
     _rotate(
-        k_ptr, k_out_ptr, batch, times, live_times, (k_b, k_h, k_t), (ko_b, ko_h, ko_t), cos1, cos2, sin1, sin2,
+        k_ptr, k_out_ptr, batch, times, live, (k_b, k_h, k_t), (ko_b, ko_h, ko_t), cos1, cos2, sin1, sin2,
         HK, HALF, BLOCK_K, BLOCK_HALF, BACKWARD,
     )  # fmt: skip
 
 
-def _launch(heads: int, half: int) -> tuple[int, int]:
-    """(BLOCK_T, warps) for the larger padded tile heads x half of one token: about 2048 pairs, 16 a thread.
+HEADS_AT_ONCE = 2 if INTERPRETED else 4  # 8 loads of 16 bytes under way in each thread
 
-    To be tuned on a GPU. 32 heads of 128 are one token a program, 14 heads of 64 four.
+
+def _launch(half: int) -> tuple[int, int]:
+    """(BLOCK_T, warps) for halves padded to `half`: 8 lanes of one head a thread, one warp up to heads of 512.
+
+    To be tuned on a GPU. Heads of 128 are four tokens a program, heads of 64 eight.
     """
-    pairs = heads * half
     if INTERPRETED:
-        return max(1, 512 // pairs), 1
-    block_t = max(1, 2048 // pairs)
-    return block_t, min(max(block_t * pairs // 512, 4), 16)
+        return max(1, 64 // half), 1
+    warps = min(max(half // 256, 1), 8)
+    return max(1, 256 * warps // half), warps
+
+
+def _dense(x: Tensor) -> tuple[Tensor, Tensor]:
+    """(x, an output for it), both with neighbouring lanes. empty_like keeps the order of the dimensions in memory, so
+    attention's views stay the views they were; where elements overlap that order may put the lanes elsewhere."""
+    x = x if x.stride(-1) == 1 else x.contiguous()
+    out = torch.empty_like(x)
+    if out.stride(-1) != 1:
+        x = x.contiguous()
+        out = torch.empty_like(x)
+    assert x.stride(-1) == out.stride(-1) == 1, (x.stride(), out.stride())
+    return x, out
 
 
 def _run(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, backward: bool) -> tuple[Tensor, Tensor]:
-    # empty_like keeps the order of the dimensions in memory, so attention's views stay the views they were
-    q, k, cos, sin = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, cos, sin))
-    outs = torch.empty_like(q), torch.empty_like(k)
+    """q and k rotated, or with `backward` by the transpose; no autograd. Shapes as in `rope`."""
+    (q, q_out), (k, k_out) = _dense(q), _dense(k)
+    cos, sin = (x if x.stride(-1) == 1 else x.contiguous() for x in (cos, sin))
     batch, hq, t, d = q.shape
     if not t * batch:
-        return outs
-    block_q, block_k, block_half = (triton.next_power_of_2(n) for n in (hq, k.shape[1], d // 2))
-    block_t, warps = _launch(max(block_q, block_k), block_half)
+        return q_out, k_out
+    block_q, block_k = (min(triton.next_power_of_2(n), HEADS_AT_ONCE) for n in (hq, k.shape[1]))
+    block_half = triton.next_power_of_2(d // 2)
+    block_t, warps = _launch(block_half)
     cos_strides = [s for x in (cos, sin) for s in (0 if x.shape[0] == 1 else x.stride(0), x.stride(1))]
     with on(q):
         _kernel[(batch * triton.cdiv(t, block_t),)](
-            q, k, cos, sin, *outs, t,
-            *q.stride()[:3], *k.stride()[:3], *cos_strides, *outs[0].stride()[:3], *outs[1].stride()[:3],
+            q, k, cos, sin, q_out, k_out, t,
+            *q.stride()[:3], *k.stride()[:3], *cos_strides, *q_out.stride()[:3], *k_out.stride()[:3],
             HQ=hq, HK=k.shape[1], HALF=d // 2, BLOCK_T=block_t, BLOCK_Q=block_q, BLOCK_K=block_k,
             BLOCK_HALF=block_half, BACKWARD=backward, num_warps=warps,
         )  # fmt: skip
-    return outs
+    return q_out, k_out
 
 
 class _RoPE(torch.autograd.Function):

@@ -65,7 +65,7 @@ def _check_reuse(gate: Tensor, up: Tensor) -> None:
 
 @jit
 def _forward(gate_ptr, up_ptr, out_ptr, n_cols, gate_stride, up_stride, BLOCK: constexpr):
-    blocks = tl.cdiv(n_cols, BLOCK)
+    blocks = (n_cols - 1) // BLOCK + 1  # tl.cdiv adds first, and wraps just below 2^31
     row = (tl.program_id(0) // blocks).to(tl.int64)
     cols = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     live = cols < n_cols
@@ -80,7 +80,7 @@ def _backward(
     dout_ptr, gate_ptr, up_ptr, dgate_ptr, dup_ptr, n_cols, dout_stride, gate_stride, up_stride, BLOCK: constexpr
 ):
     """dgate and dup are dense; each may be gate and up themselves, since a value is read before it is written."""
-    blocks = tl.cdiv(n_cols, BLOCK)
+    blocks = (n_cols - 1) // BLOCK + 1  # tl.cdiv adds first, and wraps just below 2^31
     row = (tl.program_id(0) // blocks).to(tl.int64)
     cols = (tl.program_id(0) % blocks).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     live = cols < n_cols

@@ -79,7 +79,8 @@ def test_what_cannot_be_compiled_or_launched_or_has_no_case_is_named(tmp_path):
     """The launcher of rms_norm is broken on purpose, once in each way that the check is there for."""
     one = ("--target", "sm_89", "--shapes", *SHAPES, "--only")
     broken = [
-        ("registers", "rms_norm._launch = lambda h, backward: (1, 4096, 2)", (*one, "^rms_norm H 3584 bf16$")),
+        ("registers", "rms_norm._launch = lambda *_, **__: (1, 4096, 2)", (*one, "^rms_norm H 3584 bf16$")),
+        ("resident", "rms_norm._launch = lambda *_, **__: (1, 4096, 2)", (*one, "^rms_norm H 3584 bf16$")),
         ("shared", "rms_norm._residency = lambda *_: (132, 1 << 20)", (*one, "add_rms_norm H 8192 fp32")),
         ("launcher", "rms_norm._launch = None", (*one, "^rms_norm H 3584 bf16$")),
         ("no case", "compile_check.compile_cases.cases = lambda *_, **__: []", ("--target", "sm_89")),
@@ -87,7 +88,9 @@ def test_what_cannot_be_compiled_or_launched_or_has_no_case_is_named(tmp_path):
     finish(start(tmp_path, "-c", BROKEN, str(BENCH), json.dumps(broken)))
     results = json.loads((tmp_path / "results.json").read_text())
     sentences = {
-        "registers": "spill more than 16 bytes in a usual case", "shared": "cannot be launched",
+        "registers": "spill in a usual case",
+        "resident": "start more programs than fit, though each walks over all rows",
+        "shared": "cannot be launched",
         "launcher": "failed to compile", "no case": "have no case here",
     }  # fmt: skip
     for name, sentence in sentences.items():

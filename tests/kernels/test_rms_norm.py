@@ -9,6 +9,9 @@ import torch
 import torch.nn.functional as F
 from dpr_kernels import add_rms_norm, backends, reference, rms_norm
 
+launches = sys.modules["dpr_kernels.rms_norm"]  # the package's name for it is the operator
+run_forward, run_backward, residency = launches._run_forward, launches._run_backward, launches._residency
+
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 IMPLS = ["reference", "triton"]
 # (rows shape, H): one row, short rows (several a tile), odd widths, several tiles a program, H above the tile
@@ -78,6 +81,68 @@ def test_add_rms_norm_against_fp64(impl, dtype, shape, h, used, device, against_
             against_fp64(name, ours, near, exact)
     if dtype != torch.bfloat16 or device.type == "cuda":  # the interpreter cuts bfloat16 off instead of rounding
         assert torch.equal(results[0][1], x + r)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "h"), [(1, 33), (37, 40), (5, 700), (53, 24)])
+@pytest.mark.parametrize("add", [False, True])
+def test_frozen_weight_against_fp64(dtype, rows, h, add, device, against_fp64):
+    """The backward without dW has a layout of its own; inputs and gradients here are slices of wider rows."""
+    x, r, w, dy, ds = draw((rows,), h + 6, dtype, device)
+    x, r, dy, ds = (t[:, 3:-3] for t in (x, r, dy, ds))
+    x, r, w = x.detach().requires_grad_(), r.detach().requires_grad_(add), w.detach()[:h].clone()
+
+    def plain(x, r, w):
+        return (eager(x + r, w, 1e-5), x + r) if add else (eager(x, w, 1e-5),)
+
+    def ours(x, r, w):
+        return add_rms_norm(x, r, w, 1e-5, impl="triton") if add else (rms_norm(x, w, 1e-5, impl="triton"),)
+
+    results = []
+    for f, (a, b, weight) in ((ours, (x, r, w)), (plain, (x, r, w)), (plain, [*wide(x, r), w.double()])):
+        outs = f(a, b, weight)
+        ups = [up.to(out.dtype) for out, up in zip(outs, (dy, ds), strict=False)]
+        results.append(torch.autograd.grad(outs, (a, b) if add else (a,), ups))
+    for name, *values in zip(("dx", "dres"), *results, strict=False):
+        against_fp64(name, *values)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("programs", "rows", "h"), [(1, 37, 40), (2, 37, 33), (11, 37, 200), (64, 131, 520)])
+def test_dw_of_any_number_of_programs_against_fp64(programs, rows, h, dtype, device, against_fp64, monkeypatch):
+    """Each program has partial sums, and one launch adds them: in tiles, the last of which is not full."""
+    monkeypatch.setattr(sys.modules["dpr_kernels.rms_norm"], "_residency", lambda *_: (programs, 0))
+    x, _, w, dy, _ = draw((rows,), h, dtype, device)
+    got = [torch.autograd.grad(rms_norm(x, w, impl="triton"), w, dy)[0] for _ in range(2)]
+    assert torch.equal(*got)
+    xs = wide(x, w)
+    near, exact = eager(x, w, 1e-6), eager(*xs, 1e-6)
+    exact = torch.autograd.grad(exact, xs[1], dy.double())[0]
+    against_fp64("dw", got[0], torch.autograd.grad(near, w, dy)[0], exact)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("context", ["autocast", "inference"])
+def test_autocast_and_inference_change_nothing(impl, context, device):
+    """Under autocast rows may be bfloat16 or float32 and the weight is float32: the result has what both promote to."""
+    w = torch.randn(40, device=device)
+    for dtype in (torch.bfloat16, torch.float32):
+        x, r, _, dy, ds = draw((9,), 40, dtype, device)
+        want = (*add_rms_norm(x, r, w, impl=impl), rms_norm(x, w, impl=impl))
+        inside = torch.autocast(device.type, torch.bfloat16) if context == "autocast" else torch.inference_mode()
+        with inside:
+            got = (*add_rms_norm(x, r, w, impl=impl), rms_norm(x, w, impl=impl))
+            ref = (*add_rms_norm(x, r, w, impl="reference"), rms_norm(x, w, impl="reference"))
+        assert [t.dtype for t in got] == [t.dtype for t in ref] == [torch.float32, dtype, torch.float32]
+        assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+        for a, b in zip(got, ref, strict=True):  # the interpreter cuts bfloat16 off
+            torch.testing.assert_close(a, b, **({} if dtype == torch.float32 else {"rtol": 2**-6, "atol": 2e-2}))
+        if context == "autocast":
+            ups = dy.float(), ds, dy.float()
+            for a, b in zip(torch.autograd.grad(got, (x, r), ups), torch.autograd.grad(want, (x, r), ups), strict=True):
+                assert torch.equal(a, b)
+        else:
+            assert all(t.is_inference() for t in got)
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -227,8 +292,8 @@ def test_refusals(device):
         rms_norm(x[:, :0], w[:0])
     with pytest.raises(ValueError, match="float64"):
         rms_norm(x.double(), w, impl="triton")
-    with pytest.raises(ValueError, match="rows up to 32768, got 32769"):
-        rms_norm(torch.zeros(1, 32769, device=device), torch.zeros(32769, device=device), impl="triton")
+    with pytest.raises(ValueError, match="rows up to 8192, got 8193"):
+        rms_norm(torch.zeros(1, 8193, device=device), torch.zeros(8193, device=device), impl="triton")
     with pytest.raises(ValueError, match="has no impl"):
         add_rms_norm(x, r, w, impl="torch")
 
@@ -253,7 +318,7 @@ def test_a_sharded_weight_is_refused_with_a_word_of_where_it_is_whole(device, mo
     monkeypatch.setitem(sys.modules, "torch.distributed.tensor", SimpleNamespace(DTensor=DTensor))
     x, r, w, *_ = draw((3,), 8, torch.float32, device)
     for call in (lambda w: rms_norm(x, w), lambda w: add_rms_norm(x, r, w)):
-        with pytest.raises(ValueError, match="weight is a DTensor.*inside the forward of the module that fully_shard"):
+        with pytest.raises(ValueError, match=r"weight is a DTensor.*inside the forward of the module that fully_sh"):
             call(w.detach().as_subclass(DTensor))
         call(w)
 
@@ -278,6 +343,86 @@ def test_liger(device, against_fp64):
     theirs = torch.autograd.grad(add_rms_norm(x, r, w, impl="liger"), (x, r, w), (dy, ds))
     for a, b in zip(theirs, ours, strict=True):
         torch.testing.assert_close(a, b, rtol=2**-5, atol=0.2)
+
+
+def far_apart(rows, device):
+    """Rows (3, H) as they are, but 2^30 values and more apart; memory that is not written is not taken."""
+    apart = 2**30 + 64
+    try:
+        store = torch.empty(2 * apart + rows.shape[1], dtype=rows.dtype, device=device)
+    except RuntimeError as error:
+        pytest.skip(f"no 4 GiB of address space: {error}")
+    far = store.as_strided(rows.shape, (apart, 1))
+    far.copy_(rows)
+    return far
+
+
+def test_rows_more_than_int32_apart(device):
+    """Offsets beyond 2^31 in each input; in int32 they would wrap to memory that is not the tensor's."""
+    x, r, w, dy, ds = draw((3,), 40, torch.float16, device)
+    want = add_rms_norm(x, r, w, impl="triton")
+    want += torch.autograd.grad(want, (x, r, w), (dy, ds))
+    a, b = (far_apart(t.detach(), device).requires_grad_() for t in (x, r))
+    got = add_rms_norm(a, b, w, impl="triton")
+    # autograd gives gradients on as they are only where their layout is what it expects, so by hand
+    _, _, rstd = run_forward(a, b, w, 1e-6, 0.0)
+    total = far_apart(got[1].detach(), device)
+    dx, dw = run_backward(far_apart(dy, device), far_apart(ds, device), total, w, rstd, 0.0, True)
+    for name, ours, near in zip(("y", "sum", "dx", "dres", "dw"), (*got, dx, dx, dw), want, strict=True):
+        assert torch.equal(ours, near), name
+
+
+def captured(run):
+    """What `run` returns, from a CUDA graph of it, and the graph: whatever synchronises raises while it is captured."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        run()  # compiles
+    torch.cuda.current_stream().wait_stream(side)
+    residency.cache_clear()  # what is asked of the device is asked while capturing
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = run()
+    return results, graph
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("frozen", [False, True])
+def test_cuda_graph(frozen, device):
+    x, r, w, dy, ds = draw((300,), 1024, torch.bfloat16, device)
+    xs = (x, r) if frozen else (x, r, w)
+    weight = w.detach() if frozen else w
+
+    def run():
+        outs = (*add_rms_norm(x, r, weight, impl="triton"), rms_norm(x, weight, impl="triton"))
+        return [*outs, *torch.autograd.grad(outs, xs, (dy, ds, dy))]
+
+    results, graph = captured(run)
+    with torch.no_grad():  # other values than those captured
+        for t in (x, r, w, dy, ds):
+            t.copy_(torch.randn_like(t))
+    graph.replay()
+    assert all(torch.equal(a, b) for a, b in zip(results, run(), strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("h", [128, 576, 2048, 3584, 4096, 8192])
+@pytest.mark.parametrize("rows", [1, 333, 2051])
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_layouts_of_a_gpu_against_fp64(h, rows, frozen, dtype, device, against_fp64):
+    """The interpreter has one layout for all; these are those that training launches."""
+    x, r, w, dy, ds = draw((rows,), h, dtype, device)
+    results = []
+    for kind in ("ours", "eager", "exact"):
+        a, b, c = wide(x, r, w) if kind == "exact" else (x, r, w)
+        weight = c.detach() if frozen else c
+        sums = a + b
+        outs = add_rms_norm(a, b, weight, impl="triton") if kind == "ours" else (eager(sums, weight, 1e-6), sums)
+        ups = [up.to(outs[0].dtype) for up in (dy, ds)]
+        results.append((*outs, *torch.autograd.grad(outs, (a, b) if frozen else (a, b, c), ups)))
+    for name, *values in zip(("y", "sum", "dx", "dres", "dw")[: 4 if frozen else 5], *results, strict=True):
+        against_fp64(name, *values)
 
 
 @pytest.mark.gpu

@@ -1,5 +1,7 @@
 """RoPE: values and gradients against fp64 and transformers, any strides, packed positions, no partial embedding."""
 
+import sys
+
 import pytest
 import torch
 from dpr_kernels import backends, rope
@@ -7,7 +9,7 @@ from dpr_kernels import backends, rope
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 IMPLS = ["reference", "triton"]
 # batch, query heads, key heads, tokens, head width: GQA, MQA, odd counts, half not a power of two, one token
-SHAPES = [(1, 4, 2, 9, 16), (2, 3, 1, 5, 20), (1, 1, 1, 1, 2), (2, 14, 2, 3, 64), (1, 2, 5, 4, 6)]
+SHAPES = [(1, 4, 2, 9, 16), (2, 3, 1, 5, 20), (1, 1, 1, 1, 2), (2, 14, 2, 3, 64), (1, 2, 5, 4, 6), (1, 9, 3, 11, 8)]
 
 
 def eager(q, k, cos, sin):
@@ -126,6 +128,74 @@ def test_any_strides(impl, layout, device):
             torch.testing.assert_close(x, y)
 
 
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_overlapping_inputs_against_fp64(impl, dtype, device, against_fp64):
+    """Values that lie in several places of q at once: the order of its dimensions in memory says nothing then."""
+    store, other = torch.randn(2, 4096, generator=torch.Generator().manual_seed(3)).to(dtype).to(device)
+    cos, sin = angles(torch.arange(16)[None], 64, dtype, device)
+    for q, k in (
+        (store.as_strided((1, 4, 16, 64), (0, 1, 64, 1)), other.as_strided((1, 2, 16, 64), (0, 3, 2, 1))),
+        (store.as_strided((1, 4, 16, 64), (0, 0, 0, 1)), other.as_strided((1, 2, 16, 64), (0, 0, 0, 0))),
+    ):
+        q, k = q.detach().requires_grad_(), k.detach().requires_grad_()
+        exact = [x.detach().double().requires_grad_() for x in (q, k)]
+        ups = [x.detach() for x in (q, k)]  # gradients that overlap too
+        results = []
+        for outs, xs in (
+            (rope(q, k, cos, sin, impl=impl), (q, k)),
+            (eager(q, k, cos, sin), (q, k)),
+            (eager(*exact, cos.double(), sin.double()), exact),
+        ):
+            results.append((*outs, *torch.autograd.grad(outs, xs, [up.to(outs[0].dtype) for up in ups])))
+        for name, *values in zip(("q", "k", "dq", "dk"), *results, strict=True):
+            against_fp64(name, *values)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("context", ["autocast", "inference"])
+def test_autocast_and_inference_change_nothing(impl, context, device):
+    """Under autocast q and k are bfloat16 and the angles float32: results have the dtypes of q and k."""
+    for dtype in (torch.bfloat16, torch.float32):
+        q, k, dq, dk = draw((2, 4, 2, 5, 16), dtype, device)
+        cos, sin = angles(torch.arange(5)[None], 16, torch.float32, device)
+        want = rope(q, k, cos, sin, impl=impl)
+        inside = torch.autocast(device.type, torch.bfloat16) if context == "autocast" else torch.inference_mode()
+        with inside:
+            got, ref = rope(q, k, cos, sin, impl=impl), rope(q, k, cos, sin, impl="reference")
+        assert all(t.dtype == dtype for t in (*got, *ref))
+        assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+        for a, b in zip(got, ref, strict=True):  # the interpreter cuts bfloat16 off
+            torch.testing.assert_close(a, b, **({} if dtype == torch.float32 else {"rtol": 2**-6, "atol": 2e-2}))
+        if context == "autocast":
+            grads = [torch.autograd.grad(outs, (q, k), (dq, dk)) for outs in (got, want)]
+            assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+        else:
+            assert all(t.is_inference() for t in got)
+
+
+def test_tokens_more_than_int32_apart(device):
+    """Offsets beyond 2^31; in int32 they would wrap to memory that is not the tensor's."""
+    q, k, *_ = draw((1, 2, 1, 3, 16), torch.float16, device)
+    cos, sin = angles(torch.arange(3)[None], 16, torch.float16, device)
+    want = rope(q, k, cos, sin, impl="triton")
+    apart = 2**30 + 64
+    try:
+        store = torch.empty(2 * apart + 64, dtype=torch.float16, device=device)
+    except RuntimeError as error:
+        pytest.skip(f"no 4 GiB of address space: {error}")
+    far = store.as_strided((1, 2, 3, 16), (0, 16, apart, 1))  # memory that is not written is not taken
+    far.copy_(q.detach())
+    launches = sys.modules["dpr_kernels.rope"]
+    rotated = torch.empty_like(q)
+    launches_dense, launches._dense = launches._dense, lambda x: (x, rotated if x is far else torch.empty_like(x))
+    try:  # an output like `far` would be as far apart: that is tried on a GPU
+        got = rope(far, k, cos, sin, impl="triton")
+    finally:
+        launches._dense = launches_dense
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
 def test_keeps_the_memory_order_and_the_inputs(device):
     q, k, dq, dk = draw((2, 4, 2, 5, 16), torch.float32, device)
     kept = [x.detach().clone() for x in (q, k, dq, dk)]
@@ -180,8 +250,6 @@ def test_refusals(device):
 def test_liger_gets_copies(device):
     """Liger rotates in place; its RoPE also runs in the interpreter, so the adapter is tried here without a GPU."""
     pytest.importorskip("liger_kernel", reason="liger-kernel is not installed")
-    import sys
-
     adapter = sys.modules["dpr_kernels.rope"]._liger  # pick() sends no CPU tensor to Liger
     q, k, dq, dk = draw((2, 4, 2, 5, 16), torch.float32, device)
     kept = [x.detach().clone() for x in (q, k, dq, dk)]
@@ -205,6 +273,51 @@ def test_liger(device):
     for a, b in zip(got, want + torch.autograd.grad(want, (q, k), (dq, dk)), strict=True):
         torch.testing.assert_close(a, b, rtol=2**-5, atol=5e-2)
     assert all(torch.equal(a, b) for a, b in zip((q, k, dq, dk), kept, strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("heads", [(32, 8), (28, 4), (9, 3)])
+def test_cuda_graph(heads, device):
+    """Whatever synchronises raises while it is captured."""
+    q, k, dq, dk = draw((2, *heads, 301, 64), torch.bfloat16, device)
+    cos, sin = angles(torch.arange(301)[None], 64, torch.float32, device)
+
+    def run():
+        outs = rope(q, k, cos, sin, impl="triton")
+        return [*outs, *torch.autograd.grad(outs, (q, k), (dq, dk))]
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        run()  # compiles
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = run()
+    with torch.no_grad():  # other values than those captured
+        for t in (q, k, dq, dk):
+            t.copy_(torch.randn_like(t))
+    graph.replay()
+    assert all(torch.equal(a, b) for a, b in zip(results, run(), strict=True))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("heads", [(32, 8), (28, 4), (12, 2), (9, 3), (40, 8), (64, 8)])
+@pytest.mark.parametrize("width", [64, 80, 128])
+def test_layouts_of_a_gpu_against_fp64(heads, width, device, against_fp64):
+    """The interpreter has tiles of its own; these are those that training launches."""
+    q, k, dq, dk = draw((2, *heads, 133, width), torch.bfloat16, device)
+    cos, sin = torch.randn(2, 2, 133, width, device=device)
+    exact = [x.detach().double().requires_grad_() for x in (q, k)]
+    results = []
+    for outs, xs in (
+        (rope(q, k, cos, sin, impl="triton"), (q, k)),
+        ([x.bfloat16() for x in eager(q.float(), k.float(), cos, sin)], (q, k)),
+        (eager(*exact, cos.double(), sin.double()), exact),
+    ):
+        results.append((*outs, *torch.autograd.grad(outs, xs, [g.to(outs[0].dtype) for g in (dq, dk)])))
+    for name, *values in zip(("q", "k", "dq", "dk"), *results, strict=True):
+        against_fp64(name, *values)
 
 
 @pytest.mark.gpu

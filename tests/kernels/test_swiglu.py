@@ -1,5 +1,7 @@
 """SwiGLU: values and gradients against fp64 and transformers' MLP, and the promise about reused buffers."""
 
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -66,6 +68,61 @@ def test_any_strides(impl, layout, device):
     for up_grad in (dout, torch.ones(1, device=device).expand(out.shape), slab):
         got = torch.autograd.grad(out, base, up_grad, retain_graph=True)[0]
         torch.testing.assert_close(got, torch.autograd.grad(want, base, up_grad, retain_graph=True)[0])
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", ["one row many times", "one column many times", "rows that overlap"])
+def test_overlapping_inputs_against_fp64(impl, dtype, layout, device, against_fp64):
+    base, other, dout = draw((7, 60), dtype, device)
+    gate, up, dout = {
+        "one row many times": lambda: (base[:1].expand(7, -1), other, dout[:1].expand(7, -1)),
+        "one column many times": lambda: (base, other[:, :1].expand(-1, 60), dout[:, :1].expand(-1, 60)),
+        "rows that overlap": lambda: tuple(t.as_strided((7, 60), (3, 1)) for t in (base, other, dout)),
+    }[layout]()
+    gate, up = gate.detach().requires_grad_(), up.detach().requires_grad_()
+    exact = [t.detach().double().requires_grad_() for t in (gate, up)]
+    results = []
+    for out, xs in ((swiglu(gate, up, impl=impl), (gate, up)), (eager(gate, up), (gate, up)), (eager(*exact), exact)):
+        results.append((out, *torch.autograd.grad(out, xs, dout.to(out.dtype))))
+    for name, *values in zip(("out", "dgate", "dup"), *results, strict=True):
+        against_fp64(name, *values)
+
+
+@pytest.mark.parametrize("impl", IMPLS)
+@pytest.mark.parametrize("context", ["autocast", "inference"])
+def test_autocast_and_inference_change_nothing(impl, context, device):
+    for dtype in (torch.bfloat16, torch.float32):
+        gate, up, dout = draw((4, 70), dtype, device)
+        want = swiglu(gate, up, impl=impl)
+        inside = torch.autocast(device.type, torch.bfloat16) if context == "autocast" else torch.inference_mode()
+        with inside:
+            got, ref = swiglu(gate, up, impl=impl), swiglu(gate, up, impl="reference")
+        assert got.dtype == ref.dtype == dtype and torch.equal(got, want)
+        torch.testing.assert_close(got, ref, **({} if dtype == torch.float32 else {"rtol": 2**-6, "atol": 2e-2}))
+        if context == "autocast":
+            grads = [torch.autograd.grad(out, (gate, up), dout) for out in (got, want)]
+            assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
+        else:
+            assert got.is_inference()
+
+
+def test_rows_more_than_int32_apart(device):
+    """Offsets beyond 2^31; in int32 they would wrap to memory that is not the tensor's."""
+    gate, up, dout = (t.detach() for t in draw((3, 40), torch.float16, device))
+    launches = sys.modules["dpr_kernels.swiglu"]
+    want = launches._run_forward(gate, up), *launches._run_backward(dout, gate, up, False)
+    apart = 2**30 + 64
+    try:
+        store = torch.empty(2 * apart + 200, dtype=torch.float16, device=device)
+    except RuntimeError as error:
+        pytest.skip(f"no 4 GiB of address space: {error}")
+    views = [store[at:].as_strided((3, 40), (apart, 1), at) for at in (0, 48, 96)]  # what is not written is not taken
+    for view, x in zip(views, (gate, up, dout), strict=True):
+        view.copy_(x)
+    gate, up, dout = views
+    got = launches._run_forward(gate, up), *launches._run_backward(dout, gate, up, False)
+    assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
 
 
 @pytest.mark.parametrize("impl", IMPLS)
@@ -171,6 +228,42 @@ def test_liger(reuse, device):
         torch.testing.assert_close(x, y, rtol=2**-5, atol=2e-2)
     assert torch.equal(dout, kept)
     assert reuse or (torch.equal(a, gate) and torch.equal(b, up))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("reuse", [False, True])
+def test_cuda_graph(reuse, device):
+    """Whatever synchronises raises while it is captured."""
+    gate, up, dout = draw((300, 1000), torch.bfloat16, device)
+
+    def run():
+        out = swiglu(gate * 1, up * 1, reuse_inputs=reuse, impl="triton")
+        return [out, *torch.autograd.grad(out, (gate, up), dout)]
+
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        run()  # compiles
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = run()
+    with torch.no_grad():  # other values than those captured
+        for t in (gate, up, dout):
+            t.copy_(torch.randn_like(t))
+    graph.replay()
+    assert all(torch.equal(a, b) for a, b in zip(results, run(), strict=True))
+
+
+@pytest.mark.gpu
+def test_just_below_int32(device):
+    """So many values that adding a block to their number would wrap around."""
+    gate = torch.zeros(2**31 - 1000, dtype=torch.bfloat16, device=device)
+    gate[-3:] = torch.tensor([1.0, 2.0, 3.0], device=device)
+    out = swiglu(gate, gate, impl="triton")
+    want = eager(gate[-3:].float(), gate[-3:].float())
+    torch.testing.assert_close(out[-3:].float(), want, rtol=2**-7, atol=1e-3)
+    assert not out[:-3].any()
 
 
 @pytest.mark.gpu
