@@ -136,19 +136,22 @@ def test_packed_is_separate_documents(family, device):
     close(f"{family} fp64", (loss, grads), (total, sums), 1e-12)
 
 
-@pytest.mark.parametrize("op", ["rms_norm", "swiglu", "rope", "attention", "linear_cross_entropy", "tiled_mlp"])
+@pytest.mark.parametrize(
+    "op", ["rms_norm", "add_rms_norm", "swiglu", "rope", "attention", "linear_cross_entropy", "tiled_mlp"]
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_alone_and_what_it_says(family, op, device):
     """One operator at a time over the model's own SDPA; the handle names exactly the modules."""
     model = build(family, device)
     inputs = batch(device)
     want = step(model, **inputs)
-    off = dict.fromkeys(("rms_norm", "swiglu", "rope", "attention"))
+    off = dict.fromkeys(("rms_norm", "add_rms_norm", "swiglu", "rope", "attention"))
     with apply(model, **{**off, op: 2 if op == "tiled_mlp" else "reference"}) as applied:
         close(f"{family} {op}", step(model, **inputs), want)
         layers = [f"model.layers.{i}" for i in range(2)]
         inside = ["self_attn.q_norm", "self_attn.k_norm"] if family == "qwen3" else []
         names = {
+            "add_rms_norm": layers,
             "rms_norm": ["model.norm"]
             + [f"{at}.{n}" for at in layers for n in ("input_layernorm", "post_attention_layernorm", *inside)],
             "swiglu": [f"{at}.mlp" for at in layers],
@@ -164,22 +167,22 @@ def test_each_alone_and_what_it_says(family, op, device):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_our_operators_really_run(family, device, monkeypatch):
     """Counts the calls: a replacement that is never reached would pass every comparison."""
-    module = importlib.import_module("dpr_kernels.apply")
+    module = importlib.import_module("dpr_kernels.apply_layers")
     calls = {}
 
     def count(name, where=module):
         real = getattr(where, name)
         monkeypatch.setattr(where, name, lambda *a, **k: calls.update({name: calls.get(name, 0) + 1}) or real(*a, **k))
 
-    for name in ("rms_norm_op", "swiglu_op", "rope_op", "linear_cross_entropy_op", "in_tiles"):
+    for name in ("rms_norm_op", "add_rms_norm_op", "swiglu_op", "rope_op", "linear_cross_entropy_op", "in_tiles"):
         count(name)
-    count("varlen_attention", module.packed)
+    count("varlen_attention", importlib.import_module("dpr_kernels.attention"))
     model = build(family, device)
     with apply(model, **every("reference", linear_cross_entropy="reference", tiled_mlp=2)):
         model(**batch(device))
-    norms = 9 if family == "qwen3" else 5
+    norms = 7 if family == "qwen3" else 3  # without the two behind a sum
     assert calls == {
-        "rms_norm_op": norms, "swiglu_op": 4, "rope_op": 2, "linear_cross_entropy_op": 1, "in_tiles": 2,
+        "rms_norm_op": norms, "add_rms_norm_op": 2, "swiglu_op": 4, "rope_op": 2, "linear_cross_entropy_op": 1, "in_tiles": 2,
         "varlen_attention": 2,
     }  # fmt: skip
     calls.clear()
