@@ -71,7 +71,8 @@ def _only_ours(projection: nn.Module, out: Tensor) -> bool:
     for part in projection.modules():  # an adapter's base layer too: without active adapters its output is `out`
         if hooked(part) or "forward" in part.__dict__ or _library(part) not in LIBRARIES:
             return False
-    return type(out) is Tensor and out.is_contiguous() and not out.is_leaf
+    wraps = hasattr(out, "__tensor_flatten__")  # a DTensor, a quantised tensor: not memory of its own
+    return not wraps and out.is_contiguous() and not out.is_leaf
 
 
 def _library(module: nn.Module) -> str:
@@ -81,7 +82,8 @@ def _library(module: nn.Module) -> str:
 
 
 def _apart(gate: Tensor, up: Tensor) -> bool:
-    return gate.untyped_storage().data_ptr() != up.untyped_storage().data_ptr()
+    """Whether they are two storages; empty ones have no address to tell."""
+    return gate.numel() > 0 and gate.untyped_storage()._cdata != up.untyped_storage()._cdata
 
 
 def tiled(plain: Callable[[Tensor], Tensor], module: nn.Module, tiles: int, x: Tensor) -> Tensor:
