@@ -53,8 +53,8 @@ def varlen_attention(
     Boundaries are checked once a tensor, not once a layer: values on the host where the host has or needs them; on a
     GPU with `max_length` given by an assertion on the device, so that nothing waits. Without `max_length`, or with the
     reference, a GPU's boundaries are copied to the host once. Do not write into cu_seqlens' memory past autograd.
-    Raises ValueError for shapes, dtypes, devices or boundaries that do not fit and for an unknown `impl`, RuntimeError for one
-    that cannot run here.
+    Raises ValueError for shapes, dtypes, devices or boundaries that do not fit and for an unknown `impl`, RuntimeError
+    for one that cannot run here.
     """
     _check_inputs(q, k, v, cu_seqlens)
     if q.ndim != 3 or k.shape != v.shape or k.shape[::2] != q.shape[::2] or not k.shape[1] or q.shape[1] % k.shape[1]:
