@@ -127,7 +127,10 @@ def train(shape: Shape, config: TrainConfig, tokens: int, seed: int, live: fake_
     linear_cross_entropy = trainer.linear_cross_entropy
     changed = {"row_loss": forward, "gradient_norm": norm, "linear_cross_entropy": head}
     changed["Ceiling"] = lambda *_: SimpleNamespace(rate=1.0, share=lambda rate: 0.0)  # no clock runs here
-    with tempfile.TemporaryDirectory(prefix="dpr-mini-trace-") as folder, mock.patch.multiple(trainer, **changed):
+    # the loop's own modules; and swiglu's check that gate and up lie apart: here every address is 0
+    apart = mock.patch.object(sys.modules["dpr_kernels.swiglu"], "_check_reuse", lambda gate, up: None)
+    within = mock.patch.multiple(trainer, **changed)
+    with tempfile.TemporaryDirectory(prefix="dpr-mini-trace-") as folder, within, apart:
         rows = [row] * (STEPS * config.rows_per_step)
         log = Path(folder) / "metrics.jsonl"
         trainer.fit(Path(folder), log, rows, model, optimiser, config, seed, dtype, 0, lambda row: None)

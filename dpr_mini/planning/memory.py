@@ -224,8 +224,8 @@ class Job:
             # down runs: its output; peft's copies of its input
             backward_bytes = 4 * low * inner + 2 * low * shape.hidden
         elif self.style == "fused":
-            in_place = self.train.backend in ("liger", "unsloth")
-            backward_bytes = (2 if in_place else 3) * low * inner  # the product's gradient, and gate's and up's
+            # down runs: its input and that one's gradient; then gate's and up's are written over gate and up
+            backward_bytes = 2 * low * inner
         else:
             backward_bytes = 3 * wide * inner
         if tiles := self.train.tiled_mlp:

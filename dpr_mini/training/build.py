@@ -103,9 +103,8 @@ def _switch(model: nn.Module, config: recipe.TrainConfig) -> None:
     layers = LAYERS[config.backend]
     if layers or config.tiled_mlp:
         try:
-            dpr_kernels.apply(
-                model, rms_norm=layers, swiglu=layers, rope=layers, attention=None, tiled_mlp=config.tiled_mlp
-            )
+            ops = dict.fromkeys(("rms_norm", "add_rms_norm", "swiglu", "rope"), layers)
+            dpr_kernels.apply(model, **ops, attention=None, tiled_mlp=config.tiled_mlp)
         except (ValueError, RuntimeError) as error:
             raise TrainError(f"train.backend={config.backend}: {error}; train.backend=plain takes any model") from None
     if config.offload_checkpoints:

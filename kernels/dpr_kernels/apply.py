@@ -4,31 +4,30 @@ Only this instance changes: modules get a `forward` of their own in their `__dic
 No class, no module of transformers and no other model is touched; parameters stay the objects that they were, under
 their names, so optimisers, state dicts and peft (before or after) see nothing.
 
-add_rms_norm is not used here: the sums it would fuse lie in the decoder layer's forward, half of them across two
-layers, and a decoder layer's forward also does transformers' checkpointing.
+add_rms_norm takes the sum in the middle of a layer with the norm behind it (residual + attention, then
+post_attention_layernorm). The sum at a layer's end with the next layer's norm is left: the layer would have to return
+two tensors, through transformers' checkpoint, which gives back one, and past hooks and recorded hidden states, which
+expect one. So half of the sums are fused, for half of what fusing all would gain (unmeasured).
 """
 
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from dpr_kernels import apply_layers as layers
 from dpr_kernels import attention as packed
 from dpr_kernels import backends
-from dpr_kernels.linear_cross_entropy import linear_cross_entropy as linear_cross_entropy_op
-from dpr_kernels.rms_norm import rms_norm as rms_norm_op
-from dpr_kernels.rope import rope as rope_op
-from dpr_kernels.swiglu import swiglu as swiglu_op
-from dpr_kernels.tiled_mlp import tiled_mlp as in_tiles
 
 FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}  # model_type -> how its classes begin
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 ABSENT = object()
 
 
@@ -41,6 +40,8 @@ def apply(
     attention: str | None = "auto",
     linear_cross_entropy: str | None = None,
     tiled_mlp: int | None = None,
+    add_rms_norm: str | None = "auto",
+    reuse_inputs: bool = True,
 ) -> Applied:
     """Run this Llama, Qwen2 or Qwen3 (transformers, bare or inside peft) on our operators; returns the handle.
 
@@ -50,17 +51,32 @@ def apply(
     cache, so undo before generating. linear_cross_entropy: a call with labels gives the loss without logits
     (`logits` is None) as transformers' loss would be, mean over the labelled tokens or sum / num_items_in_batch; with
     no labelled token it is 0, not NaN. tiled_mlp: number of slices of tokens.
+    add_rms_norm: the sum in the middle of each layer, in one with post_attention_layernorm; "auto" is what `rms_norm`
+    says, so nothing where that is None or has no fused form (torch). Where a call finds hooks on that norm, another
+    module or forward in its place, or a sum of two dtypes (autocast over float32 masters), sum and norm run one by one
+    and hooks fire; a norm that has hooks already is in `skipped`.
+    reuse_inputs: the backward of swiglu writes over the outputs of gate_proj and up_proj, where nobody else can hold
+    them: each is a Linear, or an adapter or 4-bit layer around one, without hooks inside; looked at in each call. A
+    second backward through one graph (retain_graph=True) then raises autograd's RuntimeError about an inplace
+    operation: pass False for that. The reference never writes over its inputs.
+
+    FSDP2: before or after fully_shard, of the layers and the root. For linear_cross_entropy the head must belong to
+    the root's fully_shard, not to one of its own.
 
     Move the model to its device first: an impl that cannot run there is refused here. Settings changed on
     `model.config` while applied are gone after `undo()`.
-    Raises ValueError for other model families, an activation that is not SiLU, a loss or forward that somebody has
-    already replaced, or a head that is not a plain linear layer; RuntimeError for an impl that cannot run here.
+    Raises ValueError for other model families, subclasses with a forward of their own, an activation that is not SiLU,
+    a loss or forward that somebody has already replaced, or a head that is not a plain linear layer; RuntimeError for
+    an impl that cannot run here.
     Nothing is changed when it raises.
     """
     core, parts, prefix = _family(model)
     config, first = core.config, next(core.parameters())
     device = first.device
+    if add_rms_norm == "auto":
+        add_rms_norm = rms_norm if rms_norm in ("auto", *backends.OPS["add_rms_norm"]) else None
     ops = {"rms_norm": rms_norm, "swiglu": swiglu, "rope": rope, "linear_cross_entropy": linear_cross_entropy}
+    ops["add_rms_norm"] = add_rms_norm
     for op, impl in ops.items():
         if impl is not None:
             backends.pick(op, impl, device)
@@ -73,36 +89,60 @@ def apply(
     if tiled_mlp is not None and tiled_mlp < 1:
         raise ValueError(f"tiled_mlp must be at least 1 slice, got {tiled_mlp}")
 
+    kinds = {name: getattr(parts, f"{prefix}{name}") for name in ("RMSNorm", "MLP", "Attention", "DecoderLayer")}
+    wanted = {
+        "RMSNorm": rms_norm is not None,
+        "MLP": swiglu is not None or tiled_mlp is not None,
+        "Attention": rope is not None or attention is not None,
+        "DecoderLayer": add_rms_norm is not None,
+    }
     applied = Applied()
     try:
+        if linear_cross_entropy is not None:
+            _check_head(core, parts, prefix)
         for name, module in model.named_modules():
-            kind = type(module)
-            if rms_norm is not None and kind is getattr(parts, f"{prefix}RMSNorm"):
-                applied.rebind("rms_norm", rms_norm, name, module, partial(_norm, module, impl=rms_norm))
-            elif kind is getattr(parts, f"{prefix}MLP") and (swiglu or tiled_mlp):
-                plain = partial(_mlp, module, impl=swiglu) if swiglu else partial(kind.forward, module)
-                forward = partial(_tiled, plain, module, tiled_mlp) if tiled_mlp else plain
-                applied.rebind("swiglu" if swiglu else "tiled_mlp", swiglu or tiled_mlp, name, module, forward)
-                if swiglu and tiled_mlp:
-                    applied.note("tiled_mlp", tiled_mlp, name)
-            elif kind is getattr(parts, f"{prefix}Attention"):
+            what = next((k for k, kind in kinds.items() if isinstance(module, kind)), "")
+            if module is core and linear_cross_entropy is not None:
+                forward = partial(layers.causal_lm, core, impl=linear_cross_entropy)
+                applied.rebind("linear_cross_entropy", linear_cross_entropy, name, core, forward)
+            if not wanted.get(what):
+                continue
+            if not layers.runs(module, kinds[what]):
+                own = f"{type(module).__name__} with a forward of its own, not {kinds[what].__name__}'s"
+                raise ValueError(f"{name or 'the model'} is a {own}: apply() would replace that")
+            if what == "RMSNorm":
+                applied.rebind("rms_norm", rms_norm, name, module, partial(layers.norm, module, impl=rms_norm))
+            elif what == "MLP":
+                plain = partial(kinds[what].forward, module)
+                if swiglu is not None:
+                    plain = partial(layers.mlp, module, impl=swiglu, reuse=reuse_inputs)
+                forward = partial(layers.tiled, plain, module, tiled_mlp) if tiled_mlp else plain
+                for op, impl in (("swiglu", swiglu), ("tiled_mlp", tiled_mlp)):
+                    if impl is not None:
+                        applied.note(op, impl, name)
+                applied.rebind(None, "", name, module, forward)
+            elif what == "Attention":
                 if rope is not None:
-                    forward = partial(_attention, module, eager=parts.eager_attention_forward, impl=rope)
+                    forward = partial(layers.attention, module, eager=parts.eager_attention_forward, impl=rope)
                     applied.rebind("rope", rope, name, module, forward)
                 if attention is not None:
                     applied.note("attention", attention, name)
-            elif linear_cross_entropy is not None and module is core:
-                _check_head(core, parts, prefix)
-                forward = partial(_causal_lm, core, impl=linear_cross_entropy)
-                applied.rebind("linear_cross_entropy", linear_cross_entropy, name, core, forward)
+            elif layers.hooked(module.post_attention_layernorm):
+                applied.skipped.setdefault("add_rms_norm", []).append(name)
+            else:
+                names = tuple(inspect.signature(kinds[what].forward).parameters)[2:]
+                options = {"impl": add_rms_norm, "kind": kinds["RMSNorm"], "names": names}
+                forward = partial(layers.decoder_layer, module, **options)
+                applied.rebind("add_rms_norm", add_rms_norm, name, module, forward)
         if attention is not None:
             own = copy.copy(config)  # configs are often shared between models
             for module in model.modules():
                 if module.__dict__.get("config") is config:
                     applied.set(module, "config", own)
-            core.set_attn_implementation(
-                packed.register("dpr_varlen" if attention == "auto" else f"dpr_varlen_{attention}", attention)
-            )
+            ours = packed.register("dpr_varlen" if attention == "auto" else f"dpr_varlen_{attention}", attention)
+            core.set_attn_implementation(ours)
+            if core.config._attn_implementation != ours:  # transformers only warns
+                raise ValueError(f"{type(core).__name__} does not let its attention be chosen")
     except BaseException:
         applied.undo()
         raise
@@ -111,6 +151,7 @@ def apply(
 
 class Applied:
     """What `apply` changed. `replaced` maps an operator to the names of the modules that now run it, `impls` to how.
+    `skipped` maps an operator to modules left alone because hooks on them would not fire.
 
     `undo()`, or leaving the `with` block, gives the model back as it was. print() says what was replaced.
     """
@@ -118,17 +159,19 @@ class Applied:
     def __init__(self) -> None:
         self.replaced: dict[str, list[str]] = {}
         self.impls: dict[str, str | int] = {}
+        self.skipped: dict[str, list[str]] = {}
         self._before: list[tuple[nn.Module, str, Any, Any]] = []  # module, attribute, what it was, what we put
 
     def note(self, op: str, impl: str | int, name: str) -> None:
         self.replaced.setdefault(op, []).append(name)
         self.impls[op] = impl
 
-    def rebind(self, op: str, impl: str | int, name: str, module: nn.Module, forward: Callable[..., Any]) -> None:
+    def rebind(self, op: str | None, impl: str, name: str, module: nn.Module, forward: Callable[..., Any]) -> None:
         if "forward" in module.__dict__:
             raise ValueError(f"{name or type(module).__name__} has a forward of its own already: undo that first")
         self.set(module, "forward", forward)
-        self.note(op, impl, name)
+        if op is not None:
+            self.note(op, impl, name)
 
     def set(self, module: nn.Module, attribute: str, value: Any) -> None:
         self._before.append((module, attribute, module.__dict__.get(attribute, ABSENT), value))
@@ -154,7 +197,9 @@ class Applied:
         self.undo()
 
     def __str__(self) -> str:
-        return ", ".join(f"{op} ({self.impls[op]}) in {len(names)}" for op, names in self.replaced.items()) or "nothing"
+        said = [f"{op} ({self.impls[op]}) in {len(names)}" for op, names in self.replaced.items()]
+        said += [f"{op} not in {len(names)}, whose norm has hooks" for op, names in self.skipped.items()]
+        return ", ".join(said) or "nothing"
 
 
 def _family(model: nn.Module) -> tuple[Any, Any, str]:
@@ -162,127 +207,27 @@ def _family(model: nn.Module) -> tuple[Any, Any, str]:
     from transformers import PreTrainedModel
 
     core = next((m for m in model.modules() if isinstance(m, PreTrainedModel)), None)
-    kind = getattr(getattr(core, "config", None), "model_type", None)
-    if kind not in FAMILIES or not type(core).__name__.startswith(FAMILIES[kind]):
-        name = type(core or model).__name__
-        raise ValueError(f"apply() knows the families {', '.join(FAMILIES.values())} of transformers, not {name}")
-    return core, import_module(f"transformers.models.{kind}.modeling_{kind}"), FAMILIES[kind]
+    config = getattr(core, "config", None)
+    kind, name = getattr(config, "model_type", None), type(core or model).__name__
+    supported = f"apply() knows the families {', '.join(FAMILIES.values())} of transformers, not {name}"
+    if kind in FAMILIES:
+        parts, prefix = import_module(f"transformers.models.{kind}.modeling_{kind}"), FAMILIES[kind]
+        if isinstance(core, getattr(parts, f"{prefix}PreTrainedModel")):
+            own = next(c for c in type(core).__mro__ if c.__module__ == parts.__name__)
+            if not layers.runs(core, own):
+                raise ValueError(f"{supported}, which has a forward of its own in place of {own.__name__}'s")
+            return core, parts, prefix
+    if kind is not None and any(getattr(config, key, None) for key in EXPERTS):
+        raise ValueError(f"{supported}: its MLPs are experts behind a router, which no operator here covers")
+    if kind is not None and "gemma" in kind:
+        reason = "its norms multiply by 1 + weight in float32 before they round, and its MLPs have GELU, not SiLU"
+        raise ValueError(f"{supported}: {reason}")
+    raise ValueError(supported)
 
 
 def _check_head(core: Any, parts: Any, prefix: str) -> None:
     from transformers.loss.loss_utils import ForCausalLMLoss
 
-    if type(core) is not getattr(parts, f"{prefix}ForCausalLM") or core.loss_function is not ForCausalLMLoss:
+    if not layers.runs(core, getattr(parts, f"{prefix}ForCausalLM")) or core.loss_function is not ForCausalLMLoss:
         raise ValueError(f"linear_cross_entropy needs a {prefix}ForCausalLM with its own loss")
-    _head_weight(core)
-
-
-def _head_weight(core: Any) -> Tensor:
-    if type(core.lm_head) is not nn.Linear or core.lm_head.bias is not None:
-        raise ValueError(f"linear_cross_entropy needs a plain linear head, got {type(core.lm_head).__name__}")
-    return core.lm_head.weight
-
-
-def _norm(module: Any, hidden_states: Tensor, *, impl: str) -> Tensor:
-    return rms_norm_op(hidden_states, module.weight, module.variance_epsilon, impl=impl)
-
-
-def _mlp(module: Any, x: Tensor, *, impl: str) -> Tensor:
-    return module.down_proj(swiglu_op(module.gate_proj(x), module.up_proj(x), impl=impl))
-
-
-def _tiled(plain: Callable[[Tensor], Tensor], module: nn.Module, tiles: int, x: Tensor) -> Tensor:
-    return in_tiles(plain, x, tiles, parameters=module.parameters())
-
-
-def _attention(
-    module: Any,
-    hidden_states: Tensor,
-    position_embeddings: tuple[Tensor, Tensor],
-    attention_mask: Tensor | None = None,
-    past_key_values: Any = None,
-    *,
-    cache: Any = None,
-    eager: Callable[..., Any],
-    impl: str,
-    **options: Any,
-) -> tuple[Tensor, Tensor | None]:
-    """The attention layer of the three families around our rope; which attention runs is still the config's choice.
-
-    `cache` is what transformers calls `past_key_values` from 5.24 on.
-    """
-    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-
-    heads = (*hidden_states.shape[:-1], -1, module.head_dim)
-    q, k, v = (p(hidden_states).view(heads) for p in (module.q_proj, module.k_proj, module.v_proj))
-    if hasattr(module, "q_norm"):  # Qwen3
-        q, k = module.q_norm(q), module.k_norm(k)
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    q, k = rope_op(q, k, *position_embeddings, impl=impl)
-    if cache is None:
-        cache = past_key_values
-    if cache is not None:
-        k, v = cache.update(k, v, module.layer_idx)
-    if hasattr(module, "sliding_window"):  # Qwen2 and Qwen3; None in layers that see everything
-        options["sliding_window"] = module.sliding_window
-    attend = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager)
-    dropout = module.attention_dropout if module.training else 0.0
-    out, weights = attend(module, q, k, v, attention_mask, dropout=dropout, scaling=module.scaling, **options)
-    return module.o_proj(out.flatten(-2)), weights
-
-
-def _causal_lm(
-    core: Any,
-    input_ids: Tensor | None = None,
-    attention_mask: Tensor | None = None,
-    position_ids: Tensor | None = None,
-    past_key_values: Any = None,
-    inputs_embeds: Tensor | None = None,
-    labels: Tensor | None = None,
-    use_cache: bool | None = None,
-    logits_to_keep: int | Tensor = 0,
-    *,
-    impl: str,
-    cache: Any = None,
-    num_items_in_batch: int | Tensor | None = None,
-    shift_labels: Tensor | None = None,
-    ignore_index: int = -100,
-    return_dict: bool | None = None,
-    **options: Any,
-) -> Any:
-    """The model's own forward; with labels, the loss straight from hidden states and head."""
-    from transformers.modeling_outputs import CausalLMOutputWithPast
-
-    name = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"  # 5.24; before
-    inputs = {
-        "input_ids": input_ids,
-        "attention_mask": attention_mask,
-        "position_ids": position_ids,
-        name: past_key_values if cache is None else cache,
-        "inputs_embeds": inputs_embeds,
-        "use_cache": use_cache,
-    }
-    if labels is None:
-        return type(core).forward(core, **inputs, logits_to_keep=logits_to_keep, return_dict=return_dict, **options)
-    if not isinstance(logits_to_keep, int) or logits_to_keep:
-        raise ValueError("linear_cross_entropy makes no logits: labels and logits_to_keep cannot go together")
-    out = core.model(**inputs, return_dict=True, **options)
-    if shift_labels is None:
-        shift_labels = F.pad(labels, (0, 1), value=ignore_index)[..., 1:]
-    hidden, targets = out.last_hidden_state.flatten(0, 1), shift_labels.flatten().to(out.last_hidden_state.device)
-    if num_items_in_batch is None:
-        num_items_in_batch = (targets != ignore_index).sum().clamp(min=1)
-    elif isinstance(num_items_in_batch, Tensor):
-        num_items_in_batch = num_items_in_batch.to(hidden.device)
-    loss = linear_cross_entropy_op(
-        hidden, _head_weight(core), targets, normaliser=num_items_in_batch, ignore_index=ignore_index, impl=impl
-    )
-    result = CausalLMOutputWithPast(
-        loss=loss,
-        logits=None,
-        **{name: getattr(out, name)},
-        hidden_states=out.hidden_states,
-        attentions=out.attentions,
-    )
-    as_object = core.config.return_dict if return_dict is None else return_dict
-    return result if as_object else result.to_tuple()
+    layers.check_head(core)

@@ -53,9 +53,10 @@ def varlen_attention(
     Boundaries are checked once a tensor, not once a layer: values on the host where the host has or needs them; on a
     GPU with `max_length` given by an assertion on the device, so that nothing waits. Without `max_length`, or with the
     reference, a GPU's boundaries are copied to the host once. Do not write into cu_seqlens' memory past autograd.
-    Raises ValueError for shapes, dtypes or boundaries that do not fit and for an unknown `impl`, RuntimeError for one
-    that cannot run here.
+    Raises ValueError for shapes, dtypes, devices or boundaries that do not fit and for an unknown `impl`, RuntimeError
+    for one that cannot run here.
     """
+    _check_inputs(q, k, v, cu_seqlens)
     if q.ndim != 3 or k.shape != v.shape or k.shape[::2] != q.shape[::2] or not k.shape[1] or q.shape[1] % k.shape[1]:
         raise ValueError(f"q (T, Hq, D), k and v (T, Hk, D): got {(*q.shape,)}, {(*k.shape,)}, {(*v.shape,)}")
     if window is not None and window < 1:
@@ -76,6 +77,13 @@ def varlen_attention(
     if cu_seqlens.device != device:
         raise ValueError(f"cu_seqlens is on {cu_seqlens.device}, q on {device}")
     return ADAPTERS[chosen](q, k, v, cu_seqlens, row, scale, window)
+
+
+def _check_inputs(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor) -> None:
+    """Raises ValueError unless all are on q's device: a kernel would read elsewhere, or say less clearly why not."""
+    for name, x in (("k", k), ("v", v), ("cu_seqlens", cu_seqlens)):
+        if x.device != q.device:
+            raise ValueError(f"attention: {name} is on {x.device}, q on {q.device}: all must be on one device")
 
 
 def pick(impl: str, device: torch.device, dtype: torch.dtype, width: int) -> str:

@@ -9,99 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from dpr_kernels.apply import apply
+from tiny_models import FAMILIES, LENGTHS, alone, batch, build, close, every, identical, packed, step
 from torch import nn
 from transformers import DynamicCache
 
-FAMILIES = ["llama", "qwen2", "qwen3"]
-LENGTHS = [7, 1, 9, 4]
 OURS = ["reference", "triton"]  # triton in the interpreter where there is no GPU
-
-
-def build(family, device="cpu", seed=0, **keys):
-    """Two layers, GQA, weights far from 0 and 1 so that each of them matters."""
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = {
-        "vocab_size": 61, "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64, "tie_word_embeddings": False,
-    }  # fmt: skip
-    torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **{**config, **keys}))
-    for name, p in model.named_parameters():
-        nn.init.normal_(p, 1.0 if "norm" in name else 0.0, 0.2)
-    return model.to(device).train()
-
-
-def batch(device="cpu", rows=2):
-    g = torch.Generator().manual_seed(3)
-    ids = torch.randint(61, (rows, sum(LENGTHS)), generator=g).to(device)
-    labels = ids.clone()
-    labels[:, :3] = -100
-    return {"input_ids": ids, "labels": labels, "use_cache": False}
-
-
-def packed(device="cpu"):
-    """One row of four documents, and the same documents alone."""
-    ids = batch(device, 1)["input_ids"]
-    parts = ids.split(LENGTHS, 1)
-    labels = torch.cat([F.pad(p[:, 1:], (1, 0), value=-100) for p in parts], 1)
-    ends = torch.tensor([0, *torch.tensor(LENGTHS).cumsum(0).tolist()], dtype=torch.int32, device=device)
-    row = {
-        "input_ids": ids,
-        "labels": labels,
-        "position_ids": torch.cat([torch.arange(n, device=device) for n in LENGTHS])[None],
-        "cu_seq_lens_q": ends,
-        "cu_seq_lens_k": ends,
-        "max_length_q": max(LENGTHS),
-        "max_length_k": max(LENGTHS),
-        "use_cache": False,
-    }
-    return row, parts
-
-
-def step(model, **inputs):
-    model.zero_grad(set_to_none=True)
-    loss = model(**inputs).loss
-    loss.backward()
-    return loss.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-
-
-def alone(model, parts):
-    """Loss and gradients of the documents one by one, as a token mean over all of them."""
-    model.zero_grad(set_to_none=True)
-    count, total = sum(p.shape[1] - 1 for p in parts), 0.0
-    for part in parts:
-        logits = model(part, use_cache=False).logits[0, :-1]
-        total = total + F.cross_entropy(logits.float(), part[0, 1:], reduction="sum") / count
-    total.backward()
-    return total.detach(), {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-
-
-def close(name, got, want, tolerance=1e-6):
-    """Loss to `tolerance`; every gradient to `tolerance` of its largest value. Printed."""
-    worst = 0.0
-    if got[0].device.type == "cuda" and got[0].dtype == torch.float32:
-        tolerance *= 10  # cuBLAS adds a packed row and a lone document up in another order
-    assert got[1].keys() == want[1].keys() and got[1]
-    for key, b in want[1].items():
-        worst = max(worst, ((got[1][key] - b).abs().max() / b.abs().max().clamp(min=1e-3)).item())
-    loss = (got[0] - want[0]).abs().item()
-    print(f"{name}: loss {want[0]:.6f} off by {loss:.1e}, gradients by {worst:.1e}")
-    assert loss <= tolerance * max(1.0, want[0].item()) and worst <= 5 * tolerance
 
 
 def snapshot(model):
     return {n: (type(m), dict(m.__dict__)) for n, m in model.named_modules()}
-
-
-def identical(a, b):
-    """To the last bit; on a GPU, where some backward kernels add in any order, gradients to 1e-5."""
-    same = torch.equal if a[0].device.type == "cpu" else lambda x, y: torch.allclose(x, y, rtol=1e-5, atol=1e-5)
-    return a[0].equal(b[0]) and a[1].keys() == b[1].keys() and all(same(a[1][k], b[1][k]) for k in a[1])
-
-
-def every(impl, **keys):
-    return {"rms_norm": impl, "swiglu": impl, "rope": impl, **keys}
 
 
 @pytest.mark.parametrize("impl", OURS)
@@ -136,19 +52,22 @@ def test_packed_is_separate_documents(family, device):
     close(f"{family} fp64", (loss, grads), (total, sums), 1e-12)
 
 
-@pytest.mark.parametrize("op", ["rms_norm", "swiglu", "rope", "attention", "linear_cross_entropy", "tiled_mlp"])
+@pytest.mark.parametrize(
+    "op", ["rms_norm", "add_rms_norm", "swiglu", "rope", "attention", "linear_cross_entropy", "tiled_mlp"]
+)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_each_alone_and_what_it_says(family, op, device):
     """One operator at a time over the model's own SDPA; the handle names exactly the modules."""
     model = build(family, device)
     inputs = batch(device)
     want = step(model, **inputs)
-    off = dict.fromkeys(("rms_norm", "swiglu", "rope", "attention"))
+    off = dict.fromkeys(("rms_norm", "add_rms_norm", "swiglu", "rope", "attention"))
     with apply(model, **{**off, op: 2 if op == "tiled_mlp" else "reference"}) as applied:
         close(f"{family} {op}", step(model, **inputs), want)
         layers = [f"model.layers.{i}" for i in range(2)]
         inside = ["self_attn.q_norm", "self_attn.k_norm"] if family == "qwen3" else []
         names = {
+            "add_rms_norm": layers,
             "rms_norm": ["model.norm"]
             + [f"{at}.{n}" for at in layers for n in ("input_layernorm", "post_attention_layernorm", *inside)],
             "swiglu": [f"{at}.mlp" for at in layers],
@@ -164,23 +83,23 @@ def test_each_alone_and_what_it_says(family, op, device):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_our_operators_really_run(family, device, monkeypatch):
     """Counts the calls: a replacement that is never reached would pass every comparison."""
-    module = importlib.import_module("dpr_kernels.apply")
+    module = importlib.import_module("dpr_kernels.apply_layers")
     calls = {}
 
     def count(name, where=module):
         real = getattr(where, name)
         monkeypatch.setattr(where, name, lambda *a, **k: calls.update({name: calls.get(name, 0) + 1}) or real(*a, **k))
 
-    for name in ("rms_norm_op", "swiglu_op", "rope_op", "linear_cross_entropy_op", "in_tiles"):
+    for name in ("rms_norm_op", "add_rms_norm_op", "swiglu_op", "rope_op", "linear_cross_entropy_op", "in_tiles"):
         count(name)
-    count("varlen_attention", module.packed)
+    count("varlen_attention", importlib.import_module("dpr_kernels.attention"))
     model = build(family, device)
     with apply(model, **every("reference", linear_cross_entropy="reference", tiled_mlp=2)):
         model(**batch(device))
-    norms = 9 if family == "qwen3" else 5
+    norms = 7 if family == "qwen3" else 3  # without the two behind a sum
     assert calls == {
-        "rms_norm_op": norms, "swiglu_op": 4, "rope_op": 2, "linear_cross_entropy_op": 1, "in_tiles": 2,
-        "varlen_attention": 2,
+        "rms_norm_op": norms, "add_rms_norm_op": 2, "swiglu_op": 4, "rope_op": 2, "linear_cross_entropy_op": 1,
+        "in_tiles": 2, "varlen_attention": 2,
     }  # fmt: skip
     calls.clear()
     model(**batch(device))

@@ -78,6 +78,33 @@ MUTANTS = {
     "swiglu without up": Mutant(
         "swiglu", "out = gate * tl.sigmoid(gate) * up", "out = gate * tl.sigmoid(gate)", "against_fp64 and triton"
     ),
+    "a layer normalises the residual, not the sum": Mutant(
+        "apply_layers", "normed, total = add_rms_norm_op(out, hidden_states, weight, eps, impl=self.impl)",
+        "normed, total = norm(after, hidden_states, impl=self.impl), hidden_states + out",
+        "to_the_last_bit and llama and float32",
+    ),
+    "a norm's hooks passed by": Mutant(
+        "apply_layers", "any(getattr(module, name) for name in HOOKS)", "False", "hooks_on_the_norm_fire"
+    ),
+    "a layer past its checkpoint": Mutant(
+        "apply_layers", '{"forward": Wrapped.forward}', '{"forward": _layer_forward}',
+        "checkpoints_are_still_transformers_own and llama",
+    ),
+    "gate and up not written over": Mutant(
+        "apply_layers", "reuse_inputs=reuse,", "reuse_inputs=False,",
+        "gate_and_up_are_written_over and llama", "apply_reuse",
+    ),
+    "an adapter's inner hooks passed by": Mutant(
+        "apply_layers", "for part in projection.modules():", "for part in [projection]:",
+        "inner_hooks and after", "apply_reuse",
+    ),
+    "a subclass's own forward passed by": Mutant(
+        "apply_layers", "isinstance(module, kind) and own is wanted", "isinstance(module, kind)",
+        "a_class_counts and MLP",
+    ),
+    "attention's window one too wide": Mutant(
+        "attention", "triu(1 - window)", "triu(-window)", "long_rows and qwen2", "attention_rows",
+    ),
     "attention sees ahead": Mutant(
         "attention", "is_causal=band is None", "is_causal=False", "test_reference_in_fp64"
     ),

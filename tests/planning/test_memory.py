@@ -394,6 +394,6 @@ def test_a_known_sum():
     assert peak.weights == peak.gradients == 2 * 7_615_616_512
     assert peak.optimiser == pytest.approx(2.03125 * 7_615_616_512, rel=1e-3)
     token = 2 * 3584  # a layer's input
-    layer = 8 * 3584 + 2 * (2 * 3584 + 2 * 512) + 4 * 28 + 8 + 5 * 2 * 18944  # saved; gate, up and three gradients
+    layer = 8 * 3584 + 2 * (2 * 3584 + 2 * 512) + 4 * 28 + 8 + 4 * 2 * 18944  # saved; gate, up, product, its gradient
     extra = token + 2 * 2 * 128 + 24 + 27 * token  # residual's gradient, cos and sin, ids; the other checkpoints
     assert peak.activations == pytest.approx(32768 * (layer + extra) + 2 * 3584 * 18944, rel=1e-3)
