@@ -18,6 +18,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+PICKS = ("aten.index_select", "aten.index.Tensor", "aten.gather")  # read as much as they return
+SCATTERS = ("aten.index_copy_",)  # write as much as they are given
+ONLY_WRITE = ("aten.zeros_like", "aten.ones_like", "aten.full_like")
 NOTHING_MOVES = ("aten.empty", "aten.new_empty", "aten.set_", "aten.promote_types", "aten._local_scalar_dense")
 
 
@@ -56,9 +59,11 @@ class Traffic(TorchDispatchMode):
                 if not isinstance(x, Tensor):
                     continue
                 if writes:
-                    self.writes[self.address(x)] += size(x)
-                if not writes or not (argument.is_out or name.endswith(("zero_", "fill_.Scalar", "copy_"))):
-                    self.reads[self.address(x)] += size(x)
+                    self.writes[self.address(x)] += size(given["source"] if name in SCATTERS else x)
+                if name not in ONLY_WRITE and not (
+                    writes and (argument.is_out or name.endswith(("zero_", "fill_.Scalar", "copy_")))
+                ):
+                    self.reads[self.address(x)] += size(out if name in PICKS and x is args[0] else x)
         for x, returned in zip(tree_leaves(out), func._schema.returns, strict=False):
             if isinstance(x, Tensor) and returned.alias_info is None:
                 self.writes[self.address(x)] += size(x)
