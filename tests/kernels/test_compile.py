@@ -37,6 +37,29 @@ Path("results.json").write_text(json.dumps(results))
 """
 
 
+COUNT = """
+import json, sys
+from types import SimpleNamespace
+sys.path.insert(0, sys.argv[1])
+import compile_cases as cases, compile_check as check, torch
+ops, recorder = SimpleNamespace(**check.modules()), check.Recorder()
+check.stand_in(recorder, ops)
+recorder.capability = 90
+check.driver.set_active(check.Card(90))
+norm, rope = ops.rms_norm._RMSNorm, ops.rope._RoPE
+with check.FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+    for n in map(int, sys.argv[2:]):
+        x, w = cases.empty(n, 896), cases.empty(896)
+        for name, call in (
+            ("norm", lambda: cases.step(norm, x, None, w, 1e-6, 0.0)),
+            ("add", lambda: cases.step(norm, x, x, w, 1e-6, 0.0)),
+            ("rope", cases.rotation(rope, 1, n, 14, 2, 64)),
+        ):
+            recorder.compile(cases.Case(f"{name} {n}", call), False)
+print(json.dumps(recorder.rows))
+"""
+
+
 def start(folder: Path, *command: str) -> subprocess.Popen[str]:
     """A process in `folder` where kernels are not those of the interpreter."""
     env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
@@ -63,7 +86,14 @@ def test_every_kernel_compiles_for_four_architectures_without_spills_and_within_
         assert status == 0 and not any(result["not_well"].values()), text[-3000:]
         assert "nothing was run" in result["conditions"]["gpu"]
     rows = [row for result in results for row in result["cubins"]]
-    kernels = {"rms_norm._forward", "rms_norm._backward", "swiglu._forward", "swiglu._backward", "rope._kernel"}
+    kernels = {
+        "rms_norm._forward",
+        "rms_norm._backward",
+        "rms_norm._finish",
+        "swiglu._forward",
+        "swiglu._backward",
+        "rope._kernel",
+    }
     kernels |= {"head_kernels._row_kernel", "head_kernels._rescale_kernel"}
     for target in TARGETS:
         assert {r["kernel"] for r in rows if r["target"] == target} == kernels, target
@@ -72,6 +102,20 @@ def test_every_kernel_compiles_for_four_architectures_without_spills_and_within_
         prefetched = row["kernel"] == "rms_norm._backward" and " fp32" not in row["case"]
         assert not prefetched or row["async"], f"{row}: prefetching is off"
         assert not row["atomics"] and not row["tf32"], row
+
+
+@pytest.mark.slow
+def test_rows_and_tokens_of_any_number_are_one_cubin(tmp_path):
+    """Where Triton specialises an argument, 1, multiples of 16 and others are three kernels, each a pause."""
+    status, said = finish(start(tmp_path, "-c", COUNT, str(BENCH), "1", "15", "16"))
+    rows = json.loads(said.splitlines()[-1])
+    assert status == 0 and not [r for r in rows if "error" in r], rows
+    for case, launches in (("norm", 3), ("add", 3), ("rope", 2)):
+        of = [[r for r in rows if r["case"] == f"{case} {n}"] for n in (1, 15, 16)]
+        assert [len(found) for found in of] == [launches] * 3
+        assert not [r for found in of[1:] for r in found if not r["repeats"]], (
+            f"{case}: compiled anew for another number"
+        )
 
 
 @pytest.mark.slow

@@ -72,6 +72,29 @@ MUTANTS = {
         "rms_norm", "dx = (g - normed * mean[:, None]) * rstd", "dx = g * rstd", "test_rms_norm_against_fp64 and triton"
     ),
     "rms_norm without eps": Mutant("rms_norm", "/ H + EPS)", "/ H)", "test_eps_and_offset_matter and triton"),
+    "rms_norm's dW without the last partial sum": Mutant(
+        "rms_norm", "mask=(rows < n_partials) &", "mask=(rows < n_partials - 1) &",
+        "dw_of_any_number_of_programs and dtype0",
+    ),
+    "rms_norm's dW of the first tile of partial sums": Mutant(
+        "rms_norm", "tl.range(0, n_partials, BLOCK_P,", "tl.range(0, BLOCK_P, BLOCK_P,",
+        "dw_of_any_number_of_programs and dtype0",
+    ),
+    "rms_norm's programs leave rows out": Mutant(
+        "rms_norm", "tl.num_programs(0), num_stages", "tl.num_programs(0) + 1, num_stages",
+        "frozen_weight_against_fp64 and dtype0",
+    ),
+    "rms_norm frozen: the residual's gradient lost": Mutant(
+        "rms_norm", "ADD=dsum is not None, NEED_DW", "ADD=dsum is not None and need_dw, NEED_DW",
+        "frozen_weight_against_fp64 and dtype0",
+    ),
+    "rope leaves out the last token": Mutant(
+        "rope", "live = (times < n_times) &", "live = (times < n_times - 1) &", "against_fp64 and triton and dtype0"
+    ),
+    "rope: an odd head left out": Mutant(
+        "rope", "tl.range(0, HEADS, BLOCK_HEADS", "tl.range(0, HEADS - 1, BLOCK_HEADS",
+        "against_fp64 and triton and shape5",
+    ),
     "rope turned the wrong way back": Mutant(
         "rope", "second = b * cos2 - a * sin1", "second = b * cos2 + a * sin1", "against_fp64 and triton and False"
     ),
@@ -104,6 +127,10 @@ MUTANTS = {
     ),
     "attention's window one too wide": Mutant(
         "attention", "triu(1 - window)", "triu(-window)", "long_rows and qwen2", "attention_rows",
+    ),
+    "swiglu: one column many times read as a row": Mutant(
+        "_rows", "rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()", "rows",
+        "overlapping_inputs_against_fp64 and triton and column and dtype0", "swiglu",
     ),
     "attention sees ahead": Mutant(
         "attention", "is_causal=band is None", "is_causal=False", "test_reference_in_fp64"

@@ -108,7 +108,7 @@ def test_frozen_weight_against_fp64(dtype, rows, h, add, device, against_fp64):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("programs", "rows", "h"), [(1, 37, 40), (2, 37, 33), (11, 37, 200), (64, 131, 520)])
+@pytest.mark.parametrize(("programs", "rows", "h"), [(1, 37, 40), (2, 37, 33), (11, 53, 72)])
 def test_dw_of_any_number_of_programs_against_fp64(programs, rows, h, dtype, device, against_fp64, monkeypatch):
     """Each program has partial sums, and one launch adds them: in tiles, the last of which is not full."""
     monkeypatch.setattr(sys.modules["dpr_kernels.rms_norm"], "_residency", lambda *_: (programs, 0))
