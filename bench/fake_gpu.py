@@ -26,7 +26,11 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-GPU = {"capability": (9, 0), "multiprocessors": 132, "shared": 232448}  # an H100: the kernels' launches ask for it
+GPU = {
+    "capability": (9, 0),
+    "multiprocessors": 132,
+    "shared": 232448,
+}  # an H100 of 80 GB: the kernels' launches ask for it
 KERNELS = {  # module of dpr_kernels -> its Triton kernels
     "rms_norm": ("_forward", "_backward"),
     "swiglu": ("_forward", "_backward"),
@@ -183,6 +187,7 @@ def _without_launches(stack: ExitStack) -> None:
             put(sys.modules[f"dpr_kernels.{module}"], name, _Silent())
     resident = lambda device, warps: _residency(warps)  # noqa: E731
     put(sys.modules["dpr_kernels.rms_norm"], "_residency", resident)
+    put(sys.modules["dpr_kernels.linear_cross_entropy"], "_large", lambda device: True)
     put(attention, "why_not", lambda impl, device: "")
 
     class Generator(torch.Generator):

@@ -76,7 +76,7 @@ def traced(path: Path, overrides: list[str]) -> dict[str, Any]:
     if asked.train.mode == "qlora":
         sys.exit("memory_trace.py: train.mode is qlora, whose weights are quantised while a folder is loaded")
     shape = replace(shape, layers=own.get("layers", shape.layers))
-    job = capacity.trainings(asked, shape, gpu=True, bf16=True)[0].job
+    job = capacity.trainings(asked, shape, gpu=True, bf16=True, large=True)[0].job  # fake_gpu.GPU
     begun, live = time.process_time(), fake_gpu.Live()
     with fake_gpu.fake_gpu(live), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")  # it is 0 for all
@@ -119,7 +119,7 @@ def train(shape: Shape, config: TrainConfig, tokens: int, seed: int, live: fake_
         live.at("backward")
         return found
 
-    def norm(*args: Any) -> float:
+    def norm(*args: Any) -> torch.Tensor:
         live.at("norm")
         return gradient_norm(*args)
 

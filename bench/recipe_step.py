@@ -52,7 +52,7 @@ from dpr_mini.machine.facts import facts, installed
 from dpr_mini.models.resolve import EMBEDDED
 from dpr_mini.models.shapes import Shape, read_shape, shape_of
 from dpr_mini.planning import capacity
-from dpr_mini.planning.memory import Job
+from dpr_mini.planning.memory import LARGE, Job
 from dpr_mini.training import build
 from dpr_mini.training import loop as trainer
 from dpr_mini.training.checkpoints import trainable
@@ -128,7 +128,8 @@ def main() -> int:
         matmuls=f"{dtype} ({why})", rows_per_step=config.rows_per_step, tokens_per_row=tokens,
         train=config.model_dump(mode="json", exclude_defaults=True),
     )  # fmt: skip
-    result.add(**planned(Job(shape, config, tokens, gpu=cuda, bf16=dtype == torch.bfloat16)))
+    large = cuda and torch.cuda.get_device_properties(device).total_memory >= LARGE
+    result.add(**planned(Job(shape, config, tokens, gpu=cuda, bf16=dtype == torch.bfloat16, large=large)))
     try:
         measure(result, shape, config, tokens, dtype, device, asked.seed, chosen.steps, chosen.profile)
     except torch.OutOfMemoryError as error:

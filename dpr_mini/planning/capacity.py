@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from dpr_mini.engines.sglang import launch
 from dpr_mini.models.shapes import Shape
-from dpr_mini.planning.memory import Job, Moment
+from dpr_mini.planning.memory import LARGE, Job, Moment
 from dpr_mini.recipe import DialogueConfig, Recipe, TrainConfig, prompts
 
 GIB = 2**30
@@ -37,6 +37,10 @@ class Card:
     @property
     def gpu(self) -> bool:
         return self.bytes is not None
+
+    @property
+    def large(self) -> bool:
+        return self.bytes is not None and self.bytes >= LARGE
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,11 @@ def sections(recipe: Recipe) -> dict[str, TrainConfig]:
             if phase in recipe.phases}  # fmt: skip
 
 
-def trainings(recipe: Recipe, shape: Shape, gpu: bool, bf16: bool) -> list[Training]:
+def trainings(recipe: Recipe, shape: Shape, gpu: bool, bf16: bool, large: bool = False) -> list[Training]:
     """One for each training section of the recipe's phases; the first alone where both take the same memory."""
     rows = {"train": recipe.pack.tokens_per_row, "train_2": recipe.pack_2.tokens_per_row}
-    candidates = [Training(n, Job(shape, train, rows[n], gpu=gpu, bf16=bf16)) for n, train in sections(recipe).items()]
+    kind = {"gpu": gpu, "bf16": bf16, "large": large}
+    candidates = [Training(n, Job(shape, train, rows[n], **kind)) for n, train in sections(recipe).items()]
     same = len({(t.peak, t.job.host()) for t in candidates}) == 1  # what differs, e.g. epochs, takes no memory
     return candidates[:1] if same else candidates
 

@@ -29,7 +29,10 @@ SMALL = 4096  # values below which a tensor keeps float32 moments with adamw8bit
 NF4 = (
     0.5 + 1 / 64 + 4 / (64 * 256)
 )  # a value: 4 bits, a byte a block of 64, a float32 a 256 of those (arXiv 2305.14314)
-LOGITS = {True: 1 << 30, False: 1 << 28}  # bytes that live at a time: trained head, frozen head
+# What dpr_kernels.linear_cross_entropy holds of logits, for a trained and a frozen head: bytes; on a card of LARGE
+# bytes and more up to so many rows within so many bytes.
+LOGITS = {True: 1 << 30, False: 1 << 28}
+LARGE, LARGE_LOGITS = 64 << 30, {True: (8192, 5 << 29), False: (4096, 5 << 28)}
 IN_FLIGHT = 2  # offloaded inputs that are still, or already again, on the device
 
 
@@ -62,6 +65,7 @@ class Job:
     """Training on rows of `tokens` tokens of which the head reads `labelled` (None: all, the most that there can be).
 
     gpu: kernels and flash attention; else the plain-PyTorch twins. bf16: what the recipe's dtype `auto` stands for.
+    large: the card has LARGE memory, so that the loss holds more logits.
     """
 
     shape: Shape
@@ -70,6 +74,7 @@ class Job:
     labelled: int | None = None
     gpu: bool = True
     bf16: bool = True
+    large: bool = False
 
     # --- what kind of training ----------------------------------------------------------------------------------------
 
@@ -265,28 +270,35 @@ class Job:
         return self.tokens if self.labelled is None else self.labelled
 
     def chunk(self) -> int:
-        """Rows of logits that live at a time. Where the recipe has none: the most that linear_cross_entropy chooses
-        (it makes its chunks even), 1024 in its plain-PyTorch twin."""
-        if self.train.loss_chunk or not self.gpu:
+        """Rows of logits that live at a time: on a GPU linear_cross_entropy's own choice, which goes by all rows of the
+        hidden states, so that its buffer has one size; 1024 in its plain-PyTorch twin."""
+        if not self.gpu:
             return min(self.train.loss_chunk or 1024, self.rows)
-        fits = max(128, LOGITS[self.full] // (self.shape.vocab * self.low) // 128 * 128)
-        if self.full and self.weight == 2 and self.rows <= self.shape.hidden + max(fits, self.shape.hidden):
-            return self.rows  # one chunk needs no float32 sum of dW, and no more memory than that
-        return min(fits, self.rows)
+        if self.train.loss_chunk:
+            return min(self.train.loss_chunk, self.tokens)
+        row, width = self.shape.vocab * self.low, self.shape.hidden
+        fits = max(128, LOGITS[self.full] // row // 128 * 128)
+        if self.large:
+            most, size = LARGE_LOGITS[self.full]
+            fits = max(fits, min(most, size // row // 128 * 128))
+        if self.full and self.weight == 2 and self.tokens <= width + max(fits, width):
+            return self.tokens  # one chunk needs no float32 sum of dW, and no more memory than that
+        return min(fits, self.tokens)
 
     def loss(self) -> float:
-        """Most bytes while the head runs: hidden states of all tokens and of the labelled ones, their gradient, and
-        either a chunk of logits, the head in the matmuls' dtype and dW, or dW and its rounded copy."""
+        """Most bytes while the head runs: the hidden states and their gradient, and either the buffer of logits, a
+        chunk's labelled rows and their gradient, the head in the matmuls' dtype and dW, or dW and its rounded copy."""
         shape, chunk, head = self.shape, self.chunk(), self.shape.head
-        hidden = self.stream * shape.hidden * (self.tokens + 2 * self.rows)
+        hidden = 2 * self.stream * shape.hidden * self.tokens
         copy = self.low * head if self.low != self.weight else 0
         exact = self.gpu and self.weight == 2 and chunk >= self.rows  # dW comes in the weight's dtype at once
         dw = (2 if exact else 4) * head if self.full else 0
         rounded = 2 * head if self.full and self.weight == 2 and not exact else 0
         if self.gpu:
             padded = -(-shape.vocab // 64) * 64
-            logits = chunk * self.low * (padded + (shape.hidden if copy else 0))
-            return hidden + dw + max(copy + logits, rounded)
+            picked = min(chunk, self.rows) * shape.hidden * (2 * self.low + (self.stream if copy else 0))
+            picked += 24 * self.rows  # their numbers, targets, masks and losses
+            return hidden + dw + max(copy + chunk * self.low * padded + picked, rounded)
         logits = 8 * chunk * shape.vocab  # float32, and as much again while they are summed up
         part = self.low * head if self.full else 0  # a chunk's dW
         return hidden + dw + max(copy + logits + part, dw + rounded)  # dW is scaled in a copy

@@ -41,9 +41,10 @@ def find_shape(name: str, folder: Path | None) -> Shape | None:
 
 
 def training_gib(config: TrainConfig, tokens_per_row: int, folder: Path) -> float | None:
-    """GiB that a training takes of a GPU at its peak, without slack; None where the shape is not known."""
-    shape = find_shape("", folder)
-    return Job(shape, config, tokens_per_row).peak().total / GIB if shape else None
+    """GiB that a training takes of the GPU here at its peak, without slack; None where the shape is not known."""
+    shape, here = find_shape("", folder), gpus.first()
+    large = Card((here.total if here and here.total else 0.0) * GIB, "").large
+    return Job(shape, config, tokens_per_row, large=large).peak().total / GIB if shape else None
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Plan:
     @cached_property
     def trainings(self) -> list[Training]:
         bf16 = self.card.gpu or facts.cpu_has_bf16()
-        return capacity.trainings(self.recipe, self.shape, self.card.gpu, bf16) if self.shape else []
+        card = self.card
+        return capacity.trainings(self.recipe, self.shape, card.gpu, bf16, card.large) if self.shape else []
 
     @cached_property
     def worst(self) -> Training | None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from dpr_mini.training.flops import Ceiling, Flops, overall
 from dpr_mini.training.optimiser import Optimiser
 from dpr_mini.training.track import Tracker, tracker
 from dpr_mini.types import Pack, seed_for
+
+IGNORED = -100  # the label of a position that predicts no target
 
 
 def run(folder: Path, packs: Path, model_dir: Path, config: recipe.TrainConfig, seed: int) -> dict[str, Any]:
@@ -127,7 +130,7 @@ def fit(
             torch.manual_seed(seed_for(seed, "train", step))  # for a model with dropout: a resumed step draws the same
             lr = learning_rate(step, len(plan), config)
             optimiser.begin(step, lr)
-            targets, loss = sum(len(rows[i].positions) for i in batch), 0.0
+            targets, losses = sum(len(rows[i].positions) for i in batch), []
             # One autocast region for the step: the low-precision copy of the weights is made once, not once a row.
             with torch.autocast(device.type, dtype) if widened else nullcontext():
                 for i in batch:
@@ -136,16 +139,18 @@ def fit(
                         _finite(part.item(), "loss", step, rows[i].samples)
                     with torch.autocast(device.type, enabled=False):
                         part.backward()
-                    loss += part.item()
-                    _finite(loss, "loss", step, rows[i].samples)
-            norm = gradient_norm(parameters, optimiser, config)
+                    losses.append(part.detach())
+            # Read back at once and before any weight is changed: the host waits for the device here and nowhere else.
+            *parts, norm = torch.stack([*losses, gradient_norm(parameters, optimiser, config)]).tolist()
+            for i, part in zip(batch, parts, strict=True):
+                _finite(part, "loss", step, rows[i].samples)
             _finite(norm, "gradient norm", step, [s for i in batch for s in rows[i].samples])
             optimiser.step()
             seconds, tokens = time.perf_counter() - begun, sum(len(rows[i].ids) for i in batch)
             work = sum(flops.of(rows[i].starts, len(rows[i].positions)) for i in batch)
             row = {
                 "step": step,
-                "loss": loss,
+                "loss": sum(parts),
                 "lr": lr,
                 "grad_norm": norm,
                 "tokens": tokens,
@@ -160,7 +165,7 @@ def fit(
             metrics.add(row)
             report(row)
             memory = row.get("peak_gib", peak_rss_gib())
-            shown = f"loss {loss:.3f}, {tokens / seconds:.0f} tok/s, MFU {row['mfu']:.0%}, {memory:.1f} GiB"
+            shown = f"loss {sum(parts):.3f}, {tokens / seconds:.0f} tok/s, MFU {row['mfu']:.0%}, {memory:.1f} GiB"
             bar.set_postfix_str(shown, refresh=False)
             bar.update()
             if (step + 1) % config.save_steps == 0 and step + 1 < len(plan):
@@ -173,12 +178,12 @@ def _finite(value: float, what: str, step: int, samples: Sequence[str]) -> None:
         raise TrainError(f"step {step}: {what} is {value}; row of samples {', '.join(samples)}")
 
 
-def gradient_norm(parameters: Sequence[nn.Parameter], optimiser: Optimiser, config: recipe.TrainConfig) -> float:
-    """The norm of the step's whole gradient, which is clipped to `max_grad_norm` where the recipe wants that."""
+def gradient_norm(parameters: Sequence[nn.Parameter], optimiser: Optimiser, config: recipe.TrainConfig) -> Tensor:
+    """The norm of the step's whole gradient, () float32; clipped to `max_grad_norm` where the recipe wants it."""
     if optimiser.squares is not None:  # the gradients are gone already
-        return optimiser.squares.sqrt().item()
+        return optimiser.squares.sqrt().float()
     limit = config.max_grad_norm or math.inf
-    return nn.utils.clip_grad_norm_(parameters, limit).item()
+    return nn.utils.clip_grad_norm_(parameters, limit).float()
 
 
 @dataclass(frozen=True)
@@ -191,6 +196,7 @@ class Row:
     position_ids: Tensor  # (T,) int64, from 0 in every document
     positions: Tensor
     targets: Tensor
+    labels: Tensor  # (T,) int64: the targets where they are predicted, IGNORED elsewhere
 
     @classmethod
     def of(cls, pack: Pack) -> Row:
@@ -202,20 +208,26 @@ class Row:
         if not len(targets):
             raise TrainError(f"a row has no token to train on; samples {', '.join(pack.samples)}")
         position_ids = torch.arange(len(ids)) - bounds[:-1].repeat_interleave(bounds.diff())
-        return cls(pack.samples, ids, bounds.int(), position_ids, targets - 1, ids[targets])
+        labels = ids.roll(-1).where(trained.roll(-1), IGNORED)
+        return cls(pack.samples, ids, bounds.int(), position_ids, targets - 1, ids[targets], labels)
 
 
 def row_loss(model: nn.Module, row: Row, normaliser: float, config: recipe.TrainConfig) -> Tensor:
-    """Summed nll of the row's targets / normaliser. The head sees labelled positions only, never all logits at once."""
+    """Summed nll of the row's targets / normaliser. The head sees labelled positions only, never all logits at once.
+
+    It gets all hidden states and is told their rows: picking them here would be a copy, and in the backward a sort.
+    Nothing is read back, and no copy to the device is waited for.
+    """
     device, lengths = next(model.parameters()).device, row.starts.diff()
+    move = partial(Tensor.to, device=device, non_blocking=True)
     if config.backend == "unsloth":
-        documents = {"packed_seq_lengths": lengths.to(device)}
+        documents = {"packed_seq_lengths": move(lengths)}
     else:
-        starts, longest = row.starts.to(device, non_blocking=True), int(lengths.max())
+        starts, longest = move(row.starts), int(lengths.max())
         documents = {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": longest, "max_length_k": longest}
     hidden = model.base_model(
-        input_ids=row.ids.to(device)[None],
-        position_ids=row.position_ids.to(device)[None],
+        input_ids=move(row.ids)[None],
+        position_ids=move(row.position_ids)[None],
         use_cache=False,
         **documents,
     ).last_hidden_state[0]
@@ -223,11 +235,16 @@ def row_loss(model: nn.Module, row: Row, normaliser: float, config: recipe.Train
         raise TrainError(
             f"{config.backend} gave {len(hidden)} of {len(row.ids)} positions; samples {row.samples[0]} ..."
         )
-    head = model.get_output_embeddings().weight
-    chosen = hidden[row.positions.to(device)]
-    impl = "liger" if config.backend == "liger" else "auto"
-    chunk = config.loss_chunk
-    return linear_cross_entropy(chosen, head, row.targets.to(device), normaliser=normaliser, chunk=chunk, impl=impl)
+    return linear_cross_entropy(
+        hidden,
+        model.get_output_embeddings().weight,
+        move(row.labels),
+        normaliser=normaliser,
+        rows=row.positions,
+        ignore_index=IGNORED,
+        chunk=config.loss_chunk,
+        impl="liger" if config.backend == "liger" else "auto",
+    )
 
 
 def schedule(rows: int, config: recipe.TrainConfig, seed: int) -> Iterator[tuple[int, list[int]]]:

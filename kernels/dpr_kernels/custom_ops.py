@@ -208,16 +208,19 @@ def _head(
     hidden: Tensor, weight: Tensor, targets: Tensor, normaliser: Optional[Tensor], number: float,  # noqa: UP045
     token_weights: Optional[Tensor], rows: Optional[Tensor], all_rows: bool, ignore_index: int,  # noqa: UP045
     softcap: Optional[float], label_smoothing: float, z_loss: float, chunk: Optional[int],  # noqa: UP045
-    accumulate: str, logits: str, matmul: torch.dtype, need_dx: bool, need_dw: bool, nll: bool, hit: bool, impl: str,
+    accumulate: str, logits: str, overlap: bool, matmul: torch.dtype, need_dx: bool, need_dw: bool, nll: bool, hit: bool,
+    impl: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """(loss, nll, hit, dX, dW, factor that both gradients still lack); what is not wanted is empty."""
-    loss = HeadLoss(ignore_index, softcap, label_smoothing, z_loss, chunk, accumulate, logits)
+    loss = HeadLoss(ignore_index, softcap, label_smoothing, z_loss, chunk, accumulate, logits, overlap)
     norm = number if normaliser is None else normaliser
     with torch.autocast(hidden.device.type, dtype=matmul, enabled=matmul != hidden.dtype):
         job = HeadJob.of(hidden, weight, targets, norm, token_weights, "all" if all_rows else rows, loss)
         part = job.labelled()
         job = replace(job, needs=(need_dx, need_dw))  # here nothing requires a gradient, so the job could not tell
         chosen = pick("linear_cross_entropy", impl, hidden.device)
+        if overlap and chosen != "triton":
+            raise ValueError(f"linear_cross_entropy: impl {chosen!r} has no overlap")
         if chosen == "triton":
             check_kernel_dtypes("linear_cross_entropy", hidden, weight)
         compute = head_in_triton if chosen == "triton" else head_in_pytorch
@@ -243,8 +246,8 @@ def _head_sum(weight: Tensor, matmul: torch.dtype) -> torch.dtype:
 def _(
     hidden: Tensor, weight: Tensor, targets: Tensor, normaliser: Tensor | None, number: float,
     token_weights: Tensor | None, rows: Tensor | None, all_rows: bool, ignore_index: int, softcap: float | None,
-    label_smoothing: float, z_loss: float, chunk: int | None, accumulate: str, logits: str, matmul: torch.dtype,
-    need_dx: bool, need_dw: bool, nll: bool, hit: bool, impl: str,
+    label_smoothing: float, z_loss: float, chunk: int | None, accumulate: str, logits: str, overlap: bool,
+    matmul: torch.dtype, need_dx: bool, need_dw: bool, nll: bool, hit: bool, impl: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     exact, m = _float(hidden), targets.shape[0]  # len() would make a constant of it
     return (
@@ -258,7 +261,7 @@ def _(
 
 
 def _head_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.needs = inputs[16:18]
+    ctx.needs = inputs[17:19]
     ctx.dtypes = inputs[0].dtype, inputs[1].dtype
     ctx.save_for_backward(*output[3:])
     ctx.mark_non_differentiable(*output[1:])
@@ -268,7 +271,7 @@ def _head_gradient(ctx: Any, dloss: Tensor, *_: Any) -> tuple[Tensor | None, ...
     *grads, factor = ctx.saved_tensors
     by = dloss * factor
     scaled = [(x * by).to(t) if need else None for x, t, need in zip(grads, ctx.dtypes, ctx.needs, strict=True)]
-    return *scaled, *[None] * 19
+    return *scaled, *[None] * 20
 
 
 _head.register_autograd(_head_gradient, setup_context=_head_context)

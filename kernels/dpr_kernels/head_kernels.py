@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
-from dpr_kernels._triton import constexpr, jit, tl
+from typing import Any
+
+import torch
+
+from dpr_kernels._triton import constexpr, jit, tl, triton
+
+# One value a row is read or written there: a wider access is not to be had, and a start that is aligned in one call and
+# not in the next (a chunk of odd length) would only compile the kernel once more.
+ONE_A_ROW = ["targets", "weights", "scale", "losses", "nlls", "hits"]
 
 
-def launch(vocab: int) -> dict[str, int]:
-    """Block and warps of the row kernel: 16 values a thread, two or more rows in flight on a multiprocessor."""
+def _jit_rows(fn: Any) -> Any:
+    return fn if triton is None else triton.jit(fn, do_not_specialize_on_alignment=ONE_A_ROW)
+
+
+def launch(vocab: int, *, half: bool, grad: bool, hit: bool, softcap: bool, smoothing: bool) -> dict[str, int]:
+    """Block, warps and registers of the row kernel: 16 values a thread, two or more rows in flight on a multiprocessor.
+
+    `half`: the logits are bfloat16 or float16; the other switches are the kernel's. At 16 warps two rows fit where a
+    thread has at most 64 registers. Some variants come to 70-84 of themselves and fit into 64 without a spill, with
+    Triton 3.6 and 3.9 on sm_90: only these are held to it. The others would spill (accuracy with a gradient:
+    20-390 bytes a thread). That two rows are faster than one is unmeasured.
+    """
     block = min(8192, max(128, 1 << (vocab - 1).bit_length()))
-    return {"BLOCK": block, "num_warps": max(1, min(16, block // 512))}
+    sizes = {"BLOCK": block, "num_warps": max(1, min(16, block // 512))}
+    if grad:
+        fits = not hit and (softcap != smoothing) and (half or softcap)
+    else:
+        fits = hit and half and not softcap and not smoothing
+    if fits and sizes["num_warps"] == 16 and torch.version.hip is None:  # AMD's compiler has no such option
+        sizes["maxnreg"] = 64
+    return sizes
 
 
 @jit
@@ -22,7 +47,7 @@ def _capped(z, SOFTCAP: constexpr):
     return SOFTCAP * tl.where(q < 0.0625, near, tl.where(u < 0, -far, far))
 
 
-@jit
+@_jit_rows
 def _row_kernel(
     logits,  # (rows, >= padded) in any float dtype
     grad,  # the same, may be the same storage
@@ -67,7 +92,8 @@ def _row_kernel(
     if counts:
         # 2. The target's own logit. A target outside the vocabulary reads column 0, and is made NaN in step 4.
         in_vocab = (label >= 0) & (label < vocab)
-        mine = tl.load(source + tl.where(in_vocab, label, 0)).to(tl.float32)
+        at_label = tl.where(in_vocab, label, -1).to(tl.int32)  # columns are int32: no 64-bit comparison a value
+        mine = tl.load(source + tl.maximum(at_label, 0)).to(tl.float32)
         if SOFTCAP > 0:
             mine = _capped(mine, SOFTCAP)
         # 3. First pass over the logits, lane by lane online: largest value so far, sum of exp(value - largest), one
@@ -106,13 +132,13 @@ def _row_kernel(
         tl.store(losses + row, loss * factor)
         if HIT:
             place = tl.min(tl.where(top == best, first, vocab), 0)
-            tl.store(hits + row, place == label)
+            tl.store(hits + row, place == at_label)
         # 5. Second pass: softmax, less the smoothed one-hot, times the cap's slope; written over the logits.
         if GRAD:
             up = share / mass
             if Z_LOSS > 0:
                 up *= 1.0 + 2.0 * Z_LOSS * lse
-            blocks = tl.cdiv(padded, BLOCK)
+            blocks = (padded - 1) // BLOCK + 1  # cdiv adds first, and would wrap near 2^31
             for i in range(0, blocks):
                 cols = (blocks - 1 - i) * BLOCK + tl.arange(0, BLOCK)  # backwards: what was read last is in the cache
                 z = tl.load(source + cols, mask=cols < padded, other=0.0, eviction_policy="evict_first").to(tl.float32)
@@ -121,7 +147,7 @@ def _row_kernel(
                 g = tl.exp(z - best) * up
                 if SMOOTHING > 0:
                     g -= share * (SMOOTHING / vocab)
-                g = tl.where(cols == label, g - share * (1.0 - SMOOTHING), g)
+                g = tl.where(cols == at_label, g - share * (1.0 - SMOOTHING), g)
                 if SOFTCAP > 0:
                     g *= 1.0 - (z / SOFTCAP) * (z / SOFTCAP)
                 g = tl.where(cols < vocab, g, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -20,6 +21,7 @@ class HeadLoss:
     chunk: int | None
     accumulate: Literal["float32", "weight"]
     logits: Literal["matmul", "float32"]
+    overlap: bool = False
 
     def __post_init__(self) -> None:
         if self.chunk is not None and self.chunk < 1:
@@ -85,7 +87,7 @@ class HeadJob:
         rows: Tensor | Literal["all"] | None,
         loss: HeadLoss,
     ) -> HeadJob:
-        """Raises ValueError for tensors that do not fit; looks at no value that lies on a GPU."""
+        """Raises ValueError for tensors that do not fit or lie elsewhere; looks at no value that lies on a GPU."""
         fits = hidden.ndim == weight.ndim == 2 and hidden.shape[1] == weight.shape[1]
         if not fits or targets.shape != hidden.shape[:1] or not weight.shape[0]:
             shapes = [(*x.shape,) for x in (hidden, weight, targets)]
@@ -97,6 +99,10 @@ class HeadJob:
             raise ValueError(f"token_weights must be ({len(targets)},) and get no gradient: detach it")
         if isinstance(normaliser, Tensor) and (normaliser.numel() != 1 or normaliser.requires_grad):
             raise ValueError("normaliser must be one number and gets no gradient: detach it")
+        _check_devices("linear_cross_entropy", hidden, weight=weight, targets=targets, token_weights=token_weights)
+        beside_cpu = {"rows": rows, "normaliser": normaliser}  # these are moved where they are wanted
+        moved = {k: t for k, t in beside_cpu.items() if isinstance(t, Tensor) and t.device.type != "cpu"}
+        _check_devices("linear_cross_entropy", hidden, **moved)
         _check_rows(rows, len(targets))
         grad = torch.is_grad_enabled()
         needs = (grad and hidden.requires_grad, grad and weight.requires_grad)
@@ -129,6 +135,20 @@ class HeadJob:
         if targets.device.type == "cpu":  # a GPU's are not read: a bad one makes loss and gradient NaN
             check_targets(targets if kept is None else targets[kept], self.weight.shape[0], ignored)
         return Labelled(where, targets, weights, kept)
+
+
+def _check_devices(op: str, hidden: Tensor, **others: Tensor | None) -> None:
+    """Raises ValueError for one of `others` on another device than `hidden`, and for a DTensor."""
+    named = {"hidden": hidden, **{name: x for name, x in others.items() if x is not None}}
+    sharding = sys.modules.get("torch.distributed.tensor")  # where nobody loaded it there is none
+    for name, x in named.items():
+        if sharding is not None and isinstance(x, sharding.DTensor):
+            raise ValueError(
+                f"{op}: {name} is a DTensor; call {op} where the parameters are gathered, inside the forward of the "
+                "module that fully_shard wraps"
+            )
+        if x.device != hidden.device:
+            raise ValueError(f"{op}: {name} is on {x.device}, hidden on {hidden.device}")
 
 
 def _check_rows(rows: Tensor | str | None, count: int) -> None:

@@ -35,6 +35,7 @@ def linear_cross_entropy(
     z_loss: float = 0.0,
     rows: Tensor | Literal["all"] | None = None,
     chunk: int | None = None,
+    overlap: bool = False,
     accumulate: Literal["float32", "weight"] = "float32",
     logits: Literal["matmul", "float32"] = "matmul",
     return_nll: bool = False,
@@ -64,12 +65,18 @@ def linear_cross_entropy(
 
     `chunk` rows of logits live at a time (None: chosen, see `_rows_at_once`). Matmuls run in autocast's dtype where
     autocast is on, else in hidden's, and so do the logits, as in an eager model; logits="float32" keeps them in
-    float32 for 3 times the buffer (2 without gradients). dW is summed over chunks in float32, or with
-    accumulate="weight" in the weight's dtype (never in float16); a frozen head gets none.
+    float32 for 3 times the buffer (2 without gradients). `overlap`: the buffer is two halves, and while the row kernel
+    of one works on a side stream, the next chunk's logits are multiplied into the other; the gradients are bitwise
+    those of half the `chunk` without it. Triton only. Predicted to save 4 %, unmeasured, so off until a GPU has shown
+    it. dW is summed over chunks in float32, or with accumulate="weight" in the weight's dtype (never in float16); a
+    frozen head gets none.
     The Triton backward scales its gradients in place: a second backward through one forward raises RuntimeError.
 
-    Raises ValueError for shapes, dtypes or options that do not fit, and on a CPU for a target outside [0, V). On a
-    GPU nobody waits for the answer: such a row makes the loss and the gradients NaN. RuntimeError where `impl`
+    hidden, weight, targets and token_weights are on one device; rows and normaliser may be on the CPU too. A DTensor is
+    refused: call this where the parameters are gathered.
+
+    Raises ValueError for shapes, dtypes, devices or options that do not fit, and on a CPU for a target outside [0, V).
+    On a GPU nobody waits for the answer: such a row makes the loss and the gradients NaN. RuntimeError where `impl`
     cannot run. impl: auto, reference, triton; liger, cce (cut-cross-entropy), torch (2.13's): each of these
     raises ValueError for an option it does not have, and is called as it is: what is said above of ignored rows,
     host synchronisation and targets outside [0, V) holds for the first three.
@@ -81,13 +88,16 @@ def linear_cross_entropy(
         loss, nll, hit, *_ = torch.ops.dpr_kernels.linear_cross_entropy(
             hidden, weight, targets, normaliser if tensor else None, 0.0 if tensor else normaliser, token_weights,
             rows if isinstance(rows, Tensor) else None, rows == "all" if isinstance(rows, str) else False, ignore_index,
-            softcap, label_smoothing, z_loss, chunk, accumulate, logits, matmul, grad and hidden.requires_grad,
-            grad and weight.requires_grad, return_nll, return_accuracy, impl,
+            softcap, label_smoothing, z_loss, chunk, accumulate, logits, overlap, matmul,
+            grad and hidden.requires_grad, grad and weight.requires_grad, return_nll, return_accuracy, impl,
         )  # fmt: skip
         return (loss, *[nll] * return_nll, *[hit] * return_accuracy) if return_nll or return_accuracy else loss
-    loss = HeadLoss(ignore_index, softcap, label_smoothing, z_loss, chunk, accumulate, logits)
+    loss = HeadLoss(ignore_index, softcap, label_smoothing, z_loss, chunk, accumulate, logits, overlap)
     job = HeadJob.of(hidden, weight, targets, normaliser, token_weights, rows, loss)
-    return LOSSES[pick("linear_cross_entropy", impl, hidden.device)](job, return_nll, return_accuracy)
+    chosen = pick("linear_cross_entropy", impl, hidden.device)
+    if overlap and chosen != "triton":
+        raise ValueError(f"linear_cross_entropy: impl {chosen!r} has no overlap")
+    return LOSSES[chosen](job, return_nll, return_accuracy)
 
 
 def _run(job: HeadJob, return_nll: bool, return_accuracy: bool) -> Tensor | tuple[Tensor, ...]:
@@ -105,24 +115,82 @@ LOSSES: Mapping[str, Callable[[HeadJob, bool, bool], Tensor | tuple[Tensor, ...]
 }
 
 
-def _rows_at_once(rows: int, vocab: int, width: int, logit_bytes: int, trained: bool, direct: bool) -> int:
-    """How many rows of logits to hold: enough to keep the matmuls busy, no more than is in memory anyway.
+LARGE = 64 << 30  # bytes of a card from which on more logits are held: 80 GB cards have it, 48 GB cards do not
 
-    A sum of dW costs 8VH bytes of traffic a chunk, so a trained head gets 1 GiB of logits (4096 rows of 128k bfloat16,
-    no larger than the bfloat16 dW that is made from the float32 sum in the end); otherwise 256 MiB. `direct`: one
-    chunk needs no float32 sum, and is taken where it needs no more memory than the sum would (rows <= 2H or so).
+
+@cache
+def _large(device: torch.device) -> bool:
+    """Whether `device` is a GPU of LARGE memory: all of it, not what is free, which would change from run to run."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return False
+    return torch.cuda.get_device_properties(device).total_memory >= LARGE
+
+
+def _rows_at_once(rows: int, vocab: int, width: int, logit_bytes: int, trained: bool, direct: bool, large: bool) -> int:
+    """How many rows of logits to hold for a `hidden` of `rows` rows: what keeps the matmuls busy.
+
+    `trained`: dW is summed in float32, which costs 8VH bytes of traffic a chunk. `direct`: a single chunk needs no such
+    sum, and is taken where it needs no more memory than the sum would (rows <= 2H or so). `large`: see `_large`.
+
+    1 GiB for a trained head and 256 MiB otherwise (V 152064 in bfloat16: 3456 and 768 rows) on a CPU and on a GPU that
+    is not large; on a large one up to 8192 and 4096 rows, within 2.5 and 1.25 GiB. Measured on an H100 (32,768 rows;
+    bench/results/2026-11-27-h100/head-chunks.json), ms: trained, H 3584, V 152064: 176.1 with 3328 rows, 168.1 with
+    8192, 167.2 with 16384; H 4096, V 128256: 163.1 with 4096, 159.3 with 8192, 159.6 with 16384. Frozen, H 1536,
+    V 151936: 59.6 with 768, 55.7 with 4096, 53.7 with 8192; H 3584: 116.7, 116.0, 112.1. No gradient, H 1536: 28.5 with
+    768, 27.7 with 4096; H 3584: 57.8, 57.3. On smaller cards nothing is measured.
+
+    Neither what is free on the card nor the number of labels has a say: results are the same from run to run, and a
+    buffer of one size is found in the allocator's cache again.
     """
-    fits = max(128, (1 << (30 if trained else 28)) // (vocab * logit_bytes) // 128 * 128)
-    if rows <= fits or (trained and direct and rows * logit_bytes <= 2 * width + max(fits * logit_bytes, 2 * width)):
+    row = vocab * logit_bytes
+    small, much, most = (1 << 30, 5 << 29, 8192) if trained else (1 << 28, 5 << 28, 4096)
+    fits = max(128, small // row // 128 * 128)
+    if large:
+        fits = max(fits, min(most, much // row // 128 * 128))
+    if trained and direct and rows * logit_bytes <= 2 * width + max(fits * logit_bytes, 2 * width):
         return max(rows, 1)
-    even = -(-rows // -(-rows // fits))
-    return -(-even // 128) * 128
+    return max(1, min(fits, rows))
+
+
+def _slices(count: int, chunk: int, even: bool) -> list[slice]:
+    """`count` rows in pieces of at most `chunk`; `even`: of about the same length, multiples of 128."""
+    if even and count > chunk:
+        pieces = (count - 1) // chunk + 1
+        chunk = min(chunk, ((count - 1) // pieces // 128 + 1) * 128)
+    return [slice(start, min(start + chunk, count)) for start in range(0, count, chunk)]
+
+
+class _Beside:
+    """Runs `work` on a side stream, after all that the current stream has to do so far; the current stream goes on
+    meanwhile and, on leaving, waits for it. Events alone: the host waits for nothing, and a CUDA graph can hold it.
+
+    All that `work` touches must live until then; memory that is freed afterwards needs no record_stream.
+    """
+
+    def __init__(self, device: torch.device, work: Callable[[], None]) -> None:
+        self.main, self.side, self.work = torch.cuda.current_stream(device), _side_stream(device), work
+
+    def __enter__(self) -> None:
+        self.side.wait_stream(self.main)
+        with torch.cuda.stream(self.side):
+            self.work()
+
+    def __exit__(self, *_: object) -> None:
+        self.main.wait_stream(self.side)
+
+
+@cache
+def _side_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)
 
 
 @cache
 def _float32_out(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether a matmul of `dtype` can write float32 there: NVIDIA only (torch 2.8 and newer)."""
-    writes = "dtype_out" in torch.ops.aten.addmm.overloads() and "dtype_out" in torch.ops.aten.mm.overloads()
+    """Whether a matmul of `dtype` can write float32 there: NVIDIA only, torch 2.10 and newer.
+
+    2.8 and 2.9 have the overloads and refuse a float32 sum of bfloat16 operands (pytorch#167931).
+    """
+    writes = tuple(int(n) for n in torch.__version__.split(".")[:2]) >= (2, 10)
     half = dtype in (torch.bfloat16, torch.float16)
     return writes and half and device.type == "cuda" and torch.version.hip is None
 
@@ -165,12 +233,20 @@ def _compute(hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_
     apart = (need_dx or need_dw) and logit_dtype != matmul  # the gradient needs a buffer of its own
     each = logit_dtype.itemsize + matmul.itemsize * apart
     trained = need_dw and loss.accumulate == "float32"
-    chunk = loss.chunk or _rows_at_once(count, vocab, width, each, trained, direct and weight.itemsize == 2)
-    whole = direct and (count <= chunk or loss.accumulate == "weight")
+    held = min(loss.chunk or len(hidden), max(1, len(hidden)))  # rows of the buffer, whatever number is labelled
+    if loss.chunk is None:
+        once = direct and weight.itemsize == 2 and not loss.overlap
+        held = _rows_at_once(len(hidden), vocab, width, each, trained, once, _large(device))
+    halves = 2 if loss.overlap and held > 1 else 1
+    held //= halves
+    parts = _slices(count, held, even=loss.chunk is None)
+    whole = direct and (len(parts) < 2 or loss.accumulate == "weight")
     padded = -(-vocab // 64) * 64
-    buffer = torch.empty(min(chunk, count), padded, dtype=logit_dtype, device=device)
-    buffer[:, vocab:].zero_()
-    gradient = torch.empty_like(buffer, dtype=matmul) if apart else buffer
+    both = torch.empty(halves, held, padded, dtype=logit_dtype, device=device)
+    both[:, :, vocab:].zero_()
+    buffers = both.unbind(0)
+    # the row kernel of a chunk starts when the matmuls of the last one have read its gradient: one is enough
+    gradient = torch.empty(held, padded, dtype=matmul, device=device) if apart else None
     dx = dw = None
     if need_dx:
         dx = (torch.empty_like if part.rows is None else torch.zeros_like)(
@@ -182,41 +258,69 @@ def _compute(hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_
     losses = torch.empty(count, dtype=torch.float32, device=device)
     nll = torch.empty_like(losses) if with_nll else None
     hit = torch.empty_like(losses, dtype=torch.bool) if with_hit else None
+    options = {
+        "IGNORE": loss.ignore_index,
+        "SOFTCAP": float(loss.softcap or 0.0),
+        "SMOOTHING": float(loss.label_smoothing),
+        "Z_LOSS": float(loss.z_loss),
+        "WEIGHTED": weights is not None,
+        "NLL": with_nll,
+        "HIT": with_hit,
+        "GRAD": need_dx or need_dw,
+        "SCALED": not late,
+    }
+    options |= launch(
+        vocab,
+        half=logit_dtype.itemsize == 2,
+        grad=need_dx or need_dw,
+        hit=with_hit,
+        softcap=bool(loss.softcap),
+        smoothing=loss.label_smoothing > 0,
+    )
+
+    def to_logits(i: int) -> Tensor:
+        """The logits of chunk i into its buffer. Returns its rows of hidden, as the matmuls read them."""
+        at = parts[i]
+        x = hidden.detach()[at] if part.rows is None else hidden.detach().index_select(0, part.rows[at])
+        x = x.to(matmul)
+        if kept is not None:  # such a row may hold NaN, and 0 x NaN is NaN
+            x = (x.masked_fill if part.rows is None else x.masked_fill_)(~kept[at, None], 0)
+        _multiply(x, w.t(), buffers[i % halves][: len(x), :vocab])
+        return x
+
+    def by_rows(i: int) -> None:
+        """From the logits of chunk i the losses of its rows, and their gradient."""
+        at, source = parts[i], buffers[i % halves]
+        into = source if gradient is None else gradient
+        _row_kernel[(at.stop - at.start,)](
+            source,
+            into,
+            targets[at],
+            losses if weights is None else weights[at],
+            scale,
+            losses[at],
+            losses if nll is None else nll[at],
+            losses if hit is None else hit[at],
+            vocab,
+            padded,
+            source.stride(0),
+            into.stride(0),
+            **options,
+        )
+
     with torch.autocast(device.type, enabled=False), torch.cuda.device_of(hidden):
         w = weight.detach().to(matmul)
-        for start in range(0, count, chunk):
-            at = slice(start, min(start + chunk, count))
-            n = at.stop - start
-            x = hidden.detach()[at] if part.rows is None else hidden.detach().index_select(0, part.rows[at])
-            x = x.to(matmul)
-            if kept is not None:  # such a row may hold NaN, and 0 x NaN is NaN
-                x = x.masked_fill(~kept[at, None], 0)
-            _multiply(x, w.t(), buffer[:n, :vocab])
-            _row_kernel[(n,)](
-                buffer,
-                gradient,
-                targets[at],
-                losses if weights is None else weights[at],
-                scale,
-                losses[at],
-                losses if nll is None else nll[at],
-                losses if hit is None else hit[at],
-                vocab,
-                padded,
-                buffer.stride(0),
-                gradient.stride(0),
-                IGNORE=loss.ignore_index,
-                SOFTCAP=float(loss.softcap or 0.0),
-                SMOOTHING=float(loss.label_smoothing),
-                Z_LOSS=float(loss.z_loss),
-                WEIGHTED=weights is not None,
-                NLL=with_nll,
-                HIT=with_hit,
-                GRAD=need_dx or need_dw,
-                SCALED=not late,
-                **launch(vocab),
-            )
-            g = gradient[:n, :vocab]
+        following = to_logits(0) if halves == 2 and parts else None
+        for i, at in enumerate(parts):
+            if following is None:
+                x = to_logits(i)
+                by_rows(i)
+            else:
+                x = following
+                with _Beside(device, partial(by_rows, i)):
+                    following = to_logits(i + 1) if i + 1 < len(parts) else x
+            n = at.stop - at.start
+            g = (buffers[i % halves] if gradient is None else gradient)[:n, :vocab]
             if dx is not None and part.rows is None and dx.dtype in (matmul, torch.float32):
                 _multiply(g, w, dx[at])
             elif dx is not None and part.rows is None:
@@ -224,7 +328,7 @@ def _compute(hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_
             elif dx is not None:
                 dx.index_copy_(0, part.rows[at], (g @ w).to(dx.dtype))
             if dw is not None:
-                _multiply(g.t(), x, dw, add=start > 0)
+                _multiply(g.t(), x, dw, add=i > 0)
     return Computed(losses.sum(), nll, hit, dx, dw, scale if late else None)
 
 

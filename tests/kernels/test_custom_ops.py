@@ -104,7 +104,10 @@ def operands(op, dtype):
     tensors, _ = inputs(op, dtype)
     leaves = [x.requires_grad_() for x in tensors]
     if op == "linear_cross_entropy":
-        targets, rest = torch.tensor([3, -100, 0, 9, 4, -100, 2]), (None, 0.0, 0.0, 3, "float32", "matmul", dtype)
+        targets, rest = (
+            torch.tensor([3, -100, 0, 9, 4, -100, 2]),
+            (None, 0.0, 0.0, 3, "float32", "matmul", False, dtype),
+        )
         for nll, rows, whole in ((False, None, False), (True, torch.tensor([0, 2, 4]), False), (True, None, True)):
             wants = (True, not nll, nll, nll, "reference")
             yield ops.linear_cross_entropy, (*leaves, targets, None, 5.0, None, rows, whole, -100, *rest, *wants)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from dpr_mini.models.shapes import SHAPES, Shape
-from dpr_mini.planning.memory import NF4, SMALL, Job
+from dpr_mini.planning.memory import LARGE, NF4, SMALL, Job
 from dpr_mini.recipe import TrainConfig
 
 TOKENS, DOCUMENTS = 512, 8
@@ -156,10 +156,10 @@ def loss(model, j: Job):
         input_ids=ids[None], position_ids=positions[None], use_cache=False, cu_seq_lens_q=bounds, cu_seq_lens_k=bounds,
         max_length_q=longest, max_length_k=longest,
     ).last_hidden_state[0]  # fmt: skip
-    labelled, targets = torch.arange(j.tokens - 1), ids[1:]
-    head, impl = model.get_output_embeddings().weight, "triton" if j.gpu else "reference"
-    chunk = j.train.loss_chunk
-    return linear_cross_entropy(hidden[labelled], head, targets, normaliser=float(j.tokens), impl=impl, chunk=chunk)
+    labels = ids.roll(-1)
+    labels[-1] = -100
+    how = {"rows": torch.arange(j.tokens - 1), "chunk": j.train.loss_chunk, "impl": "triton" if j.gpu else "reference"}
+    return linear_cross_entropy(hidden, model.get_output_embeddings().weight, labels, normaliser=float(j.tokens), **how)
 
 
 def autocast(j: Job):
@@ -261,7 +261,7 @@ def test_counted_bytes_of_the_reference_on_a_cpu(silent, case):
 def check(j: Job):
     model = build(j)
     first = next(m for m in j.moments() if m.name == "loss")
-    planned = first.activations + j.stream * j.shape.hidden * j.rows  # dX, which the loss makes in its forward
+    planned = first.activations + j.stream * j.shape.hidden * j.tokens  # dX, which the loss makes in its forward
     if j.train.gradient_checkpointing:  # cos and sin are in the checkpoints' closures, not saved
         planned -= 2 * j.stream * j.shape.head_dim * j.tokens
     if not j.train.offload_checkpoints:
@@ -342,16 +342,15 @@ def test_offloaded_checkpoints_are_on_the_host(silent):
     assert odd.host() == j.shape.layers * 1024 * j.checkpoint, "pinned blocks are rounded up to a power of two"
 
 
-@given(st.sampled_from(sorted(SHAPES)), st.integers(1, 200_000), st.booleans(), st.booleans())
-@settings(max_examples=60, deadline=None)
-def test_the_loss_holds_no_more_than_is_planned(name, rows, trained, low):
-    """Chunk and dW are linear_cross_entropy's own choice, or a little more: it makes its chunks even."""
-    kernel = sys.modules["dpr_kernels.linear_cross_entropy"]._rows_at_once
+@given(st.sampled_from(sorted(SHAPES)), st.integers(1, 200_000), st.booleans(), st.booleans(), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_the_planned_rows_of_logits_are_the_operators(name, rows, trained, low, large):
+    kernel = sys.modules["dpr_kernels.linear_cross_entropy"]
     keys = {"weights": "bfloat16"} if low and trained else {"mode": "full" if trained else "lora"}
-    j = Job(SHAPES[name], TrainConfig(**keys), rows)
-    chosen = kernel(rows, j.shape.vocab, j.shape.hidden, 2, trained, j.weight == 2)
-    assert chosen <= j.chunk() <= max(2 * chosen, 128)
-    assert (chosen >= rows) == (j.chunk() >= rows)
+    j = Job(SHAPES[name], TrainConfig(**keys), rows, labelled=1 + rows // 3, large=large)
+    direct = j.weight == 2
+    assert j.chunk() == kernel._rows_at_once(rows, j.shape.vocab, j.shape.hidden, 2, trained, direct, large)
+    assert kernel.LARGE == LARGE
 
 
 SWITCHES = [{}, CHECKPOINT, CHECKPOINT | {"offload_checkpoints": True}]
