@@ -208,8 +208,8 @@ def _head(
     hidden: Tensor, weight: Tensor, targets: Tensor, normaliser: Optional[Tensor], number: float,  # noqa: UP045
     token_weights: Optional[Tensor], rows: Optional[Tensor], all_rows: bool, ignore_index: int,  # noqa: UP045
     softcap: Optional[float], label_smoothing: float, z_loss: float, chunk: Optional[int],  # noqa: UP045
-    accumulate: str, logits: str, overlap: bool, matmul: torch.dtype, need_dx: bool, need_dw: bool, nll: bool, hit: bool,
-    impl: str,
+    accumulate: str, logits: str, overlap: bool, matmul: torch.dtype, need_dx: bool, need_dw: bool, nll: bool,
+    hit: bool, impl: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """(loss, nll, hit, dX, dW, factor that both gradients still lack); what is not wanted is empty."""
     loss = HeadLoss(ignore_index, softcap, label_smoothing, z_loss, chunk, accumulate, logits, overlap)

@@ -12,7 +12,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch.library import opcheck
 from torch.nn import functional as F
 
-from tests.kernels.test_apply import build, packed
+from tiny_models import build, packed
 
 OURS = ["reference", "triton"]  # triton in the interpreter where there is no GPU
 pytestmark = pytest.mark.slow  # tracing takes seconds

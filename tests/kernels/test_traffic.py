@@ -4,17 +4,19 @@ A pass is a read or a write of a whole tensor. "Little" is what does not grow wi
 row, a weight for each tile or program, partial sums.
 """
 
+import sys
+
 import dpr_kernels
 import pytest
 import torch
-from dpr_kernels import head_chunked, linear_cross_entropy
-from dpr_kernels.head_loss import HeadJob, HeadLoss
+from dpr_kernels.head_loss import HeadJob, HeadLoss, Labelled
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.kernels.traffic import Traffic, counted
+from traffic import Traffic, counted
 
 pytest.importorskip("triton", reason="triton is not installed")
+head = sys.modules["dpr_kernels.linear_cross_entropy"]  # the package has a function of that name
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="counted where the interpreter loads and stores")
 ROWS, WIDTH = 40, 72  # neither a multiple of a tile
 READ, WRITTEN, LEFT = (1.0, 0.0), (0.0, 1.0), (0.0, 0.0)
@@ -102,7 +104,7 @@ def test_rope_2_passes_over_q_and_k_each_way_and_one_over_its_table(monkeypatch)
 # --- linear_cross_entropy ---------------------------------------------------------------------------------------------
 
 
-def largest(traffic: Traffic, shape: tuple[int, int]) -> torch.Tensor:
+def largest(traffic: Traffic, shape: tuple[int, int, int]) -> torch.Tensor:
     """The buffer of logits: the tensor of that shape which is no input."""
     found = [x for x in traffic.seen.values() if x.shape == shape]
     assert len(found) == 1, [tuple(x.shape) for x in traffic.seen.values()]
@@ -117,7 +119,7 @@ def test_the_head_in_one_chunk(monkeypatch, frozen):
     with counted(monkeypatch) as traffic:
         loss = dpr_kernels.linear_cross_entropy(x, w, y, normaliser=m, impl="triton")
         grads = torch.autograd.grad(loss, (x,) if frozen else (x, w))
-    logits = largest(traffic, (m, padded))
+    logits = largest(traffic, (1, m, padded))
     found = traffic.passes(x=x, w=w, dx=grads[0], dw=None if frozen else grads[1])
     used, gap, itemsize = m * v, m * (padded - v), 2
     at = logits.untyped_storage().data_ptr()
@@ -140,8 +142,8 @@ def test_the_head_in_chunks_reads_the_weight_for_each_and_adds_dw_in_float32(mon
     with counted(monkeypatch) as traffic:
         loss = dpr_kernels.linear_cross_entropy(x, w, y, normaliser=m, impl="triton", chunk=chunk)
         dx, _ = torch.autograd.grad(loss, (x, w))
-    found, chunks, at = traffic.passes(x=x, w=w, dx=dx), m // chunk, largest(traffic, (chunk, v)).data_ptr()
-    assert traffic.reads[at] == 2 * (2 * m * v + m + 2 * m * v) - 0 and traffic.writes[at] == 2 * 2 * m * v
+    found, chunks, at = traffic.passes(x=x, w=w, dx=dx), m // chunk, largest(traffic, (1, chunk, v)).data_ptr()
+    assert traffic.reads[at] == 2 * (2 * m * v + m + 2 * m * v) and traffic.writes[at] == 2 * 2 * m * v
     assert found["w"] >= (2.0 * chunks, 0.0) and found["x"][0] >= 2.0 and found["dx"] == WRITTEN
     sums = [a for a, t in traffic.seen.items() if t.dtype == torch.float32 and t.shape == (v, h)]
     # on a CPU operands are widened for it, and dW is rounded once in the end
@@ -159,39 +161,24 @@ def test_rows_that_are_named_are_read_and_no_others(monkeypatch):
     assert not any(name in " ".join(traffic.operations) for name in ("nonzero", "index_put", "index_add"))
 
 
-class Head:
-    """linear_cross_entropy of 7B on fake tensors: what it multiplies and moves between its kernels."""
-
-    rows, width, vocab = 32768, 4096, 128256
-
-    def __init__(self, compute, monkeypatch, needs, **options):
-        for name in ("_row_kernel", "_rescale_kernel"):
-            if hasattr(linear_cross_entropy_module, name):
-                monkeypatch.setattr(linear_cross_entropy_module, name, Nothing())
-        with FakeTensorMode() as mode:
-            x = torch.empty(self.rows, self.width, dtype=torch.bfloat16)
-            w = torch.empty(self.vocab, self.width, dtype=torch.bfloat16)
-            y = torch.empty(self.rows, dtype=torch.int64)
-        loss = HeadLoss(-100, None, 0.0, 0.0, None, "float32", "matmul")
-        job = HeadJob(x, w, y, 1.0, None, "all", loss, needs)
-        from dpr_kernels.head_loss import Labelled
-
-        in_place = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}  # the counter lacks it
-        with mode, FlopCounterMode(display=False, custom_mapping=in_place) as flops, Traffic() as self.traffic:
-            compute(x, w, job, Labelled(None, y, None, None), False, False)
-        self.flop = flops.get_total_flops()
-
-
 class Nothing:
+    """A kernel that is launched, and does nothing."""
+
     def __getitem__(self, _):
         return lambda *_, **__: None
 
 
-linear_cross_entropy_module = __import__("sys").modules["dpr_kernels.linear_cross_entropy"]
-
-
 @pytest.mark.parametrize(("needs", "factor"), [((True, True), 6), ((True, False), 4), ((False, False), 2)])
 def test_flop_of_a_7b_head(monkeypatch, needs, factor):
-    head = Head(linear_cross_entropy_module._compute, monkeypatch, needs)
-    mhv = head.rows * head.width * head.vocab
-    assert head.flop == factor * mhv
+    """On fake tensors: 32,768 rows, H 4096, V 128256; what its matmuls multiply, and what moves between them."""
+    rows, width, vocab = 32768, 4096, 128256
+    monkeypatch.setattr(head, "_row_kernel", Nothing())
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        x, w = (torch.empty(n, width, dtype=torch.bfloat16) for n in (rows, vocab))
+        y = torch.empty(rows, dtype=torch.int64)
+    loss = HeadLoss(-100, None, 0.0, 0.0, None, "float32", "matmul", False)
+    job = HeadJob(x, w, y, 1.0, None, "all", loss, needs)
+    in_place = {torch.ops.aten.addmm_: lambda _, a, b, **__: 2 * a[0] * a[1] * b[1]}  # the counter lacks it
+    with mode, FlopCounterMode(display=False, custom_mapping=in_place) as flops:
+        head._compute(x, w, job, Labelled(None, y, None, None), False, False)
+    assert flops.get_total_flops() == factor * rows * width * vocab
