@@ -8,11 +8,10 @@ import pytest
 import torch
 from dpr_kernels import attention, reference
 from dpr_kernels.apply import apply
+from tiny_models import build, packed
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch.library import opcheck
 from torch.nn import functional as F
-
-from tiny_models import build, packed
 
 OURS = ["reference", "triton"]  # triton in the interpreter where there is no GPU
 pytestmark = pytest.mark.slow  # tracing takes seconds

@@ -12,7 +12,6 @@ import torch
 from dpr_kernels.head_loss import HeadJob, HeadLoss, Labelled
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
-
 from traffic import Traffic, counted
 
 pytest.importorskip("triton", reason="triton is not installed")
