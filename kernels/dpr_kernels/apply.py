@@ -132,6 +132,7 @@ def apply(
             else:
                 names = tuple(inspect.signature(kinds[what].forward).parameters)[2:]
                 options = {"impl": add_rms_norm, "kind": kinds["RMSNorm"], "names": names}
+                options["checkpoints"] = layers.checkpoints_in_forward()
                 forward = partial(layers.decoder_layer, module, **options)
                 applied.rebind("add_rms_norm", add_rms_norm, name, module, forward)
         if attention is not None:

@@ -7,7 +7,7 @@ that a bound one (a partial) is copied and pickled with it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import partial
 from typing import Any
 
 import torch
@@ -93,49 +93,42 @@ def tiled(plain: Callable[[Tensor], Tensor], module: nn.Module, tiles: int, x: T
 # --- the decoder layer ------------------------------------------------------------------------------------------------
 
 
-def decoder_layer(layer: nn.Module, *args: Any, impl: str, kind: type, names: tuple[str, ...], **options: Any) -> Any:
+def decoder_layer(
+    layer: Any, *args: Any, impl: str, kind: type, names: tuple[str, ...], checkpoints: bool, **options: Any
+) -> Tensor:
     """The layer's own forward with its middle sum and the norm behind it in one. `kind`: the family's norm; `names`:
-    what the layer's own forward calls its arguments after the first."""
-    return _fused_layer()(layer, impl, kind, names).forward(*args, **options)
+    what the layer's own forward calls its arguments after the first; `checkpoints`: `checkpoints_in_forward()`."""
+    run = partial(_layer_forward, layer, impl, kind, names)
+    if not (checkpoints and layer.gradient_checkpointing and layer.training and torch.is_grad_enabled()):
+        return run(*args, **options)
+    if any(options.get(name) not in (None, False) for name in ("cache", "past_key_values", "layer_past", "use_cache")):
+        return type(layer).forward(layer, *args, **options)  # takes the cache away, with transformers' own warning
+    return layer._gradient_checkpointing_func(partial(run, **options), *args)
 
 
-@cache
-def _fused_layer() -> type[_Layer]:
-    """Our forward with whatever transformers puts around a layer's: from 5.24 on that is the decision to checkpoint,
-    which a forward of the instance's own would go past (before, it stands in __call__, and here is nothing)."""
+def checkpoints_in_forward() -> bool:
+    """Whether it is the layers' forward that decides to checkpoint, which one of the instance's own goes past: from
+    transformers 5.24 on. Before, it is their __call__, around any forward."""
     from transformers.modeling_layers import GradientCheckpointingLayer
 
-    class Wrapped(GradientCheckpointingLayer):
-        forward = _layer_forward
-
-    return type("FusedDecoderLayer", (_Layer,), {"forward": Wrapped.forward})
+    return "__call__" not in vars(GradientCheckpointingLayer)
 
 
-class _Layer:
-    """What stands for `self` in that forward: the layer, with three things that our forward wants to know."""
-
-    forward: Callable[..., Any]
-
-    def __init__(self, layer: nn.Module, impl: str, kind: type, names: tuple[str, ...]) -> None:
-        self.layer, self.impl, self.kind, self.names = layer, impl, kind, names
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.layer, name)
-
-
-def _layer_forward(self: _Layer, hidden_states: Tensor, *args: Any, **options: Any) -> Tensor:
-    given = dict(zip(self.names, args, strict=False))
+def _layer_forward(
+    layer: Any, impl: str, kind: type, names: tuple[str, ...], hidden_states: Tensor, *args: Any, **options: Any
+) -> Tensor:
+    given = dict(zip(names, args, strict=False))
     options = {"attention_mask": None, "position_embeddings": None} | given | options
-    out, _ = self.self_attn(hidden_states=self.input_layernorm(hidden_states), **options)
-    after = self.post_attention_layernorm
+    out, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden_states), **options)
+    after = layer.post_attention_layernorm
     # float32 masters under autocast add bfloat16 to float32: torch does that in one pass, ours would widen it first
-    if out.dtype == hidden_states.dtype and _is_plain_norm(after, self.kind):
+    if out.dtype == hidden_states.dtype and _is_plain_norm(after, kind):
         weight, eps = after.weight, after.variance_epsilon
-        normed, total = add_rms_norm_op(out, hidden_states, weight, eps, impl=self.impl)
+        normed, total = add_rms_norm_op(out, hidden_states, weight, eps, impl=impl)
     else:
         total = hidden_states + out
         normed = after(total)
-    return total + self.mlp(normed)
+    return total + layer.mlp(normed)
 
 
 def _is_plain_norm(module: nn.Module, kind: type) -> bool:

@@ -102,15 +102,15 @@ MUTANTS = {
         "swiglu", "out = gate * tl.sigmoid(gate) * up", "out = gate * tl.sigmoid(gate)", "against_fp64 and triton"
     ),
     "a layer normalises the residual, not the sum": Mutant(
-        "apply_layers", "normed, total = add_rms_norm_op(out, hidden_states, weight, eps, impl=self.impl)",
-        "normed, total = norm(after, hidden_states, impl=self.impl), hidden_states + out",
+        "apply_layers", "normed, total = add_rms_norm_op(out, hidden_states, weight, eps, impl=impl)",
+        "normed, total = norm(after, hidden_states, impl=impl), hidden_states + out",
         "to_the_last_bit and llama",
     ),
     "a norm's hooks passed by": Mutant(
         "apply_layers", "any(getattr(module, name) for name in HOOKS)", "False", "hooks_on_the_norm_fire"
     ),
     "a layer past its checkpoint": Mutant(
-        "apply_layers", '{"forward": Wrapped.forward}', '{"forward": _layer_forward}',
+        "apply_layers", "if not (checkpoints and", "if not (False and",
         "checkpoints_are_still_transformers_own and llama",
     ),
     "gate and up not written over": Mutant(
