@@ -4,9 +4,10 @@
 
 Without an install: PYTHONPATH=.:kernels. A trained head, a frozen one (LoRA) and no gradients at all (evaluation), at
 the widths and vocabularies of Qwen2.5 and Llama 3. `overlap`: the default's buffer in two halves, the row kernel of one
-on a side stream beside the matmul of the other (on a GPU; nothing else is changed). Time is the median of single calls, by bench/operators.py's clock;
-FLOP 6MHV, 4MHV and 2MHV, so `share` is that of the matmul rate measured at the start. Peak memory: the allocator's
-maximum during a call above what the inputs take, gradients included. Inputs are those of bench/operators.py.
+on a side stream beside the matmul of the other (on a GPU). Time is the median of single calls, by bench/operators.py's
+clock; FLOP 6MHV, 4MHV and 2MHV, so `share` is that of the matmul rate measured at the start. Peak memory: the
+allocator's maximum during a call above what the inputs take, gradients included. Inputs are those of
+bench/operators.py.
 """
 
 from __future__ import annotations
@@ -66,8 +67,8 @@ def main() -> None:
 
 
 def measured(
-    rows: int, width: int, vocab: int, mode: str, chunk: int, overlap: bool, device: torch.device, dtype: torch.dtype, clock: Clock,
-    rate: float,
+    rows: int, width: int, vocab: int, mode: str, chunk: int, overlap: bool, device: torch.device, dtype: torch.dtype,
+    clock: Clock, rate: float,
 ) -> dict[str, Any]:  # fmt: skip
     shape = {"rows": rows, "width": width, "vocab": vocab, "frozen": mode != "trained", "ignored": 0.0}
     case = problem("linear_cross_entropy", shape, device, dtype)

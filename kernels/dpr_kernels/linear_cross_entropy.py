@@ -258,15 +258,8 @@ def _compute(hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_
         "HIT": with_hit,
         "GRAD": need_dx or need_dw,
         "SCALED": not late,
+        **launch(vocab),
     }
-    options |= launch(
-        vocab,
-        half=logit_dtype.itemsize == 2,
-        grad=need_dx or need_dw,
-        hit=with_hit,
-        softcap=bool(loss.softcap),
-        smoothing=loss.label_smoothing > 0,
-    )
 
     def to_logits(i: int) -> Tensor:
         """The logits of chunk i into its buffer. Returns its rows of hidden, as the matmuls read them."""
