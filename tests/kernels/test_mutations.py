@@ -59,7 +59,7 @@ MUTANTS = {
         "head_kernels", "share = factor\n", "share = tl.full((), 1.0, tl.float32)\n", EXACT, "linear_cross_entropy"
     ),
     "dW of the last chunk only": Mutant(
-        "linear_cross_entropy", "dw, add=start > 0)", "dw, add=False)", "neither_chunk and triton and 3"
+        "linear_cross_entropy", "dw, add=i > 0)", "dw, add=False)", "neither_chunk and triton and 3"
     ),
     "label of the second pass off by one": Mutant(
         "head_kernels", "cols == at_label, g", "cols == at_label + 1, g", EXACT, "linear_cross_entropy"
