@@ -176,6 +176,7 @@ HEADS: dict[str, dict[str, Any]] = {
     " smoothing, z-loss": {"label_smoothing": 0.1, "z_loss": 1e-4}, " logits fp32": {"logits": "float32"},
     " dW in bf16": {"accumulate": "weight"}, " fp32": {"dtype": FP32}, " fp16": {"dtype": FP16},
     " master fp32": {"weight": FP32},
+    " no gradient, nll, hit": {"needs": (False, False), "nll": True, "hit": True},
 }  # fmt: skip
 
 

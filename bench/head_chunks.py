@@ -3,9 +3,11 @@
     python bench/head_chunks.py [--preset h100|tiny] [--call-seconds 0.15] [--budget-seconds N] [--out FILE]
 
 Without an install: PYTHONPATH=.:kernels. A trained head, a frozen one (LoRA) and no gradients at all (evaluation), at
-the widths and vocabularies of Qwen2.5 and Llama 3. Time is the median of single calls, by bench/operators.py's clock;
-FLOP 6MHV, 4MHV and 2MHV, so `share` is that of the matmul rate measured at the start. Peak memory: the allocator's
-maximum during a call above what the inputs take, gradients included. Inputs are those of bench/operators.py.
+the widths and vocabularies of Qwen2.5 and Llama 3. `overlap`: the default's buffer in two halves, the row kernel of one
+on a side stream beside the matmul of the other (on a GPU). Time is the median of single calls, by bench/operators.py's
+clock; FLOP 6MHV, 4MHV and 2MHV, so `share` is that of the matmul rate measured at the start. Peak memory: the
+allocator's maximum during a call above what the inputs take, gradients included. Inputs are those of
+bench/operators.py.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from typing import Any
 
 import torch
 from dpr_kernels import linear_cross_entropy as head
-from dpr_kernels.linear_cross_entropy import _rows_at_once
+from dpr_kernels.linear_cross_entropy import _large, _rows_at_once
 from operators import Clock, ceilings, conditions
 from providers import problem
 
@@ -51,30 +53,38 @@ def main() -> None:
     found: list[dict[str, Any]] = []
     content = {"how": (__doc__ or "").strip(), "conditions": conditions(device, preset), "roofline": roofline}
     for width, vocab in sizes:
-        default = {mode: _rows_at_once(rows, vocab, width, dtype.itemsize, mode == "trained", True) for mode in MODES}
         for mode in MODES:
-            for chunk in sorted({*chunks, default[mode]}):
+            default = _rows_at_once(rows, vocab, width, dtype.itemsize, mode == "trained", True, _large(device))
+            each = [(chunk, False) for chunk in sorted({*chunks, default})] + [(default, True)] * cuda
+            for chunk, overlap in each:
                 if time.monotonic() - begun > chosen.budget_seconds:
                     print(f"stopped at the budget of {chosen.budget_seconds:g} s")
                     return
-                row = measured(rows, width, vocab, mode, chunk, device, dtype, clock, roofline["flop_per_s"])
-                found.append(row | {"default": chunk == default[mode]})
+                row = measured(rows, width, vocab, mode, chunk, overlap, device, dtype, clock, roofline["flop_per_s"])
+                found.append(row | {"default": chunk == default and not overlap})
                 print(found[-1], flush=True)
                 write_json(chosen.out, {**content, "rows": found})
 
 
 def measured(
-    rows: int, width: int, vocab: int, mode: str, chunk: int, device: torch.device, dtype: torch.dtype, clock: Clock,
-    rate: float,
+    rows: int, width: int, vocab: int, mode: str, chunk: int, overlap: bool, device: torch.device, dtype: torch.dtype,
+    clock: Clock, rate: float,
 ) -> dict[str, Any]:  # fmt: skip
     shape = {"rows": rows, "width": width, "vocab": vocab, "frozen": mode != "trained", "ignored": 0.0}
     case = problem("linear_cross_entropy", shape, device, dtype)
     a = case.args
-    row: dict[str, Any] = {"rows": rows, "width": width, "vocab": vocab, "mode": mode, "chunk": chunk}
+    row: dict[str, Any] = {
+        "rows": rows,
+        "width": width,
+        "vocab": vocab,
+        "mode": mode,
+        "chunk": chunk,
+        "overlap": overlap,
+    }
 
     def call(_: Any) -> Any:
         with torch.set_grad_enabled(mode != "no_grad"):
-            out = head(a["hidden"], a["weight"], a["targets"], normaliser=a["count"], chunk=chunk)
+            out = head(a["hidden"], a["weight"], a["targets"], normaliser=a["count"], chunk=chunk, overlap=overlap)
         return case.gradients((out,)) if mode != "no_grad" else out
 
     try:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from dpr_kernels._triton import constexpr, jit, tl, triton
 
 # One value a row is read or written there: a wider access is not to be had, and a start that is aligned in one call and
@@ -17,23 +15,15 @@ def _jit_rows(fn: Any) -> Any:
     return fn if triton is None else triton.jit(fn, do_not_specialize_on_alignment=ONE_A_ROW)
 
 
-def launch(vocab: int, *, half: bool, grad: bool, hit: bool, softcap: bool, smoothing: bool) -> dict[str, int]:
-    """Block, warps and registers of the row kernel: 16 values a thread, two or more rows in flight on a multiprocessor.
+def launch(vocab: int) -> dict[str, int]:
+    """Block and warps of the row kernel: 16 values a thread, two or more rows in flight on a multiprocessor.
 
-    `half`: the logits are bfloat16 or float16; the other switches are the kernel's. At 16 warps two rows fit where a
-    thread has at most 64 registers. Some variants come to 70-84 of themselves and fit into 64 without a spill, with
-    Triton 3.6 and 3.9 on sm_90: only these are held to it. The others would spill (accuracy with a gradient:
-    20-390 bytes a thread). That two rows are faster than one is unmeasured.
+    Variants with label smoothing or accuracy take 70-120 registers a thread, so one row. Held to 64 (`maxnreg`), where
+    two fit, most spill; with smoothing none does on sm_90, but 4 to 116 bytes do on sm_80, 86, 89, 100 and 120
+    (Triton 3.9). So nothing is held.
     """
     block = min(8192, max(128, 1 << (vocab - 1).bit_length()))
-    sizes = {"BLOCK": block, "num_warps": max(1, min(16, block // 512))}
-    if grad:
-        fits = not hit and (softcap != smoothing) and (half or softcap)
-    else:
-        fits = hit and half and not softcap and not smoothing
-    if fits and sizes["num_warps"] == 16 and torch.version.hip is None:  # AMD's compiler has no such option
-        sizes["maxnreg"] = 64
-    return sizes
+    return {"BLOCK": block, "num_warps": max(1, min(16, block // 512))}
 
 
 @jit

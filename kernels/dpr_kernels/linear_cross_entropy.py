@@ -245,6 +245,7 @@ def _compute(hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_
     both = torch.empty(halves, held, padded, dtype=logit_dtype, device=device)
     both[:, :, vocab:].zero_()
     buffers = both.unbind(0)
+    half = lambda i: buffers[i % halves]  # noqa: E731
     # the row kernel of a chunk starts when the matmuls of the last one have read its gradient: one is enough
     gradient = torch.empty(held, padded, dtype=matmul, device=device) if apart else None
     dx = dw = None
@@ -268,15 +269,8 @@ def _compute(hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_
         "HIT": with_hit,
         "GRAD": need_dx or need_dw,
         "SCALED": not late,
+        **launch(vocab),
     }
-    options |= launch(
-        vocab,
-        half=logit_dtype.itemsize == 2,
-        grad=need_dx or need_dw,
-        hit=with_hit,
-        softcap=bool(loss.softcap),
-        smoothing=loss.label_smoothing > 0,
-    )
 
     def to_logits(i: int) -> Tensor:
         """The logits of chunk i into its buffer. Returns its rows of hidden, as the matmuls read them."""
@@ -285,12 +279,12 @@ def _compute(hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_
         x = x.to(matmul)
         if kept is not None:  # such a row may hold NaN, and 0 x NaN is NaN
             x = (x.masked_fill if part.rows is None else x.masked_fill_)(~kept[at, None], 0)
-        _multiply(x, w.t(), buffers[i % halves][: len(x), :vocab])
+        _multiply(x, w.t(), half(i)[: len(x), :vocab])
         return x
 
     def by_rows(i: int) -> None:
         """From the logits of chunk i the losses of its rows, and their gradient."""
-        at, source = parts[i], buffers[i % halves]
+        at, source = parts[i], half(i)
         into = source if gradient is None else gradient
         _row_kernel[(at.stop - at.start,)](
             source,
@@ -320,7 +314,7 @@ def _compute(hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_
                 with _Beside(device, partial(by_rows, i)):
                     following = to_logits(i + 1) if i + 1 < len(parts) else x
             n = at.stop - at.start
-            g = (buffers[i % halves] if gradient is None else gradient)[:n, :vocab]
+            g = (half(i) if gradient is None else gradient)[:n, :vocab]
             if dx is not None and part.rows is None and dx.dtype in (matmul, torch.float32):
                 _multiply(g, w, dx[at])
             elif dx is not None and part.rows is None:

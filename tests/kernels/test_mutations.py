@@ -59,7 +59,25 @@ MUTANTS = {
         "head_kernels", "share = factor\n", "share = tl.full((), 1.0, tl.float32)\n", EXACT, "linear_cross_entropy"
     ),
     "dW of the last chunk only": Mutant(
-        "linear_cross_entropy", "dw, add=start > 0)", "dw, add=False)", "neither_chunk and triton and 3"
+        "linear_cross_entropy", "dw, add=i > 0)", "dw, add=False)", "neither_chunk and triton and 3"
+    ),
+    "label of the second pass off by one": Mutant(
+        "head_kernels", "cols == at_label, g", "cols == at_label + 1, g", EXACT, "linear_cross_entropy"
+    ),
+    "buffer by the number of labels": Mutant(
+        "linear_cross_entropy", "_rows_at_once(len(hidden),", "_rows_at_once(count,", "the_buffer and trained and small"
+    ),
+    "dX of named rows in the first rows": Mutant(
+        "linear_cross_entropy", "dx.index_copy_(0, part.rows[at], (g @ w).to(dx.dtype))", "dx[at] = g @ w",
+        "neither_chunk and triton and 3 and tensor",
+    ),
+    "overlap: the row kernel not waited for": Mutant(
+        "linear_cross_entropy", "with _Beside(device, partial(by_rows, i)):",
+        "_Beside(device, partial(by_rows, i)).__enter__()\n                if True:",
+        "half_the_chunk and Late and not gpu",
+    ),
+    "overlap: the next chunk into the same half": Mutant(
+        "linear_cross_entropy", "i % halves", "0", "half_the_chunk and not gpu"
     ),
     "chunks: gradient without the smoothing": Mutant(
         "head_chunked", "grad.sub_(loss.label_smoothing / z.shape[1])", "grad",

@@ -6,11 +6,15 @@ import random
 import shutil
 from dataclasses import asdict
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from dpr_kernels import head_loss
 from safetensors.torch import load_file
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from dpr_mini import recipe
@@ -246,6 +250,56 @@ def test_non_finite_loss_stops_and_names_the_samples(llama, tmp_path, monkeypatc
     with pytest.raises(loop.TrainError, match=r"loss is nan; row of samples bad$"):
         go(tmp_path / "out", broken, rows, rows_per_step=1, learning_rate=1e-6)
     assert not (tmp_path / "out" / "model").exists()
+
+
+def test_a_step_reads_the_device_once_and_copies_no_labelled_rows(llama, tmp_path, monkeypatch):
+    """Two rows accumulated: nothing picks rows out of hidden states, and the step's numbers are read back together."""
+    # both read what lies on the CPU: the rows' numbers always, the targets only where the model is there too
+    monkeypatch.setattr(head_loss, "check_targets", lambda *_: None)
+    monkeypatch.setattr(head_loss, "_check_rows", lambda *_: None)
+    seen, read = [], []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            seen.append((func._schema.name, args[0].dtype if args and isinstance(args[0], torch.Tensor) else None))
+            return func(*args, **kwargs or {})
+
+    class Read(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            reads = getattr(func, "__name__", "") in ("item", "tolist", "__bool__", "__float__", "__int__", "numpy")
+            if reads and args[0].dtype.is_floating_point:  # the rows' lengths are whole numbers of the CPU
+                read.append((func.__name__, tuple(args[0].shape)))
+            return func(*args, **kwargs or {})
+
+    config = settings(epochs=1, rows_per_step=2)
+    model = loop.load(llama, config, torch.float32, torch.device("cpu"))
+    updates = loop.Optimiser(loop.trainable(model), config, 7)
+    update = updates.step
+
+    def step():
+        assert read == [("tolist", (3,))], "two losses and the gradient norm, before any weight is changed"
+        names = {name for name, _ in seen}
+        assert not names & {"aten::index_put_", "aten::index_put", "aten::_index_put_impl_", "aten::nonzero"}
+        assert not [dtype for name, dtype in seen if name == "aten::index" and dtype.is_floating_point]
+        assert not [dtype for name, dtype in seen if name == "aten::_local_scalar_dense" and dtype.is_floating_point]
+        assert "aten::index_copy_" in names, "the loss was watched"
+        update()
+
+    monkeypatch.setattr(updates, "step", step)
+    rows, log = [loop.Row.of(r) for r in rows_of(2)], tmp_path / "metrics.jsonl"
+    monkeypatch.setattr(loop, "Ceiling", lambda *_: SimpleNamespace(rate=1.0, share=lambda rate: 0.0))
+    with Watch(), Read():
+        loop.fit(tmp_path, log, rows, model, updates, config, 7, torch.float32, 0, lambda row: None)
+    assert len(losses(tmp_path)) == 1
+
+
+def test_a_bad_row_of_several_is_named_before_any_weight_changes(llama, tmp_path, monkeypatch):
+    real = loop.row_loss
+    spoil = lambda model, row, *rest: real(model, row, *rest) * (math.nan if row.samples[0] == "doc-3" else 1.0)  # noqa: E731
+    monkeypatch.setattr(loop, "row_loss", spoil)
+    monkeypatch.setattr(loop.Optimiser, "step", lambda *_: pytest.fail("a weight was changed"))
+    with pytest.raises(loop.TrainError, match=r"step 0: loss is nan; row of samples doc-3, doc-4, doc-5$"):
+        go(tmp_path / "out", llama, rows_of(3), rows_per_step=3)
 
 
 def test_gradient_checkpointing_changes_nothing(llama, tmp_path):
