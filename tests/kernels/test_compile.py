@@ -124,7 +124,7 @@ def test_what_cannot_be_compiled_or_launched_or_has_no_case_is_named(tmp_path):
     one = ("--target", "sm_89", "--shapes", *SHAPES, "--only")
     broken = [
         ("registers", "rms_norm._launch = lambda *_, **__: (1, 4096, 2)", (*one, "^rms_norm H 3584 bf16$")),
-        ("resident", "rms_norm._launch = lambda *_, **__: (1, 4096, 2)", (*one, "^rms_norm H 3584 bf16$")),
+        ("resident", "rms_norm._residency = lambda *_: (1000, 1 << 15)", (*one, "^rms_norm H 3584 fp32$")),
         ("shared", "rms_norm._residency = lambda *_: (132, 1 << 20)", (*one, "add_rms_norm H 8192 fp32")),
         ("launcher", "rms_norm._launch = None", (*one, "^rms_norm H 3584 bf16$")),
         ("no case", "compile_check.compile_cases.cases = lambda *_, **__: []", ("--target", "sm_89")),
