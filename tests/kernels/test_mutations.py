@@ -135,10 +135,6 @@ MUTANTS = {
         "apply_layers", "reuse_inputs=reuse,", "reuse_inputs=False,",
         "gate_and_up_are_written_over and llama", "apply_reuse",
     ),
-    "an adapter's inner hooks passed by": Mutant(
-        "apply_layers", "for part in projection.modules():", "for part in [projection]:",
-        "inner_hooks and after", "apply_reuse",
-    ),
     "a subclass's own forward passed by": Mutant(
         "apply_layers", "isinstance(module, kind) and own is wanted", "isinstance(module, kind)",
         "a_class_counts and MLP",
