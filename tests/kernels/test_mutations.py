@@ -146,6 +146,25 @@ MUTANTS = {
         "_rows", "rows if rows.stride(1) == 1 or rows.shape[1] == 1 else rows.contiguous()", "rows",
         "overlapping_inputs_against_fp64 and triton and column and dtype0", "swiglu",
     ),
+    "rms_norm reads its rows twice": Mutant(
+        "rms_norm", "    wide = x.to(tl.float32)\n    rstd",
+        "    wide = tl.load(x_ptr + at * x_stride + cols, mask=live, other=0.0).to(tl.float32)\n    rstd",
+        "rms_norm_forward_2 and False", "traffic",
+    ),
+    "swiglu copies what it is given": Mutant(
+        "swiglu", "rows = [x.reshape(1, -1) for x in tensors]", "rows = [x.clone().reshape(1, -1) for x in tensors]",
+        "swiglu_forward_3", "traffic",
+    ),
+    "compiled: dX without the residual's gradient": Mutant(
+        "reference_backward", "dx = dx + dsum.to(exact)", "dx = dx", "sums_what_arrives", "custom_ops"
+    ),
+    "compiled: attention's dS without its row's sum": Mutant(
+        "reference_backward", "ds = p * (dp - (dp * p).sum(-1, keepdim=True)) * scale", "ds = p * dp * scale",
+        "autograd_in_fp64 and varlen", "custom_ops",
+    ),
+    "compiled: float16's gradients not divided": Mutant(
+        "custom_ops", "by = dloss * factor", "by = dloss", "float16_gradients", "custom_ops"
+    ),
     "attention sees ahead": Mutant(
         "attention", "is_causal=band is None", "is_causal=False", "test_reference_in_fp64"
     ),
