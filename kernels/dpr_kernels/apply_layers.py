@@ -7,7 +7,6 @@ that a bound one (a partial) is copied and pickled with it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
@@ -96,10 +95,13 @@ def tiled(plain: Callable[[Tensor], Tensor], module: nn.Module, tiles: int, x: T
 def decoder_layer(layer: nn.Module, *args: Any, impl: str, kind: type, names: tuple[str, ...], **options: Any) -> Any:
     """The layer's own forward with its middle sum and the norm behind it in one. `kind`: the family's norm; `names`:
     what the layer's own forward calls its arguments after the first."""
-    return _fused_layer()(layer, impl, kind, names).forward(*args, **options)
+    fused = _made[0] if _made else _fused_layer()
+    return fused(layer, impl, kind, names).forward(*args, **options)
 
 
-@cache
+_made: list[type[_Layer]] = []  # once, and no functools.cache: torch.compile would look through that and break there
+
+
 def _fused_layer() -> type[_Layer]:
     """Our forward with whatever transformers puts around a layer's: from 5.24 on that is the decision to checkpoint,
     which a forward of the instance's own would go past (before, it stands in __call__, and here is nothing)."""
@@ -108,7 +110,8 @@ def _fused_layer() -> type[_Layer]:
     class Wrapped(GradientCheckpointingLayer):
         forward = _layer_forward
 
-    return type("FusedDecoderLayer", (_Layer,), {"forward": Wrapped.forward})
+    _made[:] = [type("FusedDecoderLayer", (_Layer,), {"forward": Wrapped.forward})]
+    return _made[0]
 
 
 class _Layer:
