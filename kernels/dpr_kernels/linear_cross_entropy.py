@@ -68,8 +68,8 @@ def linear_cross_entropy(
     float32 for 3 times the buffer (2 without gradients). `overlap`: the buffer is two halves, and while the row kernel
     of one works on a side stream, the next chunk's logits are multiplied into the other; the gradients are bitwise
     those of half the `chunk` without it. Triton only. Predicted to save 4 %, unmeasured, so off until a GPU has shown
-    it. dW is summed over chunks in float32, or with
-    accumulate="weight" in the weight's dtype (never in float16); a frozen head gets none.
+    it. dW is summed over chunks in float32, or with accumulate="weight" in the weight's dtype (never in float16); a
+    frozen head gets none.
     The Triton backward scales its gradients in place: a second backward through one forward raises RuntimeError.
 
     hidden, weight, targets and token_weights are on one device; rows and normaliser may be on the CPU too. A DTensor is
