@@ -2,7 +2,8 @@
 transformers for `apply` and `attention.register`, another library only where `impl=` names it.
 
     linear_cross_entropy      loss of a linear head without the (M, V) logits; its parts: head_loss (options, checks,
-                              which rows count), head_chunked (plain PyTorch), head_libraries
+                              which rows count), head_kernels (Triton), head_chunked (plain PyTorch),
+                              head_libraries
     rms_norm, add_rms_norm    RMSNorm, alone and with the residual addition before it
     swiglu                    silu(gate) * up
     rope                      rotary position embedding of query and key in one launch
