@@ -277,6 +277,7 @@ def _run_backward(
                 dy, x, weight, rstd, extra, dx, partial, len(x), dy.stride(0), x.stride(0), extra.stride(0),
                 H=h, OFFSET=offset, ADD=dsum is not None, NEED_DW=need_dw,
                 BLOCK_R=block_r, BLOCK_H=block_h, STAGES=stages, num_warps=warps,
+                maxnreg=128,  # what _residency counts on; left to itself ptxas may go down to 64 and spill for it
             )  # fmt: skip
     dw = torch.empty_like(weight) if need_dw else None
     if need_dw:  # 128 bytes of a partial sum a program: a line each, and 128 programs at H 4096
