@@ -15,15 +15,16 @@ def _jit_rows(fn: Any) -> Any:
     return fn if triton is None else triton.jit(fn, do_not_specialize_on_alignment=ONE_A_ROW)
 
 
-def launch(vocab: int) -> dict[str, int]:
-    """Block and warps of the row kernel: 16 values a thread, two or more rows in flight on a multiprocessor.
+def launch(vocab: int, wide: bool) -> dict[str, int]:
+    """Block, warps and register limit of the row kernel: 16 values a thread, and two rows in flight on a multiprocessor
+    where 64 registers hold them, as they do for the plain loss on sm_80 to sm_100 (bench/results/compile.json).
 
-    Variants with label smoothing or accuracy take 70-120 registers a thread, so one row. Held to 64 (`maxnreg`), where
-    two fit, most spill; with smoothing none does on sm_90, but 4 to 116 bytes do on sm_80, 86, 89, 100 and 120
-    (Triton 3.9). So nothing is held.
+    `wide`: label smoothing or accuracy, which take 70 to 110, so one row. Held to 64, most of these spill: 4 to 116
+    bytes (Triton 3.9; with smoothing on sm_90 none). Left alone ptxas goes down to 64 in some places and spills there;
+    128 keeps it from that.
     """
     block = min(8192, max(128, 1 << (vocab - 1).bit_length()))
-    return {"BLOCK": block, "num_warps": max(1, min(16, block // 512))}
+    return {"BLOCK": block, "num_warps": max(1, min(16, block // 512))} | ({"maxnreg": 128} if wide else {})
 
 
 @jit
@@ -63,30 +64,19 @@ def _row_kernel(
     BLOCK: constexpr,
 ):
     """One row: its loss, and the gradient of the loss by its logits. A switch that is off leaves no code behind."""
-    # 1. Does the row count? And the factors of its loss and of its gradient.
+    # 1. Does the row count? What is read of it is read where it is used: each value held over the first pass is a
+    #    register, and at 64 of them a second row fits on a multiprocessor.
     row = tl.program_id(0).to(tl.int64)
     source = logits + row * logits_stride
     into = grad + row * grad_stride
     label = tl.load(targets + row)
-    factor = tl.load(scale)
-    if SCALED:  # share: what the gradient is multiplied with
-        share = factor
-    else:
-        share = tl.full((), 1.0, tl.float32)
     counts = label != IGNORE
     if WEIGHTED:
-        token = tl.load(weights + row)
-        counts = counts & (token != 0.0)
-        factor = factor * token
-        share = share * token
+        counts = counts & (tl.load(weights + row) != 0.0)
     if counts:
-        # 2. The target's own logit. A target outside the vocabulary reads column 0, and is made NaN in step 4.
-        in_vocab = (label >= 0) & (label < vocab)
-        at_label = tl.where(in_vocab, label, -1).to(tl.int32)  # columns are int32: no 64-bit comparison a value
-        mine = tl.load(source + tl.maximum(at_label, 0)).to(tl.float32)
-        if SOFTCAP > 0:
-            mine = _capped(mine, SOFTCAP)
-        # 3. First pass over the logits, lane by lane online: largest value so far, sum of exp(value - largest), one
+        # -1 outside the vocabulary; columns are int32: no 64-bit comparison a value
+        at_label = tl.where((label >= 0) & (label < vocab), label, -1).to(tl.int32)
+        # 2. First pass over the logits, lane by lane online: largest value so far, sum of exp(value - largest), one
         #    exponential a value; the plain sum where labels are smoothed, the largest value's column for the accuracy.
         top = tl.full((BLOCK,), -3.0e38, tl.float32)
         total = tl.zeros((BLOCK,), tl.float32)
@@ -106,10 +96,24 @@ def _row_kernel(
             top = tl.where(more, z, top)
             if HIT:
                 first = tl.where(more, cols, first)
-        # 4. The lanes together, and the row's loss, nll and hit.
+        # 3. The lanes together, the target's own logit, and the factors of the loss and of its gradient. A target
+        #    outside the vocabulary reads column 0, and must not pass unseen.
         best = tl.max(top, 0)
         mass = tl.sum(total * tl.exp(top - best), 0)
-        mass = tl.where(in_vocab, mass, float("nan"))  # a target outside the vocabulary must not pass unseen
+        mass = tl.where(at_label >= 0, mass, float("nan"))
+        mine = tl.load(source + tl.maximum(at_label, 0)).to(tl.float32)
+        if SOFTCAP > 0:
+            mine = _capped(mine, SOFTCAP)
+        factor = tl.load(scale)
+        if SCALED:  # share: what the gradient is multiplied with
+            share = factor
+        else:
+            share = tl.full((), 1.0, tl.float32)
+        if WEIGHTED:
+            token = tl.load(weights + row)
+            factor = factor * token
+            share = share * token
+        # 4. The row's loss, nll and hit.
         # the largest logit is taken off before anything is rounded: lse = best + log(mass) is only for the z-loss
         loss = tl.log(mass) - (mine - best)
         lse = best + tl.log(mass)

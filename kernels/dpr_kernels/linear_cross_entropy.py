@@ -269,7 +269,7 @@ def _compute(hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_
         "HIT": with_hit,
         "GRAD": need_dx or need_dw,
         "SCALED": not late,
-        **launch(vocab),
+        **launch(vocab, wide=with_hit or loss.label_smoothing > 0),
     }
 
     def to_logits(i: int) -> Tensor:
