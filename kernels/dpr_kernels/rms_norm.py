@@ -183,12 +183,12 @@ def _launch(h: int, backward: bool, values: int = 32) -> tuple[int, int, int]:
     """(BLOCK_R, BLOCK_H, warps). To be tuned on a GPU; here by count of registers.
 
     Forward 32 `values` a thread, so that the weight, read from L2 for each tile, is shared by 2 rows at H = 4096.
-    Backward 16 or 32: see _plan_backward. Short rows (heads of 64 to 256) are taken many at a time.
+    Backward 8, 16 or 32: see _plan_backward. Short rows (heads of 64 to 256) are taken many at a time.
     """
     block_h = triton.next_power_of_2(h)
     if INTERPRETED:  # small, so that tests walk over several tiles and programs
         return max(1, 512 // block_h), block_h, 1
-    tile = max(block_h, 4096 if backward else 8192)
+    tile = max(block_h, (2048 if values == 8 else 4096) if backward else 8192)
     warps = min(max(tile // (32 * values), 4), 16)
     return tile // block_h, block_h, warps
 
@@ -211,17 +211,19 @@ def _plan_backward(dy: Tensor, dsum: Tensor | None, x: Tensor, need_dw: bool) ->
     """(BLOCK_R, BLOCK_H, warps, programs, STAGES) for the rows x (n, H).
 
     16 values a thread; 32 where 128 registers hold them and tiles can still be fetched ahead: a row then ends in a
-    barrier of half the warps. Those are rows of 16 bits without dW; many short rows a tile take more registers.
+    barrier of half the warps. Those are rows of 16 bits without dW; many short rows a tile take more registers, so
+    that those of 256 and 512 values of float32 would spill: 8.
     """
     n, h = x.shape
     long = not need_dw and h > 512 and dy.element_size() == x.element_size() == 2
     plan = 0, 0, 0, 0, 0
-    for values in (32, 16) if long else (16,):
+    short = 128 < h <= 512 and x.element_size() == 4
+    for values in (32, 16) if long else (8,) if short else (16,):
         block_r, block_h, warps = _launch(h, backward=True, values=values)
         resident, shared = _residency(x.device, warps)
         tile_bytes = block_r * block_h * (dy.element_size() + x.element_size() * (1 if dsum is None else 2))
-        # for the reductions; where a tile is several rows of 16 bits, their weight is laid out anew besides
-        scratch = 8192 if block_h <= 1024 and x.element_size() == 2 else 512
+        # for the reductions; where a tile is several rows of 16 bits or these, their weight is laid out anew besides
+        scratch = 8192 if short or (block_h <= 1024 and x.element_size() == 2) else 512
         # up to two tiles of each input under way besides the one in hand, where they fit
         stages = 1 + min(2, max(0, shared - scratch) // tile_bytes)
         plan = block_r, block_h, warps, min(triton.cdiv(n, block_r), resident), stages
@@ -250,10 +252,12 @@ def _run_forward(
     rstd = torch.empty(len(rows), dtype=torch.float32, device=x.device)
     if len(rows):
         block_r, block_h, warps = _launch(h, backward=False)
+        # ptxas may go down to 64 registers and spill for it (Triton 3.6, sm_89, 8192 values of float32)
+        limit = {"maxnreg": 128} if block_h >= 8192 and x.element_size() == 4 else {}
         with on(x):
             _forward[(triton.cdiv(len(rows), block_r),)](
                 rows, addend, weight, y, total if add else y, rstd, len(rows), rows.stride(0), addend.stride(0),
-                H=h, EPS=eps, OFFSET=offset, ADD=add, BLOCK_R=block_r, BLOCK_H=block_h, num_warps=warps,
+                H=h, EPS=eps, OFFSET=offset, ADD=add, BLOCK_R=block_r, BLOCK_H=block_h, num_warps=warps, **limit,
             )  # fmt: skip
     return y, total, rstd
 
