@@ -25,22 +25,23 @@ def check_kernel_dtypes(op: str, *tensors: Tensor) -> None:
             raise ValueError(f"{op}: impl 'triton' takes float32, bfloat16 or float16, got {x.dtype}")
 
 
-def check_devices(op: str, x: Tensor, **others: Tensor | None) -> None:
-    """Raises ValueError where one of `others` lies on another device than x, and for a DTensor among them.
+def check_devices(op: str, **tensors: Tensor | None) -> None:
+    """Raises ValueError where one of `tensors` lies on another device than the first, and for a DTensor among them.
 
     A kernel would read foreign memory: an illegal access, or silent traffic between GPUs. Of a DTensor it would take
     the rank's shard for the whole.
     """
-    tensors = {"the first input": x, **{name: other for name, other in others.items() if other is not None}}
+    given = {name: x for name, x in tensors.items() if x is not None}
     sharding = sys.modules.get("torch.distributed.tensor")  # where nobody loaded it there is none
-    for name, tensor in tensors.items():
-        if sharding is not None and isinstance(tensor, sharding.DTensor):
+    first = next(iter(given))
+    for name, x in given.items():
+        if sharding is not None and isinstance(x, sharding.DTensor):
             raise ValueError(
                 f"{op}: {name} is a DTensor; call {op} where the parameters are gathered, inside the forward of the "
                 "module that fully_shard wraps"
             )
-        if tensor.device != x.device:
-            raise ValueError(f"{op}: {name} is on {tensor.device}, the first input on {x.device}")
+        if x.device != given[first].device:
+            raise ValueError(f"{op}: {name} is on {x.device}, {first} on {given[first].device}")
 
 
 def on(x: Tensor) -> AbstractContextManager[Any]:

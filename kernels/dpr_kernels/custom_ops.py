@@ -46,7 +46,7 @@ def _like(values: Tensor, x: Tensor) -> Tensor:
 def _norm(
     op: str, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset: float, impl: str
 ) -> tuple[Tensor, Tensor, Tensor]:
-    check_devices(op, x, residual=residual, weight=weight)
+    check_devices(op, x=x, residual=residual, weight=weight)
     if pick(op, impl, x.device) == "triton":
         return norm_forward(x, residual, weight, eps, offset)
     total = x if residual is None else x + residual
@@ -133,7 +133,7 @@ _add_rms_norm.register_autograd(_norm_gradient, setup_context=_norm_context)
 
 @custom_op("dpr_kernels::swiglu", mutates_args=())
 def _swiglu(gate: Tensor, up: Tensor, impl: str) -> Tensor:
-    check_devices("swiglu", gate, up=up)
+    check_devices("swiglu", gate=gate, up=up)
     if pick("swiglu", impl, gate.device) == "triton":
         return swiglu_forward(gate, up)
     return reference.swiglu(gate, up).contiguous()
@@ -174,7 +174,7 @@ _swiglu.register_autograd(_swiglu_gradient, setup_context=_swiglu_context)
 
 @custom_op("dpr_kernels::rope", mutates_args=())
 def _rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, backward: bool, impl: str) -> tuple[Tensor, Tensor]:
-    check_devices("rope", q, k=k, cos=cos, sin=sin)
+    check_devices("rope", q=q, k=k, cos=cos, sin=sin)
     if pick("rope", impl, q.device) == "triton":
         return rotate(q, k, cos, sin, backward)
     turn = reference_backward.rope if backward else reference.rope

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+
+from dpr_kernels._rows import check_devices
 
 
 @dataclass(frozen=True)
@@ -99,10 +100,11 @@ class HeadJob:
             raise ValueError(f"token_weights must be ({len(targets)},) and get no gradient: detach it")
         if isinstance(normaliser, Tensor) and (normaliser.numel() != 1 or normaliser.requires_grad):
             raise ValueError("normaliser must be one number and gets no gradient: detach it")
-        _check_devices("linear_cross_entropy", hidden, weight=weight, targets=targets, token_weights=token_weights)
-        beside_cpu = {"rows": rows, "normaliser": normaliser}  # these are moved where they are wanted
-        moved = {k: t for k, t in beside_cpu.items() if isinstance(t, Tensor) and t.device.type != "cpu"}
-        _check_devices("linear_cross_entropy", hidden, **moved)
+        on_device = {"hidden": hidden, "weight": weight, "targets": targets, "token_weights": token_weights}
+        for name, x in {"rows": rows, "normaliser": normaliser}.items():  # on the CPU they are moved when wanted
+            if isinstance(x, Tensor) and x.device.type != "cpu":
+                on_device[name] = x
+        check_devices("linear_cross_entropy", **on_device)
         _check_rows(rows, len(targets))
         grad = torch.is_grad_enabled()
         needs = (grad and hidden.requires_grad, grad and weight.requires_grad)
@@ -135,20 +137,6 @@ class HeadJob:
         if targets.device.type == "cpu":  # a GPU's are not read: a bad one makes loss and gradient NaN
             check_targets(targets if kept is None else targets[kept], self.weight.shape[0], ignored)
         return Labelled(where, targets, weights, kept)
-
-
-def _check_devices(op: str, hidden: Tensor, **others: Tensor | None) -> None:
-    """Raises ValueError for one of `others` on another device than `hidden`, and for a DTensor."""
-    named = {"hidden": hidden, **{name: x for name, x in others.items() if x is not None}}
-    sharding = sys.modules.get("torch.distributed.tensor")  # where nobody loaded it there is none
-    for name, x in named.items():
-        if sharding is not None and isinstance(x, sharding.DTensor):
-            raise ValueError(
-                f"{op}: {name} is a DTensor; call {op} where the parameters are gathered, inside the forward of the "
-                "module that fully_shard wraps"
-            )
-        if x.device != hidden.device:
-            raise ValueError(f"{op}: {name} is on {x.device}, hidden on {hidden.device}")
 
 
 def _check_rows(rows: Tensor | str | None, count: int) -> None:

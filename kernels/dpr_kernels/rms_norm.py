@@ -38,7 +38,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6, *, offset: float = 0.
     _check("rms_norm", x, weight)
     if as_custom_operator(impl):
         return torch.ops.dpr_kernels.rms_norm(x, weight, eps, offset, impl)[0]
-    check_devices("rms_norm", x, weight=weight)
+    check_devices("rms_norm", x=x, weight=weight)
     chosen = pick("rms_norm", impl, x.device)
     if chosen == "reference":
         return reference.rms_norm(x, weight, eps, offset=offset)
@@ -65,7 +65,7 @@ def add_rms_norm(
         raise ValueError(f"add_rms_norm: x and residual must have one shape and dtype, got {got}")
     if as_custom_operator(impl):
         return torch.ops.dpr_kernels.add_rms_norm(x, residual, weight, eps, offset, impl)[:2]
-    check_devices("add_rms_norm", x, residual=residual, weight=weight)
+    check_devices("add_rms_norm", x=x, residual=residual, weight=weight)
     chosen = pick("add_rms_norm", impl, x.device)
     if chosen == "reference":
         return reference.add_rms_norm(x, residual, weight, eps, offset=offset)

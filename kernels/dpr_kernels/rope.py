@@ -46,7 +46,7 @@ def rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *, impl: str = "auto") 
         raise ValueError("rope: cos and sin get no gradient; detach them")
     if as_custom_operator(impl):
         return torch.ops.dpr_kernels.rope(q, k, cos, sin, False, impl)
-    check_devices("rope", q, k=k, cos=cos, sin=sin)
+    check_devices("rope", q=q, k=k, cos=cos, sin=sin)
     chosen = pick("rope", impl, q.device)
     if chosen == "reference":
         return reference.rope(q, k, cos, sin)

@@ -39,7 +39,7 @@ def swiglu(gate: Tensor, up: Tensor, *, reuse_inputs: bool = False, impl: str = 
         raise ValueError(f"swiglu: gate and up must have one shape (..., I) and one floating dtype, got {got}")
     if as_custom_operator(impl):
         return torch.ops.dpr_kernels.swiglu(gate, up, impl)
-    check_devices("swiglu", gate, up=up)
+    check_devices("swiglu", gate=gate, up=up)
     chosen = pick("swiglu", impl, gate.device)
     if chosen == "reference":
         return reference.swiglu(gate, up)
