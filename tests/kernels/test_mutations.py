@@ -19,10 +19,13 @@ pytest.importorskip("triton", reason="triton is not installed")
 pytestmark = pytest.mark.timeout(600)
 
 HERE = Path(__file__).parent
-# One process loads torch, and is forked for each copy: the package is imported after that, from the copy's folder.
+# One process loads what takes seconds, and is forked for each copy: the package is imported after that, from the
+# copy's folder.
 FORKS = """\
 import json, os, sys
-import hypothesis, pytest, torch, triton, triton.language
+import hypothesis, pytest, torch, torch._dynamo.testing, triton, triton.language
+for family in ("llama", "qwen2", "qwen3"):
+    __import__(f"transformers.models.{family}.modeling_{family}")
 assert "dpr_kernels" not in sys.modules
 for folder, arguments in json.loads(sys.argv[1]):
     if not (child := os.fork()):
