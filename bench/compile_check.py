@@ -115,8 +115,7 @@ class Recorder:
         self.cubins: dict[str, dict[str, Any]] = {}  # hash -> its first row
 
     def row(self, kernel: str, at: str) -> dict[str, Any]:
-        nth = sum(r["case"] == self.case.name and r["target"] == self.capability for r in self.rows[-16:])
-        case = {"case": self.case.name, "nth": nth, "kind": self.case.kind, "recipe": self.case.name in self.of_recipes}
+        case = {"case": self.case.name, "kind": self.case.kind, "recipe": self.case.name in self.of_recipes}
         return {"target": self.capability, **case, "kernel": kernel, "at": at}
 
     def launch(self, kernel: JITFunction, args: tuple[Any, ...], grid: Any, options: dict[str, Any]) -> Any:

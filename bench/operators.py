@@ -8,10 +8,11 @@ our own code only while that code is the same), so a budget may cut the work int
 Provider by provider, ours first, so that a budget leaves whole columns; torch.compile gets the first shape of each
 operator. Time is the median of single calls with its 20 % and 80 % quantiles; on a GPU by CUDA events, after 256 MiB
 were written to push the inputs out of the L2 cache, and a millisecond in which the GPU waits, so that the host's
-launches are not measured. `host_us` is what they took: the median of the host's time for the same calls, until the last
-launch was queued; where it is longer than the time of the GPU, a loop of this operator alone waits for the host. (On a
-CPU there is no such column: the host is the device.) The first call (compiling) is timed apart. Inputs are normal
-random numbers, seeded.
+launches are not measured. `host_us` is the host's part: the median time of five more calls, each on an idle GPU, until
+the call comes back. Where it is longer than the time of the GPU, a loop of this operator alone waits for the host;
+where a provider waits for the GPU itself (ours and the reference look for ignored rows), that is in it. A CPU has no
+such column: the host is the device. The first call (compiling) is timed apart. Inputs are normal random numbers,
+seeded.
 "backward" follows an untimed forward; "full" is both in one interval. linear_cross_entropy has no "backward": some
 providers make their gradients in the forward; its "forward" is without gradients, as in an evaluation.
 
@@ -84,41 +85,46 @@ class Clock:
         if self.cuda:
             torch.cuda.synchronize()
 
-    def once(self, call: Callable[[Any], Any], state: Any) -> tuple[Any, Any, float]:
-        """(begin, end, seconds of the host): events on a GPU, else the host's own clock."""
+    def once(self, call: Callable[[Any], Any], state: Any) -> tuple[Any, Any]:
         if not self.cuda:
             begun = time.perf_counter()
             call(state)
-            done = time.perf_counter()
-            return begun, done, done - begun
+            return begun, time.perf_counter()
         self.flush.zero_()
         torch.cuda._sleep(LAUNCH_CYCLES)  # the host is ahead when the interval begins: its launches are not in it
         ends = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         ends[0].record()
-        begun = time.perf_counter()
         call(state)
-        host = time.perf_counter() - begun
         ends[1].record()
-        return *ends, host
+        return ends
 
-    def milliseconds(self, call: Callable[[Any], Any], prepare: Callable[[], Any]) -> tuple[list[float], list[float]]:
-        """Of each call (milliseconds of the device, seconds of the host)."""
-
-        def several(n: int) -> tuple[list[float], list[float]]:
+    def milliseconds(self, call: Callable[[Any], Any], prepare: Callable[[], Any]) -> list[float]:
+        def several(n: int) -> list[float]:
             ends = [self.once(call, prepare()) for _ in range(n)]
             self.wait()
-            return [a.elapsed_time(b) if self.cuda else 1000 * (b - a) for a, b, _ in ends], [h for *_, h in ends]
+            return [a.elapsed_time(b) if self.cuda else 1000 * (b - a) for a, b in ends]
 
         several(2)  # warm-up
-        guess = max(several(2)[0]) / 1000
+        guess = max(several(2)) / 1000
         return several(max(5, min(100, int(self.seconds / max(guess, 1e-6)))))
 
+    def host_us(self, call: Callable[[Any], Any], prepare: Callable[[], Any]) -> float:
+        """Microseconds until a call on an idle GPU comes back, the median of five."""
+        taken = []
+        for _ in range(5):
+            state = prepare()
+            self.wait()
+            begun = time.perf_counter()
+            call(state)
+            taken.append(1e6 * (time.perf_counter() - begun))
+        self.wait()
+        return _four(statistics.median(taken))
+
     def row(self, call: Callable[[Any], Any], prepare: Callable[[], Any] = lambda: None) -> dict[str, Any]:
-        times, hosts = self.milliseconds(call, prepare)
-        times.sort()
+        times = sorted(self.milliseconds(call, prepare))
         p20, p80 = (times[round(q * (len(times) - 1))] for q in (0.2, 0.8))
         row = {"ms": _four(statistics.median(times)), "p20": _four(p20), "p80": _four(p80), "calls": len(times)}
-        return row | ({"host_us": _four(1e6 * statistics.median(hosts))} if self.cuda else {})
+        return row | ({"host_us": self.host_us(call, prepare)} if self.cuda else {})
 
 
 def _four(x: float) -> float:

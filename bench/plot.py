@@ -2,11 +2,11 @@
 
     python bench/plot.py bench/results/kernels-nvidia-h200.json [--providers ...] [--folder FOLDER] [--format svg]
 
-Writes for each operator
-    <name>-<operator>.png        share of the roofline by provider and shape: a column for forward, backward and both,
-                                 and one for peak memory where it was measured (a GPU)
-    <name>-<operator>-rate.png   rate over size: terabytes or TFLOP a second over the least bytes or FLOP of the call,
-                                 a line a provider, and the ceiling measured in the same run as a dashed line
+Writes for each operator, as .png or .svg,
+    <name>-<operator>        share of the roofline by provider and shape: a column for forward, backward and both, and
+                             one for peak memory where it was measured (a GPU)
+    <name>-<operator>-rate   rate over size: terabytes or TFLOP a second over the least bytes or FLOP of the call, a
+                             line a provider, and the ceiling measured in the same run as a dashed line
 """
 
 from __future__ import annotations
@@ -108,17 +108,21 @@ STYLES = {"": "-", "frozen head": ":"}  # any other: dash-dot
 
 def over_size(
     op: str, mode: str, rows: list[dict[str, Any]], runs: list[dict[str, Any]]
-) -> dict[tuple[str, str], list[tuple[float, float, float]]]:
-    """(provider, variant) -> [(size, rate, ceiling)], rising; size in GB or TFLOP, the others in TB/s or TFLOP/s."""
+) -> dict[tuple[str, str, Any], list[tuple[float, float, float]]]:
+    """(provider, variant, model) -> [(size, rate, ceiling)], rising; size in GB or TFLOP, the rest in TB/s or TFLOP/s.
+
+    A line is of one vocabulary, or one length of documents; norms, SwiGLU and rotation depend on bytes alone.
+    """
     bound, unit = ("flop_per_s", 1e12) if op in COMPUTES else ("bytes_per_s", 1e9)
-    lines: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
+    lines: dict[tuple[str, str, Any], list[tuple[float, float, float]]] = {}
     for row in rows:
         m = row.get("modes", {}).get(mode)
         if row["op"] == op and m and m["status"] == "ok":
             ceiling = runs[row["run"]]["roofline"][bound]
             rate = m["share"] * ceiling  # the share is least work / time / ceiling
             point = rate * m["ms"] / 1000 / unit, rate / 1e12, ceiling / 1e12
-            lines.setdefault((row["provider"], variant(row["shape"])), []).append(point)
+            model = row["shape"].get("vocab", row["shape"].get("document"))
+            lines.setdefault((row["provider"], variant(row["shape"]), model), []).append(point)
     return {who: sorted(points) for who, points in lines.items()}
 
 
@@ -128,7 +132,7 @@ def rates(plt: Any, op: str, rows: list[dict[str, Any]], runs: list[dict[str, An
     figure.suptitle(f"{op}: {title}", fontsize=9)
     size, rate = ("TFLOP", "TFLOP/s") if op in COMPUTES else ("GB", "TB/s")
     for axes, (mode, lines) in zip(grid[0], found.items(), strict=True):
-        for (who, what), points in lines.items():
+        for (who, what, _), points in lines.items():
             if what and len(points) < 2:
                 continue  # no size to go over; it has its bar in the other picture
             x, y, _ = zip(*points, strict=True)
@@ -155,7 +159,13 @@ def rates(plt: Any, op: str, rows: list[dict[str, Any]], runs: list[dict[str, An
         axes.set_title(mode, fontsize=8)
         axes.tick_params(labelsize=6)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.legend(*grid[0][-1].get_legend_handles_labels(), fontsize=6, frameon=False, loc="outside right center")
+    every_label: dict[str, Any] = {}
+    for axes in grid[0]:
+        for line, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            every_label.setdefault(label, line)
+    figure.legend(
+        every_label.values(), every_label.keys(), fontsize=6, frameon=False, loc="outside right center"
+    )  # fmt: skip
     return figure
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 try:
     import triton
     import triton.language as tl
@@ -15,6 +17,12 @@ except ImportError as error:
 
 # TRITON_INTERPRET as triton.jit reads it when a kernel is defined: "true" and "on" count too
 INTERPRETED = triton is not None and bool(triton.knobs.runtime.interpret)
+
+
+def at_most(registers: int) -> dict[str, int]:
+    """A launch's option that holds a kernel to so many registers a thread; ptxas has it, other GPUs' compilers none."""
+    return {} if torch.version.hip else {"maxnreg": registers}
+
 
 if triton is not None:
     jit = triton.jit

@@ -51,7 +51,7 @@ def pick(op: str, impl: str, device: torch.device) -> str:
         if INTERPRETED:  # a variable left set, nothing that is missing: no reason to train on the slow path
             raise RuntimeError(f"{op}: impl 'auto' cannot run here: {ON_COPIES}")
         if reason := why_not("triton", device, op):
-            _warn(f"{op}: impl 'auto' is the reference on this GPU: {reason}")
+            warn_once(f"{op}: impl 'auto' is the reference on this GPU: {reason}")
         return "reference" if reason else "triton"
     if impl not in OPS[op]:
         raise ValueError(f"{op} has no impl {impl!r}; it has auto, {', '.join(OPS[op])}")
@@ -61,7 +61,7 @@ def pick(op: str, impl: str, device: torch.device) -> str:
 
 
 @cache
-def _warn(message: str) -> None:
+def warn_once(message: str) -> None:
     warnings.warn(message, stacklevel=4)
 
 

@@ -24,11 +24,16 @@ from dpr_kernels.backends import pick
 from dpr_kernels.head_chunked import compute as head_in_pytorch
 from dpr_kernels.head_loss import HeadJob, HeadLoss, results
 from dpr_kernels.linear_cross_entropy import _compute as head_in_triton
+from dpr_kernels.linear_cross_entropy import _rescaled, check_overlap
 from dpr_kernels.rms_norm import _run_backward as norm_backward
 from dpr_kernels.rms_norm import _run_forward as norm_forward
+from dpr_kernels.rms_norm import chosen_for
 from dpr_kernels.rope import _run as rotate
 from dpr_kernels.swiglu import _run_backward as swiglu_backward
 from dpr_kernels.swiglu import _run_forward as swiglu_forward
+
+# These may read a value back to the host, which a CUDA graph (mode="reduce-overhead") cannot hold.
+WAITS = [tag] if (tag := getattr(torch.Tag, "cudagraph_unsafe", None)) else []
 
 
 def _float(*tensors: Tensor) -> torch.dtype:
@@ -36,8 +41,9 @@ def _float(*tensors: Tensor) -> torch.dtype:
 
 
 def _like(values: Tensor, x: Tensor) -> Tensor:
-    """`values` in the memory order of x: an operator's strides must be those that its fake has."""
-    return torch.empty_like(x).copy_(values)
+    """`values` in the memory order of x, where they are not: an operator's strides must be those that its fake has."""
+    out = torch.empty_like(x)
+    return values if values.stride() == out.stride() else out.copy_(values)
 
 
 # --- norms ------------------------------------------------------------------------------------------------------------
@@ -47,7 +53,7 @@ def _norm(
     op: str, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset: float, impl: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     check_devices(op, x=x, residual=residual, weight=weight)
-    if pick(op, impl, x.device) == "triton":
+    if chosen_for(op, impl, x) == "triton":
         return norm_forward(x, residual, weight, eps, offset)
     total = x if residual is None else x + residual
     exact = _float(x, weight)
@@ -60,7 +66,7 @@ def _norm_backward(
     op: str, dy: Tensor, dsum: Tensor | None, x: Tensor, weight: Tensor, rstd: Tensor, offset: float, need_dw: bool,
     impl: str,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    if pick(op, impl, x.device) == "triton":
+    if chosen_for(op, impl, x) == "triton":
         dx, dw = norm_backward(dy, dsum, x, weight, rstd, offset, need_dw)
     else:
         dx, dw = reference_backward.rms_norm(dy, dsum, x, weight, rstd, offset)
@@ -111,12 +117,15 @@ def _(
 
 
 def _norm_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)
     *tensors, _, ctx.offset, ctx.impl = inputs
     ctx.add = len(tensors) == 3
     ctx.save_for_backward(output[1] if ctx.add else tensors[0], tensors[-1], output[-1])
 
 
-def _norm_gradient(ctx: Any, dy: Tensor, *rest: Tensor) -> tuple[Tensor | None, ...]:
+def _norm_gradient(ctx: Any, dy: Tensor | None, *rest: Tensor | None) -> tuple[Tensor | None, ...]:
+    if dy is None:  # only the sum was used
+        return rest[0] if ctx.add else None, *([rest[0]] * ctx.add), None, None, None, None
     op, need_dw = ("add_rms_norm" if ctx.add else "rms_norm"), ctx.needs_input_grad[1 + ctx.add]
     dx, dw = torch.ops.dpr_kernels.rms_norm_backward(
         op, dy, rest[0] if ctx.add else None, *ctx.saved_tensors, ctx.offset, need_dw, ctx.impl
@@ -176,10 +185,10 @@ _swiglu.register_autograd(_swiglu_gradient, setup_context=_swiglu_context)
 def _rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, backward: bool, impl: str) -> tuple[Tensor, Tensor]:
     check_devices("rope", q=q, k=k, cos=cos, sin=sin)
     if pick("rope", impl, q.device) == "triton":
-        return rotate(q, k, cos, sin, backward)
-    turn = reference_backward.rope if backward else reference.rope
-    q_out, k_out = turn(q, k, cos, sin)
-    return _like(q_out, q), _like(k_out, k)
+        turned = rotate(q, k, cos, sin, backward)
+    else:
+        turned = (reference_backward.rope if backward else reference.rope)(q, k, cos, sin)
+    return _like(turned[0], q), _like(turned[1], k)
 
 
 @_rope.register_fake
@@ -203,7 +212,7 @@ _rope.register_autograd(_rope_gradient, setup_context=_rope_context)
 # --- linear_cross_entropy ---------------------------------------------------------------------------------------------
 
 
-@custom_op("dpr_kernels::linear_cross_entropy", mutates_args=())
+@custom_op("dpr_kernels::linear_cross_entropy", mutates_args=(), tags=WAITS)
 def _head(
     hidden: Tensor, weight: Tensor, targets: Tensor, normaliser: Optional[Tensor], number: float,  # noqa: UP045
     token_weights: Optional[Tensor], rows: Optional[Tensor], all_rows: bool, ignore_index: int,  # noqa: UP045
@@ -219,8 +228,7 @@ def _head(
         part = job.labelled()
         job = replace(job, needs=(need_dx, need_dw))  # here nothing requires a gradient, so the job could not tell
         chosen = pick("linear_cross_entropy", impl, hidden.device)
-        if overlap and chosen != "triton":
-            raise ValueError(f"linear_cross_entropy: impl {chosen!r} has no overlap")
+        check_overlap(overlap, chosen)
         if chosen == "triton":
             check_kernel_dtypes("linear_cross_entropy", hidden, weight)
         compute = head_in_triton if chosen == "triton" else head_in_pytorch
@@ -261,7 +269,7 @@ def _(
 
 
 def _head_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    ctx.needs = inputs[17:19]
+    ctx.needs, ctx.impl = inputs[17:19], inputs[-1]
     ctx.dtypes = inputs[0].dtype, inputs[1].dtype
     ctx.save_for_backward(*output[3:])
     ctx.mark_non_differentiable(*output[1:])
@@ -269,9 +277,24 @@ def _head_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...])
 
 def _head_gradient(ctx: Any, dloss: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
     *grads, factor = ctx.saved_tensors
-    by = dloss * factor
-    scaled = [(x * by).to(t) if need else None for x, t, need in zip(grads, ctx.dtypes, ctx.needs, strict=True)]
+    by, scale = dloss * factor, torch.ops.dpr_kernels.scaled
+    scaled = [
+        scale(x, by, t, ctx.impl) if need else None for x, t, need in zip(grads, ctx.dtypes, ctx.needs, strict=True)
+    ]
     return *scaled, *[None] * 20
+
+
+@custom_op("dpr_kernels::scaled", mutates_args=())
+def _scaled(x: Tensor, by: Tensor, dtype: torch.dtype, impl: str) -> Tensor:
+    """x * by in float32, rounded once. A CUDA tensor of bfloat16 times one of () float32 would round `by` first."""
+    if pick("linear_cross_entropy", impl, x.device) == "triton":
+        return _rescaled(x.clone() if x.dtype == dtype else x, by.float(), dtype)
+    return (x.to(by.dtype) * by).to(dtype)
+
+
+@_scaled.register_fake
+def _(x: Tensor, by: Tensor, dtype: torch.dtype, impl: str) -> Tensor:
+    return torch.empty_like(x, dtype=dtype)
 
 
 _head.register_autograd(_head_gradient, setup_context=_head_context)
@@ -280,7 +303,7 @@ _head.register_autograd(_head_gradient, setup_context=_head_context)
 # --- attention --------------------------------------------------------------------------------------------------------
 
 
-@custom_op("dpr_kernels::varlen_attention", mutates_args=())
+@custom_op("dpr_kernels::varlen_attention", mutates_args=(), tags=WAITS)
 def _attention(
     q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, scale: float, window: Optional[int],  # noqa: UP045
     max_length: Optional[int],  # noqa: UP045
@@ -297,7 +320,7 @@ def _(
     return q.new_empty(q.shape)
 
 
-@custom_op("dpr_kernels::varlen_attention_backward", mutates_args=())
+@custom_op("dpr_kernels::varlen_attention_backward", mutates_args=(), tags=WAITS)
 def _attention_backward(
     dout: Tensor, q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor, scale: float,
     window: Optional[int],  # noqa: UP045

@@ -32,11 +32,12 @@ def compute(hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_n
     """The loss and, where `job.needs` them, its gradients, without autograd."""
     loss, matmul, device = job.loss, job.matmul, hidden.device.type
     exact = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+    normaliser = torch.as_tensor(job.normaliser, dtype=exact, device=hidden.device).detach().reshape(())
     # float16 would lose gradients divided by a large count: that is left to the backward pass
     late = matmul == torch.float16
     sums = exact if late or loss.accumulate == "float32" else weight.dtype
-    dx = torch.zeros_like(hidden) if job.needs[0] else None
-    dw = torch.zeros_like(weight, dtype=sums) if job.needs[1] else None
+    dx = torch.zeros_like(hidden, memory_format=torch.contiguous_format) if job.needs[0] else None
+    dw = torch.zeros_like(weight, dtype=sums, memory_format=torch.contiguous_format) if job.needs[1] else None
     nll = torch.empty(part.targets.shape, dtype=exact, device=hidden.device)
     losses, hit = torch.empty_like(nll), torch.empty_like(nll, dtype=torch.bool) if with_hit else None
     chunk = loss.chunk or CHUNK
@@ -70,7 +71,7 @@ def compute(hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_n
             # 3. the gradient by the logits, over the logits, and from it dX and dW
             grad = _to_gradient(z, lse, y, loss)
             grad = grad if scale is None else grad.mul_(scale)
-            grad = (grad if late else grad.div_(job.normaliser)).to(matmul)
+            grad = (grad if late else grad.div_(normaliser)).to(matmul)
             if kept is not None:
                 grad = grad.masked_fill_(~kept, 0)
             if dx is not None and part.rows is None:
@@ -79,8 +80,8 @@ def compute(hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_n
                 dx.index_copy_(0, part.rows[at], (grad @ w).to(dx.dtype))
             if dw is not None:
                 dw += grad.T @ x
-    total = losses.sum() / job.normaliser if len(losses) else losses.sum()
-    factor = (1 / torch.as_tensor(job.normaliser, dtype=exact, device=hidden.device)).reshape(()) if late else None
+    total = losses.sum() / normaliser if len(losses) else losses.sum()
+    factor = 1 / normaliser if late else None
     if part.kept is not None:  # 0 / 0 where nothing is labelled
         total = total.where(part.kept.any(), 0)
         factor = None if factor is None else factor.where(part.kept.any(), 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from dpr_kernels._triton import constexpr, jit, tl, triton
+from dpr_kernels._triton import at_most, constexpr, jit, tl, triton
 
 # One value a row is read or written there: a wider access is not to be had, and a start that is aligned in one call and
 # not in the next (a chunk of odd length) would only compile the kernel once more.
@@ -24,7 +24,7 @@ def launch(vocab: int, wide: bool) -> dict[str, int]:
     128 keeps it from that.
     """
     block = min(8192, max(128, 1 << (vocab - 1).bit_length()))
-    return {"BLOCK": block, "num_warps": max(1, min(16, block // 512))} | ({"maxnreg": 128} if wide else {})
+    return {"BLOCK": block, "num_warps": max(1, min(16, block // 512))} | (at_most(128) if wide else {})
 
 
 @jit

@@ -61,15 +61,17 @@ def linear_cross_entropy(
     Rows whose target is `ignore_index` or whose weight is 0 take no part, whatever they hold. `rows` says where the
     others are: None looks with one nonzero(), a host synchronisation; a (K,) int64 tensor, rising and without
     doubles, names rows that the host knows, and no other is computed; "all" computes every row. With the latter two
-    nothing is synchronised, and rows that do not count are masked.
+    nothing is synchronised (the copy of `rows` or `normaliser` from a CPU's unpinned memory apart, which may wait), and
+    rows that do not count are masked.
 
     `chunk` rows of logits live at a time (None: chosen, see `_rows_at_once`). Matmuls run in autocast's dtype where
     autocast is on, else in hidden's, and so do the logits, as in an eager model; logits="float32" keeps them in
     float32 for 3 times the buffer (2 without gradients). `overlap`: the buffer is two halves, and while the row kernel
-    of one works on a side stream, the next chunk's logits are multiplied into the other; the gradients are bitwise
-    those of half the `chunk` without it. Triton only. Predicted to save 4 %, unmeasured, so off until a GPU has shown
-    it. dW is summed over chunks in float32, or with accumulate="weight" in the weight's dtype (never in float16); a
-    frozen head gets none.
+    of one works on a side stream, the next chunk's logits are multiplied into the other; the result is bitwise that of
+    chunks of half as many rows without it. What would have been one chunk is two, so a trained head's dW takes a
+    float32 sum beside it. Triton on a GPU only. Predicted to save 4 %, unmeasured, so off until a GPU has shown it.
+    dW is summed over chunks in float32, or with accumulate="weight" in the weight's dtype (never in float16); a frozen
+    head gets none.
     The Triton backward scales its gradients in place: a second backward through one forward raises RuntimeError.
 
     hidden, weight, targets and token_weights are on one device; rows and normaliser may be on the CPU too. A DTensor is
@@ -95,9 +97,14 @@ def linear_cross_entropy(
     loss = HeadLoss(ignore_index, softcap, label_smoothing, z_loss, chunk, accumulate, logits, overlap)
     job = HeadJob.of(hidden, weight, targets, normaliser, token_weights, rows, loss)
     chosen = pick("linear_cross_entropy", impl, hidden.device)
-    if overlap and chosen != "triton":
-        raise ValueError(f"linear_cross_entropy: impl {chosen!r} has no overlap")
+    check_overlap(overlap, chosen)
     return LOSSES[chosen](job, return_nll, return_accuracy)
+
+
+def check_overlap(overlap: bool, chosen: str) -> None:
+    """Raises ValueError for an implementation without side streams."""
+    if overlap and chosen != "triton":
+        raise ValueError(f"linear_cross_entropy: overlap is for impl 'triton' on a GPU, not for {chosen!r}")
 
 
 def _run(job: HeadJob, return_nll: bool, return_accuracy: bool) -> Tensor | tuple[Tensor, ...]:
@@ -130,7 +137,8 @@ def _rows_at_once(rows: int, vocab: int, width: int, logit_bytes: int, trained: 
     """How many rows of logits to hold for a `hidden` of `rows` rows: what keeps the matmuls busy.
 
     `trained`: dW is summed in float32, which costs 8VH bytes of traffic a chunk. `direct`: a single chunk needs no such
-    sum, and is taken where it needs no more memory than the sum would (rows <= 2H or so). `large`: see `_large`.
+    sum, and is taken where it needs no more memory than sum and chunk would: up to H rows more than fit (3.4 GiB at
+    H 3584 on a large card). `large`: see `_large`.
 
     1 GiB for a trained head and 256 MiB otherwise (V 152064 in bfloat16: 3456 and 768 rows) on a CPU and on a GPU that
     is not large; on a large one up to 8192 and 4096 rows, within 2.5 and 1.25 GiB. Measured on an H100 (32,768 rows;
@@ -168,6 +176,8 @@ class _Beside:
     """
 
     def __init__(self, device: torch.device, work: Callable[[], None]) -> None:
+        if device.type != "cuda":
+            raise ValueError(f"linear_cross_entropy: overlap needs the streams of a GPU, not of {device}")
         self.main, self.side, self.work = torch.cuda.current_stream(device), _side_stream(device), work
 
     def __enter__(self) -> None:
@@ -223,7 +233,7 @@ def _compute(hidden: Tensor, weight: Tensor, job: HeadJob, part: Labelled, with_
     if isinstance(normaliser, Tensor):
         scale = normaliser.detach().to(device, torch.float32, non_blocking=True).reshape(()).reciprocal()
     else:
-        scale = torch.full((), 1 / normaliser if normaliser else float("inf"), device=device)
+        scale = torch.full((), 1 / normaliser if normaliser else float("inf"), dtype=torch.float32, device=device)
     if kept is not None:
         scale = scale.masked_fill(~kept.any(), 0)
     direct = matmul == weight.dtype and not late  # a sum of undivided gradients overflows float16

@@ -19,8 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from dpr_kernels import reference
 from dpr_kernels._rows import as_rows, check_devices, check_kernel_dtypes, on
-from dpr_kernels._triton import INTERPRETED, constexpr, jit, tl, triton
-from dpr_kernels.backends import as_custom_operator, pick
+from dpr_kernels._triton import INTERPRETED, at_most, constexpr, jit, tl, triton
+from dpr_kernels.backends import as_custom_operator, pick, warn_once
 
 LONGEST_ROW = 8192  # a program holds a whole row in registers; the backward of a longer one spills them
 
@@ -33,13 +33,14 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6, *, offset: float = 0.
     summed in float32 by a fixed number of programs, so it is the same from run to run.
     impl: triton, reference; liger; torch (F.rms_norm, which does not round before the weight). Raises ValueError for
     shapes, dtypes or devices that do not fit, for a sharded weight (a DTensor), and with triton for rows above 8192,
-    which a program's registers do not hold; no model of these families has them, and impl "reference" takes any.
+    which a program's registers do not hold (Llama 3.1 405B has 16,384; no model for one GPU has them). There auto is
+    the reference, with a warning.
     """
     _check("rms_norm", x, weight)
     if as_custom_operator(impl):
         return torch.ops.dpr_kernels.rms_norm(x, weight, eps, offset, impl)[0]
     check_devices("rms_norm", x=x, weight=weight)
-    chosen = pick("rms_norm", impl, x.device)
+    chosen = chosen_for("rms_norm", impl, x)
     if chosen == "reference":
         return reference.rms_norm(x, weight, eps, offset=offset)
     if chosen == "triton":
@@ -66,12 +67,21 @@ def add_rms_norm(
     if as_custom_operator(impl):
         return torch.ops.dpr_kernels.add_rms_norm(x, residual, weight, eps, offset, impl)[:2]
     check_devices("add_rms_norm", x=x, residual=residual, weight=weight)
-    chosen = pick("add_rms_norm", impl, x.device)
+    chosen = chosen_for("add_rms_norm", impl, x)
     if chosen == "reference":
         return reference.add_rms_norm(x, residual, weight, eps, offset=offset)
     if chosen == "triton":
         return _RMSNorm.apply(x, residual, weight, float(eps), float(offset))
     return _liger_add(x, residual, weight, eps, offset)
+
+
+def chosen_for(op: str, impl: str, x: Tensor) -> str:
+    """`backends.pick`, but that rows which the kernels do not hold leave auto with the reference, said once."""
+    chosen = pick(op, impl, x.device)
+    if impl == "auto" and chosen == "triton" and x.shape[-1] > LONGEST_ROW:
+        warn_once(f"{op}: impl 'auto' is the reference for rows of {x.shape[-1]}, above {LONGEST_ROW}")
+        return "reference"
+    return chosen
 
 
 def _check(op: str, x: Tensor, weight: Tensor) -> None:
@@ -253,7 +263,7 @@ def _run_forward(
     if len(rows):
         block_r, block_h, warps = _launch(h, backward=False)
         # ptxas may go down to 64 registers and spill for it (Triton 3.6, sm_89, 8192 values of float32)
-        limit = {"maxnreg": 128} if block_h >= 8192 and x.element_size() == 4 else {}
+        limit = at_most(128) if block_h >= 8192 and x.element_size() == 4 else {}
         with on(x):
             _forward[(triton.cdiv(len(rows), block_r),)](
                 rows, addend, weight, y, total if add else y, rstd, len(rows), rows.stride(0), addend.stride(0),
@@ -281,7 +291,7 @@ def _run_backward(
                 dy, x, weight, rstd, extra, dx, partial, len(x), dy.stride(0), x.stride(0), extra.stride(0),
                 H=h, OFFSET=offset, ADD=dsum is not None, NEED_DW=need_dw,
                 BLOCK_R=block_r, BLOCK_H=block_h, STAGES=stages, num_warps=warps,
-                maxnreg=128,  # what _residency counts on; left to itself ptxas may go down to 64 and spill for it
+                **at_most(128),  # what _residency counts on; left to itself ptxas may go down to 64 and spill for it
             )  # fmt: skip
     dw = torch.empty_like(weight) if need_dw else None
     if need_dw:  # 128 bytes of a partial sum a program: a line each, and 128 programs at H 4096

@@ -159,12 +159,13 @@ def _dense(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _run(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, backward: bool) -> tuple[Tensor, Tensor]:
     """q and k rotated, or with `backward` by the transpose; no autograd. Shapes as in `rope`."""
+    if not q.shape[0] * q.shape[2]:
+        return torch.empty_like(q), torch.empty_like(k)
+    check_kernel_dtypes("rope", q, k, cos)
     (q, q_out), (k, k_out) = _dense(q), _dense(k)
     cos, sin = (x if x.stride(-1) == 1 else x.contiguous() for x in (cos, sin))
     batch, hq, t, d = q.shape
-    if not t * batch:
-        return q_out, k_out
-    block_q, block_k = (min(triton.next_power_of_2(n), HEADS_AT_ONCE) for n in (hq, k.shape[1]))
+    block_q, block_k = (min(triton.next_power_of_2(max(n, 1)), HEADS_AT_ONCE) for n in (hq, k.shape[1]))
     block_half = triton.next_power_of_2(d // 2)
     block_t, warps = _launch(block_half)
     cos_strides = [s for x in (cos, sin) for s in (0 if x.shape[0] == 1 else x.stride(0), x.stride(1))]
@@ -181,7 +182,6 @@ def _run(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, backward: bool) -> tupl
 class _RoPE(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        check_kernel_dtypes("rope", q, k, cos)
         ctx.save_for_backward(cos, sin)
         return _run(q, k, cos, sin, backward=False)
 

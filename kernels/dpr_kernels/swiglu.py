@@ -7,6 +7,7 @@ Float32 inside, one rounding at the end (eager rounds silu(gate) too).
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ def swiglu(gate: Tensor, up: Tensor, *, reuse_inputs: bool = False, impl: str = 
     is a promise that nothing else reads them by then, as in an MLP where they are fresh outputs of two projections.
     Autograd is told: another node that saved them, or a second backward, raises instead of reading gradients. Plain
     code that kept a reference would see gradients, so it is off by default. It needs contiguous gate and up, of
-    separate storage, that are not leaves. The reference ignores it: it never writes over its inputs.
+    separate storage, that are not leaves. The reference ignores it, as does torch.compile: neither writes over inputs.
 
     impl: triton, reference; liger (writes over gate and up in backward, so it gets copies unless reuse_inputs).
     Raises ValueError for shapes, dtypes or reuse that do not fit.
@@ -148,8 +149,23 @@ class _SwiGLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor, Tensor, None]:
         gate, up = ctx.saved_tensors
+        if ctx.reuse:
+            _once(ctx, gate, up)
         dgate, dup = _run_backward(dout, gate, up, ctx.reuse)
         return *(_overwritten(gate, up) if ctx.reuse else (dgate, dup)), None
+
+
+def _once(ctx: Any, gate: Tensor, up: Tensor) -> None:
+    """Raises RuntimeError where gate or up is the memory that an earlier backward of this node wrote gradients over.
+
+    Autograd says so itself, but not for tensors that came through saved-tensor hooks. Recomputed ones are other memory.
+    """
+    storages = [x.untyped_storage() for x in (gate, up)]
+    if any(old() is new for old, new in zip(getattr(ctx, "written", ()), storages, strict=False)):
+        raise RuntimeError(
+            "swiglu: a second backward, but the first one wrote its gradients over gate and up; give reuse_inputs=False"
+        )
+    ctx.written = [weakref.ref(x) for x in storages]
 
 
 def _overwritten(gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
@@ -182,5 +198,6 @@ class _Liger(torch.autograd.Function):
         gate, up = ctx.saved_tensors
         if not ctx.reuse:
             return *swiglu_backward(gate.clone(), up.clone(), dout.contiguous()), None
+        _once(ctx, gate, up)
         swiglu_backward(gate, up, dout.contiguous())
         return *_overwritten(gate, up), None

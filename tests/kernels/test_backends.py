@@ -21,10 +21,10 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """What was found out under a monkeypatch is not remembered."""
-    for f in (backends.why_not, backends._warn):
+    for f in (backends.why_not, backends.warn_once):
         f.cache_clear()
     yield
-    for f in (backends.why_not, backends._warn):
+    for f in (backends.why_not, backends.warn_once):
         f.cache_clear()
 
 

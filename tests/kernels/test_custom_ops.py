@@ -97,36 +97,98 @@ def test_gradients_written_out_are_those_of_autograd_in_fp64(op):
             torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
-def operands(op, dtype):
-    """(overload, arguments) as the public functions give them."""
+def operands(op, dtype, impl, transposed):
+    """(overload, arguments) as the public functions give them, forward and backward."""
     ops = torch.ops.dpr_kernels
     tensors, _ = inputs(op, dtype)
+    if transposed:  # the last two dimensions in the other order in memory
+        tensors = [x.mT.contiguous().mT if x.ndim > 1 else x for x in tensors]
     leaves = [x.requires_grad_() for x in tensors]
+    plain = [x.detach() for x in tensors]
     if op == "linear_cross_entropy":
         targets, rest = (
             torch.tensor([3, -100, 0, 9, 4, -100, 2]),
             (None, 0.0, 0.0, 3, "float32", "matmul", False, dtype),
         )
         for nll, rows, whole in ((False, None, False), (True, torch.tensor([0, 2, 4]), False), (True, None, True)):
-            wants = (True, not nll, nll, nll, "reference")
+            wants = (True, not nll, nll, nll, impl)
             yield ops.linear_cross_entropy, (*leaves, targets, None, 5.0, None, rows, whole, -100, *rest, *wants)
+        normaliser = torch.tensor([5], dtype=torch.float64)
+        wants = (True, True, False, False, impl)
+        yield ops.linear_cross_entropy, (*leaves, targets, normaliser, 0.0, None, None, True, -100, *rest, *wants)
+        yield ops.scaled, (plain[0], torch.tensor(0.5), torch.float32, impl)
+        yield ops.scaled, (plain[0], torch.tensor(0.5), dtype, impl)
     elif op == "varlen_attention":
-        yield ops.varlen_attention, (*leaves, attention_inputs(dtype)[-1], 0.3, None, 7)
+        bounds = attention_inputs(dtype)[-1]
+        yield ops.varlen_attention, (*leaves, bounds, 0.3, None, 7)
+        yield ops.varlen_attention_backward, (plain[0], *plain, bounds, 0.3, 3)
     elif op == "rope":
         cos, sin = normal(1, 6, 8), normal(1, 6, 8, seed=1)
-        yield ops.rope, (*leaves, cos, sin, False, "reference")
+        yield ops.rope, (*leaves, cos, sin, False, impl)
+        yield ops.rope, (*plain, cos, sin, True, impl)
     elif op == "swiglu":
-        yield ops.swiglu, (*leaves, "reference")
+        yield ops.swiglu, (*leaves, impl)
+        yield ops.swiglu_backward, (plain[0], *plain, impl)
     else:
-        yield getattr(ops, op), (*leaves, 1e-6, 0.0, "reference")
+        yield getattr(ops, op), (*leaves, 1e-6, 0.0, impl)
+        rstd = torch.ones(15, dtype=torch.float64 if dtype == torch.float64 else torch.float32)
+        for dsum, need_dw in ((None, True), (plain[0], False)):
+            yield ops.rms_norm_backward, (op, plain[0], dsum, plain[0], plain[-1], rstd, 0.0, need_dw, impl)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+KINDS = [(torch.float32, i, t) for i in OURS for t in (False, True)]
+KINDS += [(d, "reference", False) for d in (torch.bfloat16, torch.float16, torch.float64)]
+KINDS += [(torch.float16, "triton", False), (torch.bfloat16, "triton", True)]
+
+
+@pytest.mark.parametrize(("dtype", "impl", "transposed"), KINDS)
 @pytest.mark.parametrize("op", OPERATORS)
-def test_torch_finds_schema_fake_and_gradient_in_order(op, dtype):
+def test_torch_finds_schema_fake_and_gradient_in_order(op, dtype, impl, transposed):
     """Dtypes, shapes and strides of the fakes are those of the operators, and no output is an input."""
-    for overload, arguments in operands(op, dtype):
+    if op == "varlen_attention" and impl == "triton":
+        pytest.skip("attention has no Triton kernel")
+    for overload, arguments in operands(op, dtype, impl, transposed):
         opcheck(overload, arguments, test_utils=("test_schema", "test_autograd_registration", "test_faketensor"))
+
+
+def test_rope_takes_what_eager_attention_hands_back():
+    """The gradient of k then has its lanes apart."""
+    q, k, cos = normal(1, 2, 8, 4), normal(1, 2, 8, 4, seed=1), normal(1, 8, 4)
+
+    def scores(q, k):
+        a, b = dpr_kernels.rope(q, k, cos, cos, impl="triton")
+        return a.matmul(b.transpose(2, 3))
+
+    want = values_and_gradients(scores, [q, k])
+    got = values_and_gradients(torch.compile(scores, fullgraph=True, backend="aot_eager"), [q, k])
+    for some, others in zip(got, want, strict=True):
+        for a, b in zip(some, others, strict=True):
+            torch.testing.assert_close(a, b, rtol=2e-6, atol=2e-6)
+
+
+def test_a_second_derivative_is_refused_as_outside():
+    x, w, targets = normal(7, 16).requires_grad_(), normal(11, 16), torch.arange(7)
+    call = torch.compile(
+        lambda x: dpr_kernels.linear_cross_entropy(x, w, targets, normaliser=7.0) ** 2, fullgraph=True, backend="eager"
+    )
+    (first,) = torch.autograd.grad(call(x), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="scaled"):
+        torch.autograd.grad(first.sum(), x)
+
+
+def test_only_the_sum_of_add_rms_norm_is_used():
+    x, r, w = (normal(4, 24, seed=n).requires_grad_() for n in range(3))
+    w = normal(24).requires_grad_()
+    call = torch.compile(lambda *a: dpr_kernels.add_rms_norm(*a)[1], fullgraph=True, backend="eager")
+    dx, dr, dw = torch.autograd.grad(call(x, r, w).sum(), [x, r, w], allow_unused=True)
+    assert dw is None and torch.equal(dx, torch.ones_like(x)) and torch.equal(dr, dx)
+
+
+def test_what_the_kernels_do_not_take_is_refused_compiled_too():
+    q, cos = normal(1, 2, 4, 8, dtype=torch.float64), normal(1, 4, 8, dtype=torch.float64)
+    call = torch.compile(lambda q: dpr_kernels.rope(q, q, cos, cos, impl="triton"), fullgraph=True, backend="aot_eager")
+    with pytest.raises(ValueError, match="takes float32, bfloat16 or float16"):
+        call(q)
 
 
 def test_float16_gradients_are_divided_last():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -586,11 +587,45 @@ class Late(Early):
         self.work()
 
 
+def test_the_side_stream_begins_after_and_ends_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On stand-ins for streams; a real side stream is for the GPU tests."""
+    order: list[str] = []
+
+    class Stream:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def wait_stream(self, other: Stream) -> None:
+            order.append(f"{self.name} waits for {other.name}")
+
+    @contextmanager
+    def on(stream: Stream) -> Iterator[None]:
+        order.append(f"to {stream.name}")
+        yield
+        order.append(f"from {stream.name}")
+
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: Stream("main"))
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(MODULE, "_side_stream", lambda _: Stream("side"))
+    with MODULE._Beside(torch.device("cuda"), lambda: order.append("row kernel")):
+        order.append("logits")
+    begin = ["side waits for main", "to side", "row kernel", "from side"]
+    assert order == [*begin, "logits", "main waits for side"]
+
+
+def test_overlap_on_a_cpu_is_refused_in_one_line() -> None:
+    hidden, weight, targets = inputs(torch.device("cpu"))
+    with pytest.raises(ValueError, match="overlap needs the streams of a GPU, not of cpu"):
+        linear_cross_entropy(hidden, weight, targets, normaliser=1.0, overlap=True, impl="triton")
+    with pytest.raises(ValueError, match="overlap is for impl 'triton' on a GPU, not for 'reference'"):
+        linear_cross_entropy(hidden, weight, targets, normaliser=1.0, overlap=True)
+
+
 @pytest.mark.parametrize("side", [Early, Late])
 @pytest.mark.parametrize("more", [{"rows": "tensor"}, {"rows": "all", "logits": "float32"}, {}], ids=str)
-@pytest.mark.parametrize("chunk", [1, 7, 40])
+@pytest.mark.parametrize(("chunk", "half"), [(7, 3), (8, 4), (40, 6)])  # there are 13 rows
 def test_overlap_gives_the_bits_of_half_the_chunk(
-    side: type[Early], more: dict[str, Any], chunk: int, monkeypatch: pytest.MonkeyPatch
+    side: type[Early], more: dict[str, Any], chunk: int, half: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However late the row kernel comes, or early, within what the waits allow."""
     monkeypatch.setattr(MODULE, "_Beside", side)
@@ -600,7 +635,7 @@ def test_overlap_gives_the_bits_of_half_the_chunk(
     if how.get("rows") == "tensor":
         how["rows"] = (targets != -100).nonzero().squeeze(1)
     found = []
-    for chunked in ({"chunk": chunk, "overlap": True}, {"chunk": max(1, min(chunk, 13) // 2)}):  # 13 rows
+    for chunked in ({"chunk": chunk, "overlap": True}, {"chunk": half}):
         loss, nll = linear_cross_entropy(hidden, weight, targets, **how, **chunked)
         found.append((loss, nll, *gradients(loss, hidden, weight)))
     for a, b in zip(*found, strict=True):
@@ -630,7 +665,7 @@ def test_overlap_against_fp64(
 @pytest.mark.parametrize("impl", ["reference", "liger", "cce", "torch"])
 def test_only_triton_overlaps(impl: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MODULE, "pick", lambda op, impl, device: impl)  # nothing is called: it need not be installed
-    with pytest.raises(ValueError, match=f"impl '{impl}' has no overlap"):
+    with pytest.raises(ValueError, match=f"overlap is for impl 'triton' on a GPU, not for '{impl}'"):
         linear_cross_entropy(*inputs(torch.device("cpu")), normaliser=1, overlap=True, impl=impl)
 
 

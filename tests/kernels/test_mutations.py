@@ -79,6 +79,12 @@ MUTANTS = {
         "_Beside(device, partial(by_rows, i)).__enter__()\n                if True:",
         "half_the_chunk and Late and not gpu",
     ),
+    "overlap: the side stream does not wait": Mutant(
+        "linear_cross_entropy", "self.side.wait_stream(self.main)\n", "pass\n", "begins_after_and_ends_before"
+    ),
+    "overlap: the main stream does not wait": Mutant(
+        "linear_cross_entropy", "self.main.wait_stream(self.side)\n", "pass\n", "begins_after_and_ends_before"
+    ),
     "overlap: the next chunk into the same half": Mutant(
         "linear_cross_entropy", "i % halves", "0", "half_the_chunk and not gpu"
     ),

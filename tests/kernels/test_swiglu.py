@@ -1,11 +1,13 @@
 """SwiGLU: values and gradients against fp64 and transformers' MLP, and the promise about reused buffers."""
 
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
 import torch.nn.functional as F
 from dpr_kernels import backends, swiglu
+from torch.utils.checkpoint import checkpoint
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 IMPLS = ["reference", "triton"]
@@ -282,3 +284,29 @@ def test_beyond_int32(fused, device):
     if fused:
         expected = torch.autograd.grad(want.sum(), tails[0])[0]
         torch.testing.assert_close(dgate[-3:], expected, rtol=2**-6, atol=1e-2)
+
+
+@pytest.mark.parametrize("hooks", [False, True])
+def test_a_second_backward_through_reused_memory_is_refused(hooks, device):
+    """Autograd looks at the version of what it saved, but not of what comes through saved-tensor hooks."""
+    gate, up = (torch.randn(3, 40, device=device).requires_grad_() for _ in range(2))
+    through = torch.autograd.graph.saved_tensors_hooks(lambda x: x, lambda x: x) if hooks else nullcontext()
+    with through:
+        out = swiglu(gate.clone(), up.clone(), reuse_inputs=True, impl="triton").sum()
+    out.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second backward" if hooks else "modified by an inplace operation"):
+        out.backward()
+
+
+def test_a_recomputed_layer_may_run_its_backward_again(device):
+    """Checkpointing makes gate and up anew for each backward: other memory, even where it lies at the same address."""
+    x = torch.randn(3, 40, device=device, requires_grad=True)
+
+    def layer(x):
+        return swiglu(x * 2, x * 3, reuse_inputs=True, impl="triton")
+
+    out = checkpoint(layer, x, use_reentrant=False).sum()
+    out.backward(retain_graph=True)
+    first = x.grad.clone()
+    out.backward()
+    torch.testing.assert_close(x.grad, 2 * first)
