@@ -237,22 +237,17 @@ def check(recorder: Recorder, chosen: argparse.Namespace) -> None:
 
 def missing(recorder: Recorder) -> list[str]:
     """Kernels of the package that no case has launched."""
-    kernels = {
-        name_of(v): v
-        for m in modules().values()
-        for v in vars(m).values()
-        if isinstance(v, JITFunction) and v.fn.__module__ == m.__name__
-    }
+    known = kernels()
     # a function without a launch of its own is compiled inside those of its module that call it
     inner = {
         name
-        for name, kernel in kernels.items()
-        for other in kernels.values()
+        for name, kernel in known.items()
+        for other in known.values()
         if other is not kernel
         and other.fn.__module__ == kernel.fn.__module__
         and re.search(rf"(?<![\w.]){kernel.fn.__name__}\(", other.src)
     }
-    return sorted(set(kernels) - {r["kernel"] for r in recorder.rows} - inner)
+    return sorted(set(known) - {r["kernel"] for r in recorder.rows} - inner)
 
 
 def verdict(rows: list[dict[str, Any]]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
@@ -283,12 +278,28 @@ def verdict(rows: list[dict[str, Any]]) -> tuple[dict[str, list[str]], dict[str,
     return bad, told
 
 
+def kernels() -> dict[str, JITFunction]:
+    """Every kernel of the package by its name."""
+    return {
+        name_of(v): v
+        for m in modules().values()
+        for v in vars(m).values()
+        if isinstance(v, JITFunction) and v.fn.__module__ == m.__name__
+    }
+
+
+def digest() -> str:
+    """Of the kernels' own source; what launches them (blocks, warps) is not in it."""
+    return hashlib.sha256("".join(k.src for _, k in sorted(kernels().items())).encode()).hexdigest()[:12]
+
+
 def conditions() -> dict[str, Any]:
     files = sorted(Path(dpr_kernels.__file__).parent.glob("*.py"))
     return {
         "triton": triton.__version__,
         "torch": torch.__version__,
         "source": hashlib.sha256(b"".join(f.read_bytes() for f in files)).hexdigest()[:12],
+        "kernels": digest(),
         "commit": facts()["commit"],
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": shlex.join(["python", "bench/compile_check.py", *sys.argv[1:]]),

@@ -140,7 +140,8 @@ def fit(
                     with torch.autocast(device.type, enabled=False):
                         part.backward()
                     losses.append(part.detach())
-            # Read back at once and before any weight is changed: the host waits for the device here and nowhere else.
+            # Read back at once: beside update_in_backward, which has read the losses already and has changed the weights,
+            # the host waits for the device here alone, and no weight is changed before.
             *parts, norm = torch.stack([*losses, gradient_norm(parameters, optimiser, config)]).tolist()
             for i, part in zip(batch, parts, strict=True):
                 _finite(part, "loss", step, rows[i].samples)
@@ -215,8 +216,8 @@ class Row:
 def row_loss(model: nn.Module, row: Row, normaliser: float, config: recipe.TrainConfig) -> Tensor:
     """Summed nll of the row's targets / normaliser. The head sees labelled positions only, never all logits at once.
 
-    It gets all hidden states and is told their rows: picking them here would be a copy, and in the backward a sort.
-    Nothing is read back, and no copy to the device is waited for.
+    It gets all hidden states and is told their rows: picking them here would be a copy, and in the backward a sort
+    (Liger's, which knows no rows, does that). Nothing is read back, and copies to the device are only asked for.
     """
     device, lengths = next(model.parameters()).device, row.starts.diff()
     move = partial(Tensor.to, device=device, non_blocking=True)

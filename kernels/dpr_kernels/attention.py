@@ -50,6 +50,8 @@ def varlen_attention(
     `scale` defaults to 1/sqrt(D). `window` W lets a token see itself and the W - 1 tokens before it. `max_length`
     is a bound on the longest document. Returns (T, Hq, D) in q's dtype, under autocast in autocast's.
 
+    Under torch.compile impl is auto, reference, or on a GPU torch: RuntimeError for the others.
+
     Boundaries are checked once a tensor, not once a layer: values on the host where the host has or needs them; on a
     GPU with `max_length` given by an assertion on the device, so that nothing waits. Without `max_length`, or with the
     reference, a GPU's boundaries are copied to the host once. Do not write into cu_seqlens' memory past autograd.

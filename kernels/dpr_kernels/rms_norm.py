@@ -222,12 +222,12 @@ def _plan_backward(dy: Tensor, dsum: Tensor | None, x: Tensor, need_dw: bool) ->
 
     16 values a thread; 32 where 128 registers hold them and tiles can still be fetched ahead: a row then ends in a
     barrier of half the warps. Those are rows of 16 bits without dW; many short rows a tile take more registers, so
-    that those of 256 and 512 values of float32 would spill: 8.
+    that those of 256 values, in float32 of 512 too, would spill: 8.
     """
     n, h = x.shape
     long = not need_dw and h > 512 and dy.element_size() == x.element_size() == 2
     plan = 0, 0, 0, 0, 0
-    short = 128 < h <= 512 and x.element_size() == 4
+    short = 128 < h <= (512 if x.element_size() == 4 else 256)
     for values in (32, 16) if long else (8,) if short else (16,):
         block_r, block_h, warps = _launch(h, backward=True, values=values)
         resident, shared = _residency(x.device, warps)
