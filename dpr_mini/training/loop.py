@@ -140,8 +140,8 @@ def fit(
                     with torch.autocast(device.type, enabled=False):
                         part.backward()
                     losses.append(part.detach())
-            # Read back at once: beside update_in_backward, which has read the losses already and has changed the weights,
-            # the host waits for the device here alone, and no weight is changed before.
+            # Read back at once, before any weight is changed; the host waits for the device here alone. But with
+            # update_in_backward, which has read each loss already, and has changed the weights.
             *parts, norm = torch.stack([*losses, gradient_norm(parameters, optimiser, config)]).tolist()
             for i, part in zip(batch, parts, strict=True):
                 _finite(part, "loss", step, rows[i].samples)
