@@ -26,17 +26,8 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-GPU = {
-    "capability": (9, 0),
-    "multiprocessors": 132,
-    "shared": 232448,
-}  # an H100 of 80 GB: the kernels' launches ask for it
-KERNELS = {  # module of dpr_kernels -> its Triton kernels
-    "rms_norm": ("_forward", "_backward"),
-    "swiglu": ("_forward", "_backward"),
-    "rope": ("_kernel",),
-    "linear_cross_entropy": ("_row_kernel", "_rescale_kernel"),
-}
+# An H100 of 80 GB: the kernels' launches ask for it.
+GPU = {"capability": (9, 0), "multiprocessors": 132, "shared": 232448}
 
 
 def start() -> None:
@@ -177,14 +168,15 @@ class _Nothing:
 def _without_launches(stack: ExitStack) -> None:
     import torch
     from dpr_kernels import attention
+    from triton.runtime.jit import KernelInterface
 
     def put(owner: Any, name: str, value: Any) -> None:
         stack.callback(setattr, owner, name, getattr(owner, name))
         setattr(owner, name, value)
 
-    for module, names in KERNELS.items():
-        for name in names:
-            put(sys.modules[f"dpr_kernels.{module}"], name, _Silent())
+    for module in [m for name, m in sys.modules.items() if name.startswith("dpr_kernels.")]:
+        for name in [n for n, value in vars(module).items() if isinstance(value, KernelInterface)]:
+            put(module, name, _Silent())  # every kernel, wherever it is called
     resident = lambda device, warps: _residency(warps)  # noqa: E731
     put(sys.modules["dpr_kernels.rms_norm"], "_residency", resident)
     put(sys.modules["dpr_kernels.linear_cross_entropy"], "_large", lambda device: True)

@@ -54,7 +54,7 @@ def test_the_planned_peak_of_a_recipe_is_within_5_percent_of_the_counted_one(tra
     assert found["tokens"] == 32768
     assert found["layers"] == 28
     assert found["planned_peak_gib"] == pytest.approx(found["counted_peak_gib"], rel=0.05)
-    assert found["planned_at"] == "backward of the last layer"
+    assert MOMENTS[found["planned_at"]].format(last=found["layers"] - 1) == found["counted_at"]
     assert found["counted_at"] == "layer 27"
 
 
