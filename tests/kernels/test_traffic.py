@@ -11,6 +11,7 @@ import pytest
 import torch
 from dpr_kernels.head_loss import HeadJob, HeadLoss, Labelled
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from traffic import Traffic, counted
 
@@ -158,6 +159,26 @@ def test_rows_that_are_named_are_read_and_no_others(monkeypatch):
         torch.autograd.grad(loss, x)
     assert traffic.passes(x=x)["x"] == (0.25, 0.0)
     assert not any(name in " ".join(traffic.operations) for name in ("nonzero", "index_put", "index_add"))
+
+
+@pytest.mark.parametrize("grad", [False, True])
+def test_attention_multiplies_inside_documents_alone(grad):
+    """Of documents of 32 and 64 tokens 32^2 + 64^2 pairs, not 96^2; forward and backward, as SDPA is asked."""
+    q, k, v = (bf16(96, heads, 16, grad=grad) for heads in (4, 2, 2))
+    pairs: list[int] = []
+
+    class Pairs(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if "scaled_dot_product" in str(func):
+                first = args[1 if "backward" in str(func) else 0]  # the backward's own first is the gradient
+                pairs.append(first.shape[-2] ** 2)
+            return func(*args, **(kwargs or {}))
+
+    with Pairs():
+        out = dpr_kernels.varlen_attention(q, k, v, torch.tensor([0, 32, 96], dtype=torch.int32), impl="reference")
+        if grad:
+            out.sum().backward()
+    assert sorted(pairs) == sorted([32**2, 64**2] * (2 if grad else 1))
 
 
 class Nothing:
