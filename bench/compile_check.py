@@ -309,11 +309,16 @@ def conditions() -> dict[str, Any]:
     }
 
 
-def write_result(out: Path, head: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    """JSON with a line a cubin: the numbers of its first case."""
+def write_result(out: Path, head: dict[str, Any], cubins: list[dict[str, Any]], against: dict[str, Any] | None) -> None:
+    """JSON with a line a cubin, the numbers of its first case, and a line a difference from an older file."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(json.dumps({k: v for k, v in row.items() if k != "repeats"}) for row in rows)
-    write_text(out, json.dumps(head, indent=1).removesuffix("\n}") + f',\n "cubins": [\n{lines}\n]\n}}\n')
+    lists = {"cubins": [{k: v for k, v in row.items() if k != "repeats"} for row in cubins]}
+    if against:
+        head = {**head, "against": {k: v for k, v in against.items() if k != "differs"}}
+        lists["differs"] = against["differs"]
+    lines = ["{" + json.dumps(head, indent=1)[1:].removesuffix("\n}")]
+    lines += [f' "{name}": [\n' + ",\n".join(map(json.dumps, rows)) + "\n ]" for name, rows in lists.items()]
+    write_text(out, ",\n".join(lines) + "\n}\n")
 
 
 def main() -> int:
@@ -329,11 +334,11 @@ def main() -> int:
     print("\n" + ", ".join(f"{n} {name}" for name, n in counts.items()))
     for sentence, names in (bad | told).items():
         print(f"{len(names)} {sentence}" + "".join(f"\n  {name}" for name in names))
-    difference = {"against": compare(rows, chosen.against)} if chosen.against else {}
+    against = compare(rows, chosen.against) if chosen.against else None
     if chosen.out:
         kept = [r for r in rows if "error" in r or not r["repeats"]]
         result = {"how": (__doc__ or "").strip(), "conditions": conditions(), "counts": counts}
-        write_result(chosen.out, {**result, "not_well": bad, "worth_knowing": told, **difference}, kept)
+        write_result(chosen.out, {**result, "not_well": bad, "worth_knowing": told}, kept, against)
     return 1 if any(bad.values()) else 0
 
 

@@ -68,7 +68,8 @@ MUTANTS = {
         "head_kernels", "cols == at_label, g", "cols == at_label + 1, g", EXACT, "linear_cross_entropy"
     ),
     "buffer by the number of labels": Mutant(
-        "linear_cross_entropy", "_rows_at_once(len(hidden),", "_rows_at_once(count,", "the_buffer and trained and large"
+        "linear_cross_entropy", "_rows_at_once(len(hidden),", "_rows_at_once(count,", "the_buffer and trained and large",
+        "head_memory",
     ),
     "dX of named rows in the first rows": Mutant(
         "linear_cross_entropy", "dx.index_copy_(0, part.rows[at], (g @ w).to(dx.dtype))", "dx[at] = g @ w",
@@ -77,16 +78,16 @@ MUTANTS = {
     "overlap: the row kernel not waited for": Mutant(
         "linear_cross_entropy", "with _Beside(device, partial(by_rows, i)):",
         "_Beside(device, partial(by_rows, i)).__enter__()\n                if True:",
-        "half_the_chunk and Late and not gpu",
+        "half_the_chunk and Late and not gpu", "head_memory",
     ),
     "overlap: the side stream does not wait": Mutant(
-        "linear_cross_entropy", "self.side.wait_stream(self.main)\n", "pass\n", "begins_after_and_ends_before"
+        "linear_cross_entropy", "self.side.wait_stream(self.main)\n", "pass\n", "the_side_stream", "head_memory"
     ),
     "overlap: the main stream does not wait": Mutant(
-        "linear_cross_entropy", "self.main.wait_stream(self.side)\n", "pass\n", "begins_after_and_ends_before"
+        "linear_cross_entropy", "self.main.wait_stream(self.side)\n", "pass\n", "the_side_stream", "head_memory"
     ),
     "overlap: the next chunk into the same half": Mutant(
-        "linear_cross_entropy", "i % halves", "0", "half_the_chunk and not gpu"
+        "linear_cross_entropy", "i % halves", "0", "half_the_chunk and not gpu", "head_memory"
     ),
     "chunks: gradient without the smoothing": Mutant(
         "head_chunked", "grad.sub_(loss.label_smoothing / z.shape[1])", "grad",
