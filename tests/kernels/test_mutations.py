@@ -68,8 +68,8 @@ MUTANTS = {
         "head_kernels", "cols == at_label, g", "cols == at_label + 1, g", EXACT, "linear_cross_entropy"
     ),
     "buffer by the number of labels": Mutant(
-        "linear_cross_entropy", "_rows_at_once(len(hidden),", "_rows_at_once(count,", "the_buffer and trained and large",
-        "head_memory",
+        "linear_cross_entropy", "_rows_at_once(len(hidden),", "_rows_at_once(count,",
+        "the_buffer and trained and large", "head_memory",
     ),
     "dX of named rows in the first rows": Mutant(
         "linear_cross_entropy", "dx.index_copy_(0, part.rows[at], (g @ w).to(dx.dtype))", "dx[at] = g @ w",
