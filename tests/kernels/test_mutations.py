@@ -173,7 +173,7 @@ MUTANTS = {
         "autograd_in_fp64 and varlen", "custom_ops",
     ),
     "compiled: float16's gradients not divided": Mutant(
-        "custom_ops", "by = dloss * factor", "by = dloss", "float16_gradients", "custom_ops"
+        "custom_ops", "by, scale = dloss * factor,", "by, scale = dloss,", "float16_gradients", "custom_ops"
     ),
     "attention sees ahead": Mutant(
         "attention", "is_causal=band is None", "is_causal=False", "test_reference_in_fp64"
