@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("triton", reason="triton is not installed")
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench"
-TARGETS = (80, 90, 120)  # all six, and every shape: bench/results/compile.json
+TARGETS = (90, 120)  # all six, and every shape: bench/results/compile.json
 # of Qwen2.5-7B what recipes/qwen7b.yaml launches, and the rows that take the most shared memory
 CASES = r"norm H 3584 bf16( frozen)?$|add_rms_norm H 8192 fp32|I 18944 bf16$|28/4 x 128 bf16$|V 152064( no gradient)?$"
 SHAPES = ("qwen2.5-7b", "llama-3.1-70b")
@@ -76,9 +76,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.mark.slow
-def test_every_kernel_compiles_for_three_architectures_without_spills_and_within_shared_memory(tmp_path):
+def test_every_kernel_compiles_for_two_architectures_without_spills_and_within_shared_memory(tmp_path):
     arguments = (str(BENCH / "compile_check.py"), "--shapes", *SHAPES, "--only", CASES, "--target")
-    halves = {"a.json": TARGETS[::2], "b.json": TARGETS[1::2]}  # two processes: half the time
+    halves = {"a.json": TARGETS[:1], "b.json": TARGETS[1:]}  # two processes: half the time
     started = [start(tmp_path, *arguments, *(f"sm_{n}" for n in t), "--out", out) for out, t in halves.items()]
     ends = [finish(process) for process in started]
     results = [json.loads((tmp_path / out).read_text()) for out in halves]

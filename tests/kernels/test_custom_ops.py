@@ -303,7 +303,7 @@ def test_rows_of_any_length_are_one_graph():
     counter, graphs = CompileCounterWithBackend("aot_eager"), []
     with apply(model, linear_cross_entropy="auto"):
         call = torch.compile(model, fullgraph=True, backend=counter, dynamic=True)
-        for length in (21, 17, 12):
+        for length in (21, 17):
             ends = torch.tensor([0, 7, 8, length], dtype=torch.int32, device=DEVICE)
             one = {
                 k: torch.tensor(v[:, :length].tolist(), device=DEVICE) if getattr(v, "ndim", 1) == 2 else v

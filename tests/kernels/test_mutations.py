@@ -187,7 +187,7 @@ def arguments(folder: Path, name: str) -> list[str]:
     copy = folder / "dpr_kernels"
     shutil.copytree(Path(dpr_kernels.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "which_package.py").write_text(PLUGIN)
-    chosen = [MUTANTS[name]] if name != WHOLE else list(MUTANTS.values())
+    chosen = [MUTANTS[name]] if name != WHOLE else list({m.path: m for m in MUTANTS.values()}.values())  # one a file
     if name != WHOLE:
         path = copy / f"{chosen[0].module}.py"
         source = path.read_text()
@@ -227,4 +227,4 @@ def test_the_whole_copy_passes(outcomes: Mapping[str, tuple[int, str]]) -> None:
     status, said = outcomes[WHOLE]
     assert status == 0, said[-3000:]
     ran = int(re.search(r"(\d+) passed", said)[1])
-    assert ran >= len(MUTANTS), said[-500:]
+    assert ran >= len({m.path for m in MUTANTS.values()}), said[-500:]
