@@ -55,7 +55,6 @@ def test_the_planned_peak_of_a_recipe_is_within_5_percent_of_the_counted_one(tra
     assert found["layers"] == 28
     assert found["planned_peak_gib"] == pytest.approx(found["counted_peak_gib"], rel=0.05)
     assert MOMENTS[found["planned_at"]].format(last=found["layers"] - 1) == found["counted_at"]
-    assert found["counted_at"] == "layer 27"
 
 
 @pytest.mark.parametrize("name", ["7b", "1.5b"])
