@@ -22,11 +22,12 @@ HERE = Path(__file__).parent
 # One process loads what takes seconds, and is forked for each copy: the package is imported after that, from the
 # copy's folder.
 FORKS = """\
-import json, os, sys
+import gc, json, os, sys
 import hypothesis, pytest, torch, torch._dynamo.testing, triton, triton.language
 for family in ("llama", "qwen2", "qwen3"):
     __import__(f"transformers.models.{family}.modeling_{family}")
 assert "dpr_kernels" not in sys.modules
+gc.freeze()  # a child's collector would touch, and so copy, all that is loaded
 for folder, arguments in json.loads(sys.argv[1]):
     if not (child := os.fork()):
         sys.path.insert(0, folder)
