@@ -443,3 +443,19 @@ def test_rows_times_columns_beyond_int32(device):
     expected = torch.autograd.grad(want, exact, dy[-5:].double())
     torch.testing.assert_close(dx[-5:].double(), expected[0], rtol=2**-7, atol=1e-2)
     torch.testing.assert_close(dw.double(), expected[1], rtol=2**-7, atol=1e-3)
+
+
+@pytest.mark.parametrize("op", [rms_norm, add_rms_norm])
+def test_auto_is_the_reference_for_rows_that_the_kernels_do_not_hold(op, monkeypatch):
+    """As on a GPU, where auto would be the kernels; said once."""
+    module = sys.modules["dpr_kernels.rms_norm"]
+    monkeypatch.setattr(module, "pick", lambda op, impl, device: "triton")
+    backends.warn_once.cache_clear()
+    x, w = torch.randn(2, 8193, generator=torch.Generator().manual_seed(0)), torch.ones(8193)
+    inputs = (x, w) if op is rms_norm else (x, x, w)
+    with pytest.warns(UserWarning, match="'auto' is the reference for rows of 8193, above 8192"):
+        out = op(*inputs)
+    want = getattr(reference, op.__name__)(*inputs)
+    torch.testing.assert_close(out, want, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="takes rows up to 8192, got 8193"):
+        op(*inputs, impl="triton")
